@@ -1,0 +1,18 @@
+/* SIV encryption of short texts (BLAKE2b-192 as the synthetic nonce, XChaCha20): file names in the store,
+ * paths in the ledger.  Deterministic: the same text under the same key gives the same bytes. */
+#ifndef COFFER_PATHSEAL_H
+#define COFFER_PATHSEAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/secret.h"
+
+#define PATHSEAL_OVERHEAD 24
+
+/* out has room for n + PATHSEAL_OVERHEAD.  `ad` (may be NULL) is authenticated with it. */
+void pathseal_seal(const struct key32 *key, const void *ad, size_t ad_len, const void *text, size_t n, uint8_t *out);
+/* -EBADMSG unless it was sealed so.  text has room for n - PATHSEAL_OVERHEAD. */
+int pathseal_open(const struct key32 *key, const void *ad, size_t ad_len, const uint8_t *in, size_t n, void *text);
+
+#endif

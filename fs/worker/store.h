@@ -1,0 +1,92 @@
+/* The client's tree on disk: directories, names, links, extended attributes.  Everything that
+ * touches the backing store goes through here and through file.h; nothing here knows FUSE, sessions
+ * or records.  doc/FORMAT.md describes the bytes.
+ *
+ * Locking is the caller's: calls that change a name (create .. rename) of a directory must exclude each
+ * other and every resolution through it (the worker's namespace lock); the rest may run in parallel.
+ * All return 0 or a negative errno; -EBADMSG ("damage") means what is on disk is not what we wrote, and
+ * store_damage_word() of the calling thread names it for the record. */
+#ifndef COFFER_STORE_H
+#define COFFER_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "common/ids.h"
+#include "common/keytree.h"
+
+struct store;
+struct store_dir;	/* an open directory: descriptor, id, name keys.  Reference counted. */
+
+#define STORE_NAME_MAX 255
+
+struct store_options {
+	uint8_t suite;		/* for new files: 1 AES-256-GCM, 2 XChaCha20-Poly1305; 0: by CPU */
+	uint16_t class;		/* record class of new files */
+	uint16_t today;		/* day of creation (ids.h); store_set_today() at midnight */
+};
+
+/* Takes root_fd (the client's folder, O_PATH or O_RDONLY) and keeps `tree` (the caller frees it after).  Gives
+ * the root its id if it is empty.  -EROFS and -EACCES as the backing says. */
+int store_open(int root_fd, struct keytree *tree, const struct store_options *opt, struct store **ret);
+void store_close(struct store *s);
+void store_set_today(struct store *s, uint16_t today);
+int store_statvfs(struct store *s, struct statvfs *ret);
+const char *store_damage_word(void);	/* "header", "sector", "name", "directory", "place", "xattr", "link", "size" */
+
+/* Directories.  Opening verifies the id against parent and name.  An id-less EMPTY directory gets a fresh one. */
+int store_dir_root(struct store *s, struct store_dir **ret);
+int store_dir_open(struct store_dir *parent, const char *name, struct store_dir **ret);
+struct store_dir *store_dir_ref(struct store_dir *d);
+void store_dir_unref(struct store_dir *d);	/* NULL is fine */
+int store_dir_fd(const struct store_dir *d);	/* stays the directory's */
+int store_dir_stat(struct store_dir *d, struct stat *ret);
+int store_dir_sync(struct store_dir *d);
+
+/* Reading.  `cookie`: 0 at first, then what fill was given; fill returns nonzero to stop (that entry is given
+ * again next time).  Names that do not open are reported as damage and left out.  "." and ".." are the caller's. */
+struct store_entry {
+	const char *name;
+	uint64_t cookie, ino;
+	unsigned char d_type;
+};
+struct store_iter;	/* one open reading position: one per opendir handle */
+int store_iter_new(struct store_dir *d, struct store_iter **ret);
+void store_iter_free(struct store_iter *i);
+int store_iter_read(struct store_iter *i, uint64_t cookie, int (*fill)(const struct store_entry *e, void *arg), void *arg,
+	unsigned *ret_damaged);
+
+/* Names.  `st` is translated: st_size of a file is the plaintext's, of a symlink its target's; st_blocks
+ * counts the backing.  store_lookup opens nothing, unless the size hint is missing (after a crash). */
+int store_lookup(struct store_dir *d, const char *name, struct stat *ret);
+int store_mkdir(struct store_dir *d, const char *name, mode_t mode, struct stat *ret);
+int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, struct stat *ret);
+int store_symlink(struct store_dir *d, const char *name, const char *target, struct stat *ret);
+int store_readlink(struct store_dir *d, const char *name, char *buf, size_t cap);	/* NUL-terminated */
+int store_unlink(struct store_dir *d, const char *name);
+int store_rmdir(struct store_dir *d, const char *name);
+/* flags: 0, RENAME_NOREPLACE, RENAME_EXCHANGE.  Rewrites the places; a replaced file's class and origin day
+ * pass to the file that takes its name. */
+int store_rename(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name, unsigned flags);
+int store_link(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name);
+
+/* Attributes of anything by name (files that are open: file.h). */
+int store_chmod(struct store_dir *d, const char *name, mode_t mode);
+int store_chown(struct store_dir *d, const char *name, uid_t uid, gid_t gid);	/* (uid_t)-1: leave */
+int store_utimens(struct store_dir *d, const char *name, const struct timespec ts[2]);
+
+/* Extended attributes: names and values encrypted, under the file's content key (directories: under the
+ * directory's own).  Only "user." and "security." ; sizes as on ext4 (-ENOSPC, -E2BIG, -ERANGE, -ENODATA).
+ * `name` NULL: of the directory d itself.  list: NUL-separated, returns the length needed. */
+int store_getxattr(struct store_dir *d, const char *name, const char *attr, void *buf, size_t cap);	/* length or -errno */
+int store_setxattr(struct store_dir *d, const char *name, const char *attr, const void *val, size_t n, int flags);
+int store_listxattr(struct store_dir *d, const char *name, char *buf, size_t cap);
+int store_removexattr(struct store_dir *d, const char *name, const char *attr);
+
+/* Paths in the ledger: deterministic sealing under the audit key of `month` (ids.h: day of the month's
+ * first).  Returns the length (<= RECORD_PATH_MAX).  common/pathseal does the work (keyd opens them). */
+int store_seal_path(struct store *s, uint16_t month, const char *path, size_t n, uint8_t *buf, size_t cap);
+
+#endif
