@@ -16,11 +16,14 @@ struct key32 {		/* any symmetric key; wrap it in a named struct where kinds meet
 void key32_wipe(struct key32 *k);	/* also for scoped(key32_wipe) */
 
 /* Initialises libsodium and maps, locks and marks MADV_DONTDUMP one arena of `bytes`.
- * -ENOMEM / -EPERM: it could not be locked (RLIMIT_MEMLOCK); the caller must not go on. */
+ * -ENOMEM / -EPERM: it could not be locked (RLIMIT_MEMLOCK); the caller must not go on.  Again with
+ * the same or a smaller size: 0; larger: -EALREADY.  A forked child sees zeros there (WIPEONFORK): it
+ * must exec or _exit, so a daemon detaches itself before this call. */
 int secret_init(size_t bytes);
 void secret_done(void);		/* wipes and unmaps all */
 
-/* From the arena; zeroed; NULL when it is full.  secret_free wipes; NULL is fine. */
+/* From the arena, aligned to 64; zeroed; NULL when it is full (or not there).  secret_free wipes; NULL is
+ * fine; it aborts on what was not allocated or was written past its end. */
 void *secret_alloc(size_t n);
 void secret_free(void *p);
 size_t secret_in_use(void);
@@ -30,7 +33,8 @@ size_t secret_in_use(void);
 int secret_harden_process(void);
 
 /* Locks all memory of the process, present and future, if the limits allow it (OpenSSL's key
- * schedules live outside the arena).  0, or -errno when they do not: say so in `status`. */
+ * schedules live outside the arena).  0; -EPERM when there is a limit and no CAP_IPC_LOCK (then nothing is
+ * locked, since later allocations would fail at the limit): say so in `status`. */
 int secret_lock_all(void);
 
 /* A descriptor that carries `n` secret bytes to another process: memfd_secret where the
@@ -38,7 +42,8 @@ int secret_lock_all(void);
 int secret_fd_new(const void *bytes, size_t n, int *ret_fd);
 
 /* Copies the contents into a fresh arena block, wipes the descriptor's memory; the caller
- * closes fd and frees *ret.  -EMSGSIZE above `max`. */
+ * closes fd and frees *ret.  -EMSGSIZE above `max`; -EBADF unless it is memory without a name (no pipe,
+ * device or file of a disk); -EBADMSG when it is empty or was cut while we read. */
 int secret_fd_take(int fd, size_t max, void **ret, size_t *ret_n);
 
 #endif
