@@ -1,0 +1,547 @@
+#include "keyd/keyring.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/scope.h"
+#include "keyd/disk.h"
+#include "keyd/ring_file.h"
+
+#define FOLDER "keys"
+#define PUB_NAME "signing.pub"
+#define PUB_TEXT_MAX 128
+#define CONTEXT_MAX 64
+
+static_assert(SIGNATURE_BYTES == crypto_sign_BYTES && PUBLIC_KEY_BYTES == crypto_sign_PUBLICKEYBYTES &&
+		      SIGNING_SEED_BYTES == crypto_sign_SEEDBYTES,
+	"Ed25519");
+
+struct keyring_secrets {
+	struct root_key root;
+	uint8_t signing[crypto_sign_SECRETKEYBYTES];
+};
+
+struct keyring {
+	int keyd_fd, keys_fd;
+	struct ring *ring;               /* arena */
+	struct keyring_secrets *secrets; /* arena */
+	uint8_t public_key[PUBLIC_KEY_BYTES];
+};
+
+DEFINE_SCOPED(struct keytree *, keytree_free)
+
+static void ring_freep(struct ring **p)
+{
+	secret_free(*p);
+}
+
+void keyring_free(struct keyring *k)
+{
+	if (!k)
+		return;
+	secret_free(k->ring);
+	secret_free(k->secrets);
+	close_fdp(&k->keys_fd);
+	close_fdp(&k->keyd_fd);
+	free(k);
+}
+DEFINE_SCOPED(struct keyring *, keyring_free)
+
+/* An empty keyring over keyd_fd, with r remembered. */
+static int keyring_alloc(int keyd_fd, const struct root_key *r, struct keyring **ret, struct keys_error *err)
+{
+	scoped(keyring_freep) struct keyring *k = NULL;
+
+	k = calloc(1, sizeof(*k));
+	if (!k)
+		return -ENOMEM;
+	k->keyd_fd = k->keys_fd = -1;
+	k->secrets = secret_alloc(sizeof(*k->secrets));
+	if (!k->secrets) {
+		keys_error_set(err, "no locked memory left for keys");
+		return -ENOMEM;
+	}
+	k->secrets->root = *r;
+	k->keyd_fd = fcntl(keyd_fd, F_DUPFD_CLOEXEC, 3);
+	k->keys_fd = openat(keyd_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (k->keyd_fd < 0 || k->keys_fd < 0) {
+		int e = errno;
+
+		keys_error_set(err, "keyd/" FOLDER " cannot be opened: %s", strerror(e));
+		return -e;
+	}
+	*ret = take_ptr(&k);
+	return 0;
+}
+
+static void unfold_signing_key(struct keyring *k)
+{
+	crypto_sign_seed_keypair(k->public_key, k->secrets->signing, k->ring->seed);
+}
+
+/* The public key in clear: written if missing, compared if there. */
+static int settle_public_key(const struct keyring *k, struct keys_error *err)
+{
+	char text[PUB_TEXT_MAX];
+	scoped(freep) uint8_t *there = NULL;
+	size_t n, there_n;
+	int r;
+
+	sodium_bin2base64(
+		text, sizeof(text), k->public_key, sizeof(k->public_key), sodium_base64_VARIANT_ORIGINAL);
+	n = strlen(text);
+	text[n++] = '\n';
+	r = disk_read(k->keyd_fd, PUB_NAME, sizeof(text), &there, &there_n);
+	if (r == -ENOENT)
+		r = disk_replace(k->keyd_fd, PUB_NAME, text, n);
+	else if (r == -EMSGSIZE || (r == 0 && (there_n != n || memcmp(there, text, n) != 0)))
+		r = -EBADMSG;
+	if (r < 0)
+		keys_error_set(err, "keyd/" PUB_NAME ": %s",
+			r == -EBADMSG ? "not the public key of this installation; find out who changed it, "
+					"then remove it: "
+					"it is written anew at the next start"
+				      : strerror(-r));
+	return r;
+}
+
+/* Files of ours have names of these shapes; whatever else lies there is not touched. */
+static bool is_number(const char *p, const char *end)
+{
+	if (p == end || end - p > 20)
+		return false;
+	for (; p < end; p++) {
+		if (*p < '0' || *p > '9')
+			return false;
+	}
+	return true;
+}
+
+static bool name_is_ours(const char *name)
+{
+	const char *end = name + strlen(name);
+
+	if (end - name > 4 && strcmp(end - 4, ".tmp") == 0)
+		end -= 4;
+	if (strncmp(name, "ring.", 5) == 0)
+		return is_number(name + 5, end);
+	if (end - name < CLIENT_ID_HEX + 6 || memcmp(end - 5, ".tree", 5) != 0)
+		return false;
+	return strspn(name, "0123456789abcdef") == CLIENT_ID_HEX - 1 && name[CLIENT_ID_HEX - 1] == '.' &&
+	       is_number(name + CLIENT_ID_HEX, end - 5);
+}
+
+/* Calls fn for each of our files.  A negative value ends it. */
+static int each_file(int keys_fd, int (*fn)(const char *name, void *arg), void *arg)
+{
+	struct dirent *e;
+	DIR *d;
+	int fd, r = 0;
+
+	fd = openat(keys_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	d = fdopendir(fd);
+	if (!d) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	for (errno = 0; r >= 0 && (e = readdir(d)); errno = 0) {
+		if (name_is_ours(e->d_name))
+			r = fn(e->d_name, arg);
+	}
+	if (r >= 0 && errno != 0)
+		r = -errno;
+	closedir(d);
+	return r < 0 ? r : 0;
+}
+
+static int refuse_ring(const char *name, void *arg)
+{
+	(void)arg;
+	return strncmp(name, "ring.", 5) == 0 ? -EEXIST : 0;
+}
+
+int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, struct keys_error *err)
+{
+	scoped(keyring_freep) struct keyring *k = NULL;
+	int rc;
+
+	if (mkdirat(keyd_fd, FOLDER, 0700) < 0 && errno != EEXIST) {
+		rc = -errno;
+		keys_error_set(err, "keyd/" FOLDER " cannot be made: %s", strerror(-rc));
+		return rc;
+	}
+	rc = keyring_alloc(keyd_fd, r, &k, err);
+	if (rc < 0)
+		return rc;
+	rc = each_file(k->keys_fd, refuse_ring, NULL);
+	if (rc == 0)
+		rc = ring_alloc(0, &k->ring);
+	if (rc < 0) {
+		keys_error_set(err, "keyd/" FOLDER ": %s",
+			rc == -EEXIST ? "there are rings, but no root key: put back keyd/slot"
+				      : strerror(-rc));
+		return rc;
+	}
+	k->ring->generation = 1;
+	k->ring->sequence = 1;
+	randombytes_buf(k->ring->seed, sizeof(k->ring->seed));
+	rc = ring_write(k->keys_fd, k->ring, r, err);
+	if (rc == 0)
+		rc = disk_sync_dir(keyd_fd);
+	if (rc < 0)
+		return rc;
+	unfold_signing_key(k);
+	rc = settle_public_key(k, err);
+	if (rc < 0)
+		return rc;
+	*ret = take_ptr(&k);
+	return 0;
+}
+
+int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, struct keyring **ret,
+	struct keys_error *err)
+{
+	scoped(keyring_freep) struct keyring *k = NULL;
+	int rc;
+
+	rc = keyring_alloc(keyd_fd, r, &k, err);
+	if (rc < 0)
+		return rc;
+	rc = ring_read(k->keys_fd, generation, r, &k->ring, err);
+	if (rc < 0)
+		return rc;
+	unfold_signing_key(k);
+	rc = settle_public_key(k, err);
+	if (rc < 0)
+		return rc;
+	*ret = take_ptr(&k);
+	return 0;
+}
+
+uint64_t keyring_generation(const struct keyring *k)
+{
+	return k->ring->generation;
+}
+
+size_t keyring_count(const struct keyring *k)
+{
+	return k->ring->count;
+}
+
+const struct client_id *keyring_client(const struct keyring *k, size_t i)
+{
+	return &k->ring->entries[i].client;
+}
+
+/* Where client is, or would be. */
+static size_t find_entry(const struct ring *ring, const struct client_id *client, bool *ret_found)
+{
+	size_t lo = 0, hi = ring->count;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int c = memcmp(ring->entries[mid].client.b, client->b, CLIENT_ID_BYTES);
+
+		if (c == 0) {
+			*ret_found = true;
+			return mid;
+		}
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	*ret_found = false;
+	return lo;
+}
+
+static struct ring_entry *entry_of(struct ring *ring, const struct client_id *client)
+{
+	bool found;
+	size_t i = find_entry(ring, client, &found);
+
+	return found ? &ring->entries[i] : NULL;
+}
+
+bool keyring_has(const struct keyring *k, const struct client_id *client)
+{
+	return entry_of(k->ring, client) != NULL;
+}
+
+int keyring_add(struct keyring *k, const struct client_id *client, struct keys_error *err)
+{
+	scoped(ring_freep) struct ring *ring = NULL;
+	scoped(keytree_freep) struct keytree *tree = NULL;
+	struct ring_entry *fresh;
+	bool found;
+	size_t at = find_entry(k->ring, client, &found);
+	int r;
+
+	if (found) {
+		keys_error_set(err, "that client has keys already");
+		return -EEXIST;
+	}
+	r = ring_alloc(k->ring->count + 1, &ring);
+	if (r == 0)
+		r = keytree_new(&tree);
+	if (r < 0) {
+		keys_error_set(err, "no locked memory left for the keys of another client: %s", strerror(-r));
+		return r;
+	}
+	ring->generation = k->ring->generation;
+	ring->sequence = k->ring->sequence + 1;
+	memcpy(ring->seed, k->ring->seed, sizeof(ring->seed));
+	memcpy(ring->entries, k->ring->entries, at * sizeof(*fresh));
+	memcpy(ring->entries + at + 1, k->ring->entries + at, (k->ring->count - at) * sizeof(*fresh));
+	fresh = &ring->entries[at];
+	fresh->client = *client;
+	fresh->tree = 1;
+	randombytes_buf(fresh->key.key.b, KEY_BYTES);
+	/* The tree before the ring that refers to it: a crash between them leaves a file that is swept. */
+	r = tree_write(k->keys_fd, fresh, tree, err);
+	if (r == 0)
+		r = ring_write(k->keys_fd, ring, &k->secrets->root, err);
+	if (r < 0)
+		return r;
+	secret_free(k->ring);
+	k->ring = take_ptr(&ring);
+	return 0;
+}
+
+int keyring_tree(
+	const struct keyring *k, const struct client_id *client, struct keytree **ret, struct keys_error *err)
+{
+	const struct ring_entry *e = entry_of(k->ring, client);
+
+	if (!e) {
+		keys_error_set(err, "there is no key of that client: it was destroyed, or never made here");
+		return -ENOKEY;
+	}
+	return tree_read(k->keys_fd, e, ret, err);
+}
+
+int keyring_tree_bytes(const struct keyring *k, const struct client_id *client, uint8_t **ret, size_t *ret_n,
+	struct keys_error *err)
+{
+	scoped(keytree_freep) struct keytree *t = NULL;
+	int r;
+
+	r = keyring_tree(k, client, &t, err);
+	if (r < 0)
+		return r;
+	r = keytree_serialise(t, ret, ret_n);
+	if (r < 0)
+		keys_error_set(err, "no locked memory left for the key tree of that client");
+	return r;
+}
+
+int keyring_check(const struct keyring *k, struct keys_error *err)
+{
+	int r;
+
+	for (size_t i = 0; i < k->ring->count; i++) {
+		scoped(keytree_freep) struct keytree *t = NULL;
+
+		r = tree_read(k->keys_fd, &k->ring->entries[i], &t, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static bool is_cut(const struct client_id *client, const struct keyring_cut *cut)
+{
+	return memcmp(client->b, cut->client.b, CLIENT_ID_BYTES) == 0;
+}
+
+enum fate { FATE_STAYS, FATE_PUNCTURED, FATE_GOES };
+
+static enum fate fate_of(const struct client_id *client, const struct keyring_cut *cuts, size_t count)
+{
+	enum fate f = FATE_STAYS;
+
+	for (size_t i = 0; i < count; i++) {
+		if (is_cut(client, &cuts[i]))
+			f = cuts[i].whole || f == FATE_GOES ? FATE_GOES : FATE_PUNCTURED;
+	}
+	return f;
+}
+
+/* *e becomes the client's entry under a fresh K_c, its punctured tree written and read back. */
+static int puncture_entry(const struct keyring *k, struct ring_entry *e, const struct keyring_cut *cuts,
+	size_t count, struct keys_error *err)
+{
+	scoped(keytree_freep) struct keytree *tree = NULL, *back = NULL;
+	int r;
+
+	r = tree_read(k->keys_fd, e, &tree, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		if (!is_cut(&e->client, &cuts[i]))
+			continue;
+		r = keytree_puncture(tree, cuts[i].prefix, cuts[i].bits);
+		if (r < 0) {
+			keys_error_set(err, "the key tree cannot be punctured: %s", strerror(-r));
+			return r;
+		}
+	}
+	e->tree++;
+	randombytes_buf(e->key.key.b, KEY_BYTES);
+	r = tree_write(k->keys_fd, e, tree, err);
+	if (r < 0)
+		return r;
+	return tree_read(k->keys_fd, e, &back, err);
+}
+
+static int rotate_entries(const struct keyring *k, const struct keyring_cut *cuts, size_t count,
+	struct ring *to, struct keys_error *err)
+{
+	int r;
+
+	to->count = 0;
+	for (size_t i = 0; i < k->ring->count; i++) {
+		const struct ring_entry *from = &k->ring->entries[i];
+		enum fate f = fate_of(&from->client, cuts, count);
+
+		if (f == FATE_GOES)
+			continue;
+		to->entries[to->count] = *from;
+		if (f == FATE_PUNCTURED) {
+			r = puncture_entry(k, &to->entries[to->count], cuts, count, err);
+			if (r < 0)
+				return r;
+		}
+		to->count++;
+	}
+	return 0;
+}
+
+int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts,
+	size_t count, struct keyring **ret, struct keys_error *err)
+{
+	scoped(ring_freep) struct ring *ring = NULL;
+	int r;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!keyring_has(k, &cuts[i].client)) {
+			keys_error_set(err, "there is no key of a client that is to be destroyed: it was "
+					    "destroyed before");
+			return -ENOKEY;
+		}
+	}
+	r = ring_alloc(k->ring->count, &ring);
+	if (r < 0) {
+		keys_error_set(err, "no locked memory left for a new ring");
+		return r;
+	}
+	ring->generation = k->ring->generation + 1;
+	ring->sequence = 1;
+	memcpy(ring->seed, k->ring->seed, sizeof(ring->seed));
+	r = rotate_entries(k, cuts, count, ring, err);
+	if (r == 0)
+		r = ring_write(k->keys_fd, ring, fresh, err);
+	if (r < 0)
+		return r;
+	/* What counts is what the disk says, not what we meant to write. */
+	return keyring_load(k->keyd_fd, fresh, ring->generation, ret, err);
+}
+
+static bool is_referred_to(const struct keyring *k, const char *name)
+{
+	char ring[RING_NAME_MAX], tree[TREE_NAME_MAX];
+
+	if (strcmp(name, ring_name(k->ring->generation, ring)) == 0)
+		return true;
+	for (size_t i = 0; i < k->ring->count; i++) {
+		const struct ring_entry *e = &k->ring->entries[i];
+
+		if (strcmp(name, tree_name(&e->client, e->tree, tree)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int sweep_one(const char *name, void *arg)
+{
+	const struct keyring *k = arg;
+
+	if (!is_referred_to(k, name) && unlinkat(k->keys_fd, name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	return 0;
+}
+
+int keyring_sweep(const struct keyring *k, struct keys_error *err)
+{
+	int r;
+
+	r = each_file(k->keys_fd, sweep_one, (void *)k);
+	if (r == 0)
+		r = disk_sync_dir(k->keys_fd);
+	if (r < 0)
+		keys_error_set(err,
+			"keyd/" FOLDER ": old key states cannot be removed (%s); they do not open any more",
+			strerror(-r));
+	return r;
+}
+
+/* context || 0x00 || msg: no context is the beginning of another, since none contains a NUL. */
+static int signed_text(const char *context, const void *msg, size_t n, uint8_t **ret, size_t *ret_n)
+{
+	size_t c = strlen(context) + 1;
+	uint8_t *p;
+
+	if (c == 1 || c > CONTEXT_MAX)
+		return -EINVAL;
+	p = malloc(c + n);
+	if (!p)
+		return -ENOMEM;
+	memcpy(p, context, c);
+	if (n > 0)
+		memcpy(p + c, msg, n);
+	*ret = p;
+	*ret_n = c + n;
+	return 0;
+}
+
+int keyring_sign(const struct keyring *k, const char *context, const void *msg, size_t n,
+	uint8_t ret_sig[SIGNATURE_BYTES])
+{
+	scoped(freep) uint8_t *text = NULL;
+	size_t len;
+	int r;
+
+	r = signed_text(context, msg, n, &text, &len);
+	if (r < 0)
+		return r;
+	crypto_sign_detached(ret_sig, NULL, text, len, k->secrets->signing);
+	return 0;
+}
+
+void keyring_public_key(const struct keyring *k, uint8_t ret[PUBLIC_KEY_BYTES])
+{
+	memcpy(ret, k->public_key, PUBLIC_KEY_BYTES);
+}
+
+int keyring_signature_check(const uint8_t public_key[PUBLIC_KEY_BYTES], const char *context, const void *msg,
+	size_t n, const uint8_t sig[SIGNATURE_BYTES])
+{
+	scoped(freep) uint8_t *text = NULL;
+	size_t len;
+	int r;
+
+	r = signed_text(context, msg, n, &text, &len);
+	if (r < 0)
+		return r;
+	return crypto_sign_verify_detached(sig, text, len, public_key) == 0 ? 0 : -EBADMSG;
+}
