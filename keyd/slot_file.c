@@ -437,6 +437,11 @@ const struct root_key *slot_file_older_root(const struct slot_file *s)
 	return s->has_older ? &s->secrets->older : NULL;
 }
 
+uint64_t slot_file_older_generation(const struct slot_file *s)
+{
+	return s->has_older ? s->older_head.generation : 0;
+}
+
 static int say_not_written(int r, unsigned half, struct keys_error *err)
 {
 	keys_error_set(err, SAY_SLOT ", half %s: %s", half_name(half),

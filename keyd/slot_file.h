@@ -53,6 +53,7 @@ enum slot_protection slot_file_protection(const struct slot_file *s);
 /* The newest R; and the one it replaces while a rotation is not settled (else NULL).  Borrowed. */
 const struct root_key *slot_file_root(const struct slot_file *s);
 const struct root_key *slot_file_older_root(const struct slot_file *s);
+uint64_t slot_file_older_generation(const struct slot_file *s);	/* 0: none */
 
 /* Writes `fresh` as generation + 1 over one half, synced and read back: from here on it is the newest.  The old
  * one is still there.  On failure the newest is what it was, but the disk may hold either: call slot_file_revert(). */
