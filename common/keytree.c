@@ -152,7 +152,7 @@ static unsigned start_from(struct keytree *t, const struct node *n, uint64_t ind
 
 	*key = n->key;
 	pthread_mutex_lock(&t->lock);
-	for (size_t i = 0; i < ARRAY_SIZE(depths) && depths[i] > n->depth; i++) {
+	for (size_t i = 0; t->cache && i < ARRAY_SIZE(depths) && depths[i] > n->depth; i++) {
 		const struct slot *s = cache_slot(t->cache, index, depths[i]);
 
 		if (s->used && s->prefix == (index & mask(depths[i]))) {
@@ -165,14 +165,21 @@ static unsigned start_from(struct keytree *t, const struct node *n, uint64_t ind
 	return depth;
 }
 
+/* A tree that only passes through keyd never derives: its cache is made when one does.  Without it all still
+ * works. */
 static void remember(struct keytree *t, uint64_t index, unsigned depth, const struct key32 *key)
 {
-	struct slot *s = cache_slot(t->cache, index, depth);
+	struct slot *s;
 
 	pthread_mutex_lock(&t->lock);
-	s->prefix = index & mask(depth);
-	s->key = *key;
-	s->used = true;
+	if (!t->cache)
+		t->cache = secret_alloc(sizeof(*t->cache));
+	if (t->cache) {
+		s = cache_slot(t->cache, index, depth);
+		s->prefix = index & mask(depth);
+		s->key = *key;
+		s->used = true;
+	}
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -232,9 +239,8 @@ static int tree_alloc(size_t count, struct keytree **ret)
 	if (!t)
 		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
-	t->cache = secret_alloc(sizeof(*t->cache));
 	t->nodes = secret_alloc((count > 0 ? count : 1) * sizeof(*t->nodes));
-	if (!t->cache || !t->nodes)
+	if (!t->nodes)
 		return -ENOMEM;
 	*ret = take_ptr(&t);
 	return 0;
@@ -302,7 +308,8 @@ int keytree_puncture(struct keytree *t, uint64_t prefix, unsigned bits)
 	t->nodes = fresh;
 	t->count += added;
 	t->count -= end - first;
-	sodium_memzero(t->cache, sizeof(*t->cache));
+	if (t->cache)
+		sodium_memzero(t->cache, sizeof(*t->cache));
 	return 0;
 }
 

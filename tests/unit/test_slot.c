@@ -1,0 +1,488 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/scope.h"
+#include "keyd/disk.h"
+#include "keyd/slot_file.h"
+
+#define SLOT "slot/root.slot"
+#define KEY "slot/root.key"
+#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
+
+struct place {
+	char path[64];
+	int fd;
+};
+
+static int setup_all(void **state)
+{
+	return secret_init(1u << 20);
+}
+
+static int teardown_all(void **state)
+{
+	int r = secret_in_use() == 0 ? 0 : -1;
+
+	secret_done();
+	return r;
+}
+
+static int setup(void **state)
+{
+	struct place *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -1;
+	(void)snprintf(p->path, sizeof(p->path), "/tmp/coffer-test-slot.XXXXXX");
+	if (!mkdtemp(p->path))
+		return -1;
+	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*state = p;
+	return p->fd < 0 ? -1 : 0;
+}
+
+static int teardown(void **state)
+{
+	struct place *p = *state;
+	static const char *const files[] = {SLOT, SLOT ".new", KEY, "slot/CACHEDIR.TAG"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		(void)unlinkat(p->fd, files[i], 0);
+	(void)unlinkat(p->fd, "slot", AT_REMOVEDIR);
+	close(p->fd);
+	rmdir(p->path);
+	free(p);
+	return 0;
+}
+
+static struct slot_file *create(const struct place *p)
+{
+	struct slot_file *s;
+
+	assert_int_equal(slot_file_create(p->fd, &s, NULL), 0);
+	return s;
+}
+
+static int try_open(const struct place *p, const char *pass, struct slot_file **ret, struct keys_error *err)
+{
+	return slot_file_open(p->fd, pass, pass ? strlen(pass) : 0, ret, err);
+}
+
+static struct slot_file *reopen(const struct place *p, const char *pass)
+{
+	struct slot_file *s;
+
+	assert_int_equal(try_open(p, pass, &s, NULL), 0);
+	return s;
+}
+
+static void refused(const struct place *p, const char *pass, int want, const char *word)
+{
+	struct keys_error err = {0};
+	struct slot_file *s = NULL;
+
+	assert_int_equal(try_open(p, pass, &s, &err), want);
+	assert_null(s);
+	if (!strstr(err.text, word))
+		fail_msg("'%s' does not say '%s'", err.text, word);
+}
+
+static void damage(const struct place *p, unsigned half, off_t at)
+{
+	int fd = openat(p->fd, SLOT, O_RDWR | O_CLOEXEC);
+	uint8_t c;
+
+	at += (off_t)half * SLOT_RECORD_BYTES;
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &c, 1, at), 1);
+	c ^= 0x10;
+	assert_int_equal(pwrite(fd, &c, 1, at), 1);
+	close(fd);
+}
+
+static void fresh_root(struct root_key *r)
+{
+	randombytes_buf(r, sizeof(*r));
+}
+
+static bool same_root(const struct slot_file *s, const struct root_key *r)
+{
+	return memcmp(slot_file_root(s), r, sizeof(*r)) == 0;
+}
+
+static void test_create_and_open(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s = create(p), *again = NULL;
+	struct root_key r = *slot_file_root(s);
+	struct slot_status st;
+	struct stat sb;
+
+	assert_int_equal(slot_file_generation(s), 1);
+	assert_int_equal(slot_file_protection(s), SLOT_BY_KEY_FILE);
+	assert_null(slot_file_older_root(s));
+	slot_file_close(s);
+	assert_int_equal(slot_file_create(p->fd, &again, NULL), -EEXIST);
+	assert_null(again);
+	s = reopen(p, NULL);
+	assert_true(same_root(s, &r));
+	slot_file_close(s);
+	slot_file_close(NULL);
+	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+	assert_true(st.settled);
+	assert_int_equal(fstatat(p->fd, KEY, &sb, 0), 0);
+	assert_int_equal(sb.st_mode & 07777, 0600);
+	assert_int_equal(fstatat(p->fd, SLOT, &sb, 0), 0);
+	assert_int_equal(sb.st_mode & 07777, 0600);
+	assert_int_equal(sb.st_size, 2 * SLOT_RECORD_BYTES);
+	assert_int_equal(fstatat(p->fd, "slot/CACHEDIR.TAG", &sb, 0), 0);
+}
+
+static void test_creation_cut_short_begins_again(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s;
+	int fd;
+
+	assert_int_equal(mkdirat(p->fd, "slot", 0700), 0);
+	fd = openat(p->fd, KEY, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	s = create(p);
+	slot_file_close(s);
+	slot_file_close(reopen(p, NULL));
+}
+
+static void test_missing(void **state)
+{
+	struct place *p = *state;
+	struct slot_status st;
+
+	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), -ENOENT);
+	refused(p, NULL, -ENOENT, "keyd/slot");
+	slot_file_close(create(p));
+	assert_int_equal(unlinkat(p->fd, SLOT, 0), 0);
+	refused(p, NULL, -ENOENT, "root.slot is missing");
+}
+
+static void test_key_file_refusals(void **state)
+{
+	struct place *p = *state;
+	uint8_t other[KEY_BYTES] = {7};
+	int fd;
+
+	slot_file_close(create(p));
+	assert_int_equal(fchmodat(p->fd, KEY, 0640, 0), 0);
+	refused(p, NULL, -EPERM, "chmod 600");
+	assert_int_equal(fchmodat(p->fd, KEY, 0600, 0), 0);
+	fd = openat(p->fd, KEY, O_WRONLY | O_TRUNC);
+	assert_int_equal(pwrite(fd, other, KEY_BYTES, 0), KEY_BYTES);
+	refused(p, NULL, -EKEYREJECTED, "does not belong");
+	assert_int_equal(pwrite(fd, other, 1, KEY_BYTES), 1);
+	refused(p, NULL, -EBADMSG, "damaged");
+	assert_int_equal(ftruncate(fd, KEY_BYTES - 1), 0);
+	refused(p, NULL, -EBADMSG, "damaged");
+	close(fd);
+	assert_int_equal(unlinkat(p->fd, KEY, 0), 0);
+	refused(p, NULL, -ENOKEY, "root.key");
+	assert_int_equal(symlinkat("/dev/zero", p->fd, KEY), 0);
+	refused(p, NULL, -ELOOP, "root.key");
+}
+
+static void test_one_half_damaged(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s = create(p);
+	struct root_key r = *slot_file_root(s);
+	struct slot_status st;
+
+	slot_file_close(s);
+	for (unsigned half = 0; half < 2; half++) {
+		damage(p, half, 130);
+		assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+		assert_int_equal(st.half[half], SLOT_HALF_DAMAGED);
+		assert_false(st.settled);
+		assert_non_null(strstr(st.text, half == 0 ? "half A" : "half B"));
+		s = reopen(p, NULL);
+		assert_true(same_root(s, &r));
+		assert_int_equal(slot_file_settle(s, NULL), 0);
+		slot_file_close(s);
+		assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+		assert_true(st.settled);
+	}
+	damage(p, 0, 0);
+	damage(p, 1, 4095);
+	refused(p, NULL, -EBADMSG, "half A (bytes 0-4095) has no record, half B (bytes 4096-8191) is torn");
+}
+
+static void test_short_file(void **state)
+{
+	struct place *p = *state;
+	struct slot_status st;
+
+	slot_file_close(create(p));
+	{
+		int fd = openat(p->fd, SLOT, O_WRONLY);
+
+		assert_int_equal(ftruncate(fd, SLOT_RECORD_BYTES + 100), 0);
+		assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+		assert_int_equal(st.half[1], SLOT_HALF_UNREADABLE);
+		slot_file_close(reopen(p, NULL));
+		assert_int_equal(ftruncate(fd, 0), 0);
+		close(fd);
+	}
+	refused(p, NULL, -EBADMSG, "cannot be read");
+}
+
+static void test_later_version_is_not_skipped(void **state)
+{
+	struct place *p = *state;
+	uint8_t raw[SLOT_RECORD_BYTES];
+
+	slot_file_close(create(p));
+	assert_int_equal(disk_read_block(p->fd, SLOT, 1, raw), 0);
+	raw[8] = 2;
+	crypto_generichash(raw + 4064, 32, raw, 4064, NULL, 0);
+	assert_int_equal(disk_write_block(p->fd, SLOT, 1, raw), 0);
+	refused(p, NULL, -EPROTONOSUPPORT, "later version");
+}
+
+static void test_advance_and_settle(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s = create(p);
+	struct root_key old = *slot_file_root(s), fresh;
+	uint8_t before[2][SLOT_RECORD_BYTES], after[SLOT_RECORD_BYTES];
+
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(disk_read_block(p->fd, SLOT, i, before[i]), 0);
+	fresh_root(&fresh);
+	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_file_generation(s), 2);
+	assert_true(same_root(s, &fresh));
+	assert_memory_equal(slot_file_older_root(s), &old, sizeof(old));
+	assert_int_equal(slot_file_advance(s, &fresh, NULL), -EBUSY);
+	slot_file_close(s);
+
+	/* As after a crash: both are there, the newer one counts. */
+	s = reopen(p, NULL);
+	assert_true(same_root(s, &fresh));
+	assert_memory_equal(slot_file_older_root(s), &old, sizeof(old));
+	assert_int_equal(slot_file_older_generation(s), 1);
+	assert_int_equal(slot_file_settle(s, NULL), 0);
+	assert_int_equal(slot_file_settle(s, NULL), 0);
+	assert_null(slot_file_older_root(s));
+	slot_file_close(s);
+
+	s = reopen(p, NULL);
+	assert_true(same_root(s, &fresh));
+	assert_null(slot_file_older_root(s));
+	slot_file_close(s);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(disk_read_block(p->fd, SLOT, i, after), 0);
+		assert_memory_not_equal(after, before[0], 200);
+	}
+}
+
+static void test_advance_and_revert(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s = create(p);
+	struct root_key old = *slot_file_root(s), fresh;
+
+	fresh_root(&fresh);
+	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_file_revert(s, NULL), 0);
+	assert_int_equal(slot_file_generation(s), 1);
+	assert_true(same_root(s, &old));
+	slot_file_close(s);
+	s = reopen(p, NULL);
+	assert_true(same_root(s, &old));
+	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_file_settle(s, NULL), 0);
+	slot_file_close(s);
+}
+
+static void test_torn_advance(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s = create(p);
+	struct root_key old = *slot_file_root(s), fresh;
+	uint8_t a[SLOT_RECORD_BYTES], b[SLOT_RECORD_BYTES];
+	unsigned half;
+
+	assert_int_equal(disk_read_block(p->fd, SLOT, 0, a), 0);
+	fresh_root(&fresh);
+	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
+	slot_file_close(s);
+	assert_int_equal(disk_read_block(p->fd, SLOT, 0, b), 0);
+	half = memcmp(a, b, sizeof(a)) != 0 ? 0 : 1;
+	assert_int_equal(disk_read_block(p->fd, SLOT, half, b), 0);
+	/* The head is new, the rest is what was there: for each sector boundary. */
+	for (size_t cut = 512; cut < SLOT_RECORD_BYTES; cut += 512) {
+		uint8_t torn[SLOT_RECORD_BYTES];
+
+		memcpy(torn, b, cut);
+		memcpy(torn + cut, a + cut, sizeof(torn) - cut);
+		assert_int_equal(disk_write_block(p->fd, SLOT, half, torn), 0);
+		s = reopen(p, NULL);
+		assert_true(same_root(s, &old));
+		assert_null(slot_file_older_root(s));
+		slot_file_close(s);
+	}
+}
+
+static void test_passphrase(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s = create(p);
+	struct root_key r = *slot_file_root(s), fresh;
+	struct slot_status st;
+	uint8_t key_half[SLOT_RECORD_BYTES];
+
+	assert_int_equal(disk_read_block(p->fd, SLOT, 0, key_half), 0);
+	assert_int_equal(slot_file_set_passphrase(s, "x", 1, &(struct slot_kdf){1, 100}, NULL), -EINVAL);
+	assert_int_equal(slot_file_set_passphrase(s, "one", 3, &WEAK, NULL), 0);
+	slot_file_close(s);
+	assert_int_equal(faccessat(p->fd, KEY, F_OK, 0), -1);
+	refused(p, NULL, -ENOKEY, "passphrase");
+	refused(p, "two", -EKEYREJECTED, "wrong passphrase");
+	refused(p, "", -EKEYREJECTED, "wrong passphrase");
+	s = reopen(p, "one");
+	assert_true(same_root(s, &r));
+	assert_int_equal(slot_file_protection(s), SLOT_BY_PASSPHRASE);
+
+	/* A rotation stays under the passphrase without asking for it. */
+	fresh_root(&fresh);
+	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_file_settle(s, NULL), 0);
+	assert_int_equal(slot_file_set_passphrase(s, "two", 3, &WEAK, NULL), 0);
+	slot_file_close(s);
+	refused(p, "one", -EKEYREJECTED, "wrong passphrase");
+	s = reopen(p, "two");
+	assert_true(same_root(s, &fresh));
+	slot_file_close(s);
+	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+	assert_true(st.settled);
+	assert_int_equal(st.head.protection, SLOT_BY_PASSPHRASE);
+	assert_true(st.head.kdf.memory == SLOT_KDF_MEMORY_MIN);
+}
+
+/* Died after the passphrase's record was written: the other half and the key file still open it without. */
+static void test_passphrase_cut_short(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *s = create(p);
+	struct root_key r = *slot_file_root(s);
+	uint8_t old[SLOT_RECORD_BYTES], key[KEY_BYTES];
+	struct slot_status st;
+	int fd;
+
+	assert_int_equal(disk_read_block(p->fd, SLOT, 0, old), 0);
+	fd = openat(p->fd, KEY, O_RDONLY);
+	assert_int_equal(read(fd, key, sizeof(key)), sizeof(key));
+	close(fd);
+	assert_int_equal(slot_file_set_passphrase(s, "one", 3, &WEAK, NULL), 0);
+	slot_file_close(s);
+	assert_int_equal(disk_write_block(p->fd, SLOT, 0, old), 0);
+	fd = openat(p->fd, KEY, O_CREAT | O_WRONLY, 0600);
+	assert_int_equal(write(fd, key, sizeof(key)), sizeof(key));
+	close(fd);
+
+	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+	assert_false(st.settled);
+	refused(p, NULL, -ENOKEY, "passphrase");
+	s = reopen(p, "one");
+	assert_true(same_root(s, &r));
+	assert_null(slot_file_older_root(s));
+	assert_int_equal(slot_file_settle(s, NULL), 0);
+	slot_file_close(s);
+	assert_int_equal(faccessat(p->fd, KEY, F_OK, 0), -1);
+	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+	assert_true(st.settled);
+}
+
+static void test_record_bit_flips(void **state)
+{
+	struct slot_head head = {.protection = SLOT_BY_KEY_FILE, .generation = 3, .sequence = 1}, got;
+	struct key32 protector = {{1}};
+	struct root_key r = {{{2}}}, out;
+	uint8_t raw[SLOT_RECORD_BYTES], sum[32];
+
+	slot_record_seal(&head, &protector, &r, raw);
+	assert_int_equal(slot_record_open(raw, &protector, &out), 0);
+	assert_memory_equal(&out, &r, sizeof(r));
+	memcpy(sum, raw + 4064, sizeof(sum));
+	for (size_t bit = 0; bit < sizeof(raw) * 8; bit++) {
+		int rc;
+
+		raw[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		assert_int_equal(slot_record_parse(raw, &got), bit < 64 ? -ENODATA : -EBADMSG);
+		/* And with a checksum that somebody made fit: the box must notice. */
+		if (bit < 168 * 8) {
+			crypto_generichash(raw + 4064, 32, raw, 4064, NULL, 0);
+			rc = slot_record_open(raw, &protector, &out);
+			assert_true(rc == -EBADMSG || rc == -EKEYREJECTED || rc == -ENODATA ||
+				    rc == -EPROTONOSUPPORT);
+			memcpy(raw + 4064, sum, sizeof(sum));
+		}
+		raw[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	assert_int_equal(slot_record_open(raw, &protector, &out), 0);
+	protector.b[31] ^= 1;
+	assert_int_equal(slot_record_open(raw, &protector, &out), -EKEYREJECTED);
+}
+
+static void test_record_of_absurd_cost(void **state)
+{
+	struct slot_head head = {.protection = SLOT_BY_PASSPHRASE, .generation = 1, .kdf = {3, 1ull << 50}},
+			 got;
+	struct key32 protector = {{1}};
+	struct root_key r = {{{2}}};
+	uint8_t raw[SLOT_RECORD_BYTES];
+
+	slot_record_seal(&head, &protector, &r, raw);
+	assert_int_equal(slot_record_parse(raw, &got), -EBADMSG);
+	head.kdf = (struct slot_kdf){1u << 30, 1u << 20};
+	slot_record_seal(&head, &protector, &r, raw);
+	assert_int_equal(slot_record_parse(raw, &got), -EBADMSG);
+	head.kdf = WEAK;
+	slot_record_seal(&head, &protector, &r, raw);
+	assert_int_equal(slot_record_parse(raw, &got), 0);
+}
+
+#define IN_PLACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		IN_PLACE(test_create_and_open),
+		IN_PLACE(test_creation_cut_short_begins_again),
+		IN_PLACE(test_missing),
+		IN_PLACE(test_key_file_refusals),
+		IN_PLACE(test_one_half_damaged),
+		IN_PLACE(test_short_file),
+		IN_PLACE(test_later_version_is_not_skipped),
+		IN_PLACE(test_advance_and_settle),
+		IN_PLACE(test_advance_and_revert),
+		IN_PLACE(test_torn_advance),
+		IN_PLACE(test_passphrase),
+		IN_PLACE(test_passphrase_cut_short),
+		cmocka_unit_test(test_record_bit_flips),
+		cmocka_unit_test(test_record_of_absurd_cost),
+	};
+
+	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+}
