@@ -345,13 +345,22 @@ int keyring_tree_bytes(const struct keyring *k, const struct client_id *client, 
 	return r;
 }
 
-int keyring_check(const struct keyring *k, struct keys_error *err)
+static bool refers_to(const struct keyring *k, const struct ring_entry *e)
+{
+	const struct ring_entry *mine = k ? entry_of(k->ring, &e->client) : NULL;
+
+	return mine && mine->tree == e->tree;
+}
+
+int keyring_check(const struct keyring *k, const struct keyring *since, struct keys_error *err)
 {
 	int r;
 
 	for (size_t i = 0; i < k->ring->count; i++) {
 		scoped(keytree_freep) struct keytree *t = NULL;
 
+		if (refers_to(since, &k->ring->entries[i]))
+			continue;
 		r = tree_read(k->keys_fd, &k->ring->entries[i], &t, err);
 		if (r < 0)
 			return r;

@@ -47,8 +47,8 @@ int keyring_tree(const struct keyring *k, const struct client_id *client, struct
 /* The same as bytes (keytree_serialise), for a worker.  *ret is from secret_alloc. */
 int keyring_tree_bytes(const struct keyring *k, const struct client_id *client, uint8_t **ret, size_t *ret_n,
 	struct keys_error *err);
-/* Every client's tree opens. */
-int keyring_check(const struct keyring *k, struct keys_error *err);
+/* Every client's tree opens; those left out to which `since` (may be NULL) refers as well: they are no news. */
+int keyring_check(const struct keyring *k, const struct keyring *since, struct keys_error *err);
 
 /* What is to be destroyed: all of a client, or the leaves below a prefix of its tree. */
 struct keyring_cut {

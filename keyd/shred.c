@@ -55,7 +55,7 @@ static int write_state(const struct shred_job *job, const struct keyring *ring, 
 		*ret_crash = true;
 		return r;
 	}
-	return keyring_check(*ret, err);
+	return keyring_check(*ret, ring, err);
 }
 
 /* The slot did not take the fresh R for certain.  Either of these makes it certain that nothing has happened:
@@ -150,56 +150,48 @@ int shred_run(const struct shred_job *job, struct slot_file *slot, struct keyrin
 	return forget(job, slot, *ring, ret_outcome, err);
 }
 
-/* The ring of r, all of whose trees open. */
-static int load_checked(int keyd_fd, const struct root_key *r, uint64_t generation, struct keyring **ret,
-	struct keys_error *err)
-{
-	scoped(keyring_freep) struct keyring *k = NULL;
-	int rc;
-
-	rc = keyring_load(keyd_fd, r, generation, &k, err);
-	if (rc < 0)
-		return rc;
-	rc = keyring_check(k, err);
-	if (rc < 0)
-		return rc;
-	*ret = take_ptr(&k);
-	return 0;
-}
-
 /* Says that the state is not there or not ours; a disk that fails now may read tomorrow. */
 static bool is_verdict(int r)
 {
 	return r == -ENOENT || r == -EBADMSG || r == -EKEYREJECTED;
 }
 
-/* The slot holds a newer and an older R: forward if the newer one opens everything, else back. */
+static void go_forward(struct slot_file *slot, struct shred_opened *o)
+{
+	struct keys_error warn = {0};
+
+	o->found = SHRED_FOUND_COMPLETED;
+	if (slot_file_settle(slot, &warn) < 0) {
+		o->found = SHRED_FOUND_PENDING;
+		(void)snprintf(o->warning, sizeof(o->warning), "%s", warn.text);
+	}
+}
+
+/* The slot holds a newer and an older R: forward if what is new opens, else back.  What neither of them opens
+ * (a tree damaged before) decides nothing. */
 static int resolve(int keyd_fd, struct slot_file *slot, struct shred_opened *o, struct keys_error *err)
 {
-	scoped(keyring_freep) struct keyring *k = NULL;
+	scoped(keyring_freep) struct keyring *older = NULL, *newer = NULL;
 	int r, back;
 
-	r = load_checked(keyd_fd, slot_file_root(slot), slot_file_generation(slot), &k, err);
+	back = keyring_load(
+		keyd_fd, slot_file_older_root(slot), slot_file_older_generation(slot), &older, err);
+	if (back < 0 && !is_verdict(back))
+		return back;
+	r = keyring_load(keyd_fd, slot_file_root(slot), slot_file_generation(slot), &newer, err);
+	if (r == 0 && older)
+		r = keyring_check(newer, older, err);
 	if (r == 0) {
-		struct keys_error warn = {0};
-
-		o->found = SHRED_FOUND_COMPLETED;
-		if (slot_file_settle(slot, &warn) < 0) {
-			o->found = SHRED_FOUND_PENDING;
-			(void)snprintf(o->warning, sizeof(o->warning), "%s", warn.text);
-		}
-		o->ring = take_ptr(&k);
+		go_forward(slot, o);
+		o->ring = take_ptr(&newer);
 		return 0;
 	}
-	if (!is_verdict(r))
-		return r;
-	back = load_checked(keyd_fd, slot_file_older_root(slot), slot_file_older_generation(slot), &k, NULL);
-	if (back < 0)
+	if (!older || !is_verdict(r))
 		return r;
 	r = slot_file_revert(slot, err);
 	if (r < 0)
 		return r;
-	o->ring = take_ptr(&k);
+	o->ring = take_ptr(&older);
 	o->found = SHRED_FOUND_ROLLED_BACK;
 	return 0;
 }
@@ -221,7 +213,7 @@ int shred_open(int keyd_fd, struct slot_file *slot, struct shred_opened *ret, st
 	if (r < 0)
 		return r;
 	/* Only now, with everything of ours known to be there, what is not ours may go. */
-	r = keyring_check(o.ring, &warn);
+	r = keyring_check(o.ring, NULL, &warn);
 	if (r == 0)
 		r = keyring_sweep(o.ring, &warn);
 	if (r < 0 && o.warning[0] == '\0')

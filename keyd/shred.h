@@ -3,7 +3,7 @@
  *
  *	CONFIRM    the caller checks holds again and revokes sessions: the last moment to say no
  *	STATE      new trees and ring of generation + 1, synced, read back
- *	CHECK      every tree of the new ring opens
+ *	CHECK      every tree that is new opens (one that was damaged before hinders nobody else's destruction)
  *	SLOT       the fresh R into one half of the slot, synced, read back      <- from here on it goes forward
  *	FORGET     the old half overwritten in place, read back, mirrored        <- from here on it is destroyed
  *	SWEEP      old state unlinked (it does not open any more)

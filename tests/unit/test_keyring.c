@@ -153,7 +153,7 @@ static void test_add_and_load(void **state)
 	assert_memory_equal(keyring_client(k, 1), &alpha, sizeof(alpha));
 	assert_true(keyring_has(k, &alpha));
 	assert_false(keyring_has(k, &gamma_id));
-	assert_int_equal(keyring_check(k, NULL), 0);
+	assert_int_equal(keyring_check(k, NULL, NULL), 0);
 	assert_int_equal(key_of(k, &alpha, leaf16, &b), 0);
 	assert_memory_equal(&a, &b, sizeof(a));
 	assert_int_equal(key_of(k, &beta, leaf16, &b), 0);
@@ -240,7 +240,7 @@ static int open_ring(const struct place *p)
 static int open_trees(const struct place *p)
 {
 	struct keyring *k = load(p, &p->r, 1);
-	int r = keyring_check(k, NULL);
+	int r = keyring_check(k, NULL, NULL);
 
 	keyring_free(k);
 	return r;
@@ -274,7 +274,7 @@ static void test_trees_of_others(void **state)
 	assert_int_equal(keyring_tree(k, &beta, &t, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "is missing"));
 	assert_null(t);
-	assert_int_equal(keyring_check(k, NULL), -ENOENT);
+	assert_int_equal(keyring_check(k, NULL, NULL), -ENOENT);
 	keyring_free(k);
 }
 
@@ -303,11 +303,11 @@ static void test_rotate(void **state)
 	assert_int_equal(keyring_rotate(k, &fresh, cuts, 2, &next, NULL), 0);
 
 	/* The old one is untouched until it is swept. */
-	assert_int_equal(keyring_check(k, NULL), 0);
+	assert_int_equal(keyring_check(k, NULL, NULL), 0);
 	assert_int_equal(key_of(k, &gamma_id, leaf16, &now), 0);
 	assert_int_equal(keyring_generation(next), 2);
 	assert_int_equal(keyring_count(next), 2);
-	assert_int_equal(keyring_check(next, NULL), 0);
+	assert_int_equal(keyring_check(next, NULL, NULL), 0);
 	assert_int_equal(key_of(next, &alpha, leaf16, &now), -ENOKEY);
 	assert_int_equal(key_of(next, &gamma_id, leaf16, &now), -ENOKEY);
 	assert_int_equal(key_of(next, &alpha, leaf17, &now), 0);
@@ -324,7 +324,7 @@ static void test_rotate(void **state)
 	assert_true(there(p, "keys/aa010000000000000000000000000000.2.tree"));
 	assert_true(there(p, "keys/0b020000000000000000000000000000.1.tree"));
 	assert_false(there(p, "keys/cc030000000000000000000000000000.1.tree"));
-	assert_int_equal(keyring_check(next, NULL), 0);
+	assert_int_equal(keyring_check(next, NULL, NULL), 0);
 	keyring_free(k);
 	keyring_free(next);
 }
