@@ -24,10 +24,11 @@ struct conn {
 	struct wire wire;
 	sd_event_source *io, *again; /* `again`: a whole message waits in the buffer */
 	struct peer peer;
-	bool inherited;            /* its roles were given, not looked up */
-	bool closing;              /* close when all is sent */
-	bool dispatching, dead;    /* dead while dispatching: freed after it */
-	struct varlink_call *call; /* one at a time: the next is read when it is answered */
+	bool inherited;             /* its roles were given, not looked up */
+	bool closing;               /* close when all is sent */
+	bool dispatching, dead;     /* dead while dispatching: freed after it */
+	struct varlink_call *call;  /* one at a time: the next is read when it is answered */
+	struct varlink_call *watch; /* one with \"more\" that its handler kept: it holds up no other */
 	void (*on_close)(void *userdata);
 	void *userdata;
 };
@@ -80,7 +81,9 @@ static void call_finish(struct varlink_call *call)
 
 	call->done = true;
 	call->conn = NULL;
-	if (c)
+	if (c && c->watch == call)
+		c->watch = NULL;
+	else if (c)
 		c->call = NULL;
 	call_unref(call);
 	if (c)
@@ -125,7 +128,9 @@ static void conn_detach(struct conn *c)
 	}
 	if (c->call)
 		c->call->conn = NULL;
-	c->call = NULL;
+	if (c->watch)
+		c->watch->conn = NULL;
+	c->call = c->watch = NULL;
 	sd_event_source_set_enabled(c->io, SD_EVENT_OFF);
 	sd_event_source_set_enabled(c->again, SD_EVENT_OFF);
 }
@@ -196,6 +201,10 @@ static int answer(struct varlink_call *call, json_t *message, const int *fds, un
 	struct conn *c = call->conn;
 	int r = 0;
 
+	/* Each answer to a call with "more" says whether more follows; so a client can tell it from the
+	 * answers to the other calls on the connection. */
+	if (message && call->more)
+		json_object_set_new(message, "continues", json_boolean(!final));
 	if (!c || call->oneway)
 		json_decref(message);
 	else
@@ -219,14 +228,13 @@ static int answer(struct varlink_call *call, json_t *message, const int *fds, un
 	return r;
 }
 
-static json_t *reply_message(json_t *params, bool continues)
+static json_t *reply_message(json_t *params)
 {
 	json_t *m = json_object();
 
 	if (!params)
 		params = json_object();
-	if (json_object_set_new(m, "parameters", params) < 0 ||
-		(continues && json_object_set_new(m, "continues", json_true()) < 0)) {
+	if (json_object_set_new(m, "parameters", params) < 0) {
 		json_decref(m);
 		return NULL;
 	}
@@ -235,7 +243,7 @@ static json_t *reply_message(json_t *params, bool continues)
 
 int varlink_reply_fds(struct varlink_call *call, json_t *params, const int *fds, unsigned n)
 {
-	return answer(call, reply_message(params, false), fds, n, true);
+	return answer(call, reply_message(params), fds, n, true);
 }
 
 int varlink_reply(struct varlink_call *call, json_t *params)
@@ -249,7 +257,7 @@ int varlink_reply_more(struct varlink_call *call, json_t *params)
 		json_decref(params);
 		return -EPROTO;
 	}
-	return answer(call, reply_message(params, true), NULL, 0, false);
+	return answer(call, reply_message(params), NULL, 0, false);
 }
 
 int varlink_error(struct varlink_call *call, const char *error, const char *message, const char *remedy)
@@ -435,6 +443,8 @@ static void conn_process(struct conn *c)
 		varlink_errorf(
 			call, "Failed", "see the log of the daemon", "the request failed: %s", strerror(-r));
 	}
+	if (!call->done && call->more && c->call == call && !c->watch)
+		c->watch = take_ptr(&c->call);
 	json_decref(params);
 	call_unref(call);
 }
@@ -462,7 +472,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 	int r;
 
 	/* Gone in both directions while it should wait for an answer: nobody will take it. */
-	if ((events & (EPOLLHUP | EPOLLERR)) && (c->call || c->wire.out)) {
+	if ((events & (EPOLLHUP | EPOLLERR)) && (c->call || c->watch || c->wire.out)) {
 		conn_drop(c);
 		return 0;
 	}

@@ -19,7 +19,8 @@
 
 /* ---- server ---- */
 struct varlink_server;
-struct varlink_call;		/* one call in progress; ended by exactly one reply or error */
+struct varlink_call;		/* one call in progress; ended by exactly one reply or error, also when the peer has
+				 * gone: varlink_reply_more() then says -ECONNRESET, and the end goes nowhere */
 
 struct varlink_method {
 	const char *name;	/* "org.coffer.keyd.Grant" */
@@ -74,7 +75,9 @@ int varlink_client_fd(const struct varlink_client *c);
 int varlink_call(struct varlink_client *c, const char *method, json_t *params, const int *fds, unsigned n,
 	int timeout_ms, json_t **ret, int *ret_fds, struct varlink_failure *failure);
 
-/* Starts a call with "more": every reply reaches on_reply(params) from the event loop; on_close when the peer goes. */
+/* Starts a call with "more": every reply reaches on_reply(params) from the event loop; on_close when the peer goes,
+ * or when it ends the watch, or when the answer to a call came too late.  varlink_call() works on the same connection
+ * beside one watch: each answer to a call with "more" has "continues" (false in the last), the others have not. */
 int varlink_watch(struct varlink_client *c, sd_event *event, const char *method, json_t *params,
 	void (*on_reply)(json_t *params, void *userdata), void (*on_close)(void *userdata), void *userdata);
 

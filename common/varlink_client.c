@@ -17,11 +17,14 @@
 
 #define CONNECT_SECONDS 10 /* only a full backlog makes connect() wait */
 #define WATCH_SEND_MS 10000
+#define NEWS_MAX 4096 /* of a watch, while one call waits */
 
 struct varlink_client {
 	struct wire wire;
-	bool broken;         /* out of step with the peer: no further call */
-	sd_event_source *io; /* a watch runs */
+	bool broken;            /* out of step with the peer: no further call */
+	sd_event_source *io;    /* a watch runs */
+	sd_event_source *later; /* hands over what came for the watch during a call */
+	json_t *news;           /* array of these messages */
 	bool in_callback, freed;
 	void (*on_reply)(json_t *params, void *userdata);
 	void (*on_close)(void *userdata);
@@ -67,13 +70,14 @@ void varlink_client_free(struct varlink_client *c)
 {
 	if (!c)
 		return;
-	sd_event_source_disable_unref(c->io);
-	c->io = NULL;
+	c->io = sd_event_source_disable_unref(c->io);
+	c->later = sd_event_source_disable_unref(c->later);
 	if (c->in_callback) {
 		c->freed = true;
 		return;
 	}
 	wire_done(&c->wire);
+	json_decref(c->news);
 	free(c);
 }
 
@@ -130,11 +134,31 @@ static int send_call(struct varlink_client *c, const char *method, json_t *param
 	return r < 0 ? (r == -EPIPE ? -ECONNRESET : r) : 0;
 }
 
+/* For the watch, not for the call that waits: its callback must not run inside a call.  Steals message. */
+static int keep_news(struct varlink_client *c, json_t *message, int *fds)
+{
+	for (unsigned i = 0; i < VARLINK_FDS_MAX; i++)
+		close_fdp(&fds[i]); /* no watch hands over descriptors */
+	if (json_array_size(c->news) >= NEWS_MAX) {
+		json_decref(message);
+		return -EMSGSIZE;
+	}
+	if (json_array_append_new(c->news, message) < 0)
+		return -ENOMEM;
+	return sd_event_source_set_enabled(c->later, SD_EVENT_ONESHOT) < 0 ? -ENOMEM : 0;
+}
+
 static int receive(struct varlink_client *c, int64_t deadline, json_t **ret, int *fds)
 {
 	for (;;) {
 		int r = wire_next(&c->wire, ret, fds);
 
+		if (r > 0 && c->io && json_object_get(*ret, "continues")) {
+			r = keep_news(c, *ret, fds);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (r != 0)
 			return r < 0 ? r : 0;
 		r = wire_read(&c->wire);
@@ -174,7 +198,7 @@ int varlink_call(struct varlink_client *c, const char *method, json_t *params, c
 	json_t *message = NULL, *answer;
 	int r = 0;
 
-	if (c->broken || c->io) {
+	if (c->broken) {
 		json_decref(params);
 		return -ECONNRESET;
 	}
@@ -183,6 +207,8 @@ int varlink_call(struct varlink_client *c, const char *method, json_t *params, c
 		r = receive(c, deadline, &message, got);
 	if (r < 0)
 		return r;
+	if (c->io && wire_has_message(&c->wire))
+		sd_event_source_set_enabled(c->later, SD_EVENT_ONESHOT);
 	c->broken = json_object_get(message, "continues") != NULL; /* not asked for: out of step */
 	if (json_object_get(message, "error")) {
 		if (failure)
@@ -206,28 +232,59 @@ int varlink_call(struct varlink_client *c, const char *method, json_t *params, c
 static void watch_close(struct varlink_client *c)
 {
 	c->io = sd_event_source_disable_unref(c->io);
+	c->later = sd_event_source_disable_unref(c->later);
 	c->broken = true;
 	if (c->on_close)
 		c->on_close(c->userdata);
 }
 
-/* All whole messages in the buffer.  The last: an error, or a reply that does not continue. */
+/* One message.  Steals it.  A message without "continues" is the late answer to a call that gave up. */
+static void watch_take(struct varlink_client *c, json_t *message)
+{
+	const json_t *continues = json_object_get(message, "continues");
+
+	if (continues && !json_object_get(message, "error"))
+		c->on_reply(json_object_get(message, "parameters"), c->userdata);
+	if (!c->freed && c->io && !json_is_true(continues))
+		watch_close(c);
+	json_decref(message);
+}
+
+/* What was kept during calls comes first: it is older than what is in the buffer. */
 static void watch_deliver(struct varlink_client *c)
 {
 	int fds[VARLINK_FDS_MAX], r = 0;
 	json_t *message = NULL;
-	bool last = false;
 
-	while (!c->freed && !last && (r = wire_next(&c->wire, &message, fds)) > 0) {
-		for (unsigned i = 0; i < VARLINK_FDS_MAX; i++)
-			close_fdp(&fds[i]); /* no watch hands over descriptors */
-		last = !json_is_true(json_object_get(message, "continues"));
-		if (!json_object_get(message, "error"))
-			c->on_reply(json_object_get(message, "parameters"), c->userdata);
-		json_decref(message);
+	while (!c->freed && c->io && json_array_size(c->news) > 0) {
+		message = json_incref(json_array_get(c->news, 0));
+		json_array_remove(c->news, 0);
+		watch_take(c, message);
 	}
-	if (!c->freed && (last || r < 0))
+	while (!c->freed && c->io && (r = wire_next(&c->wire, &message, fds)) > 0) {
+		for (unsigned i = 0; i < VARLINK_FDS_MAX; i++)
+			close_fdp(&fds[i]);
+		watch_take(c, message);
+	}
+	if (!c->freed && c->io && r < 0)
 		watch_close(c);
+}
+
+static void watch_run(struct varlink_client *c, bool ended)
+{
+	c->in_callback = true;
+	watch_deliver(c);
+	if (!c->freed && c->io && ended)
+		watch_close(c);
+	c->in_callback = false;
+	if (c->freed)
+		varlink_client_free(c);
+}
+
+static int on_watch_later(sd_event_source *source, void *userdata)
+{
+	watch_run(userdata, false);
+	return 0;
 }
 
 static int on_watch_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -235,16 +292,8 @@ static int on_watch_io(sd_event_source *source, int fd, uint32_t events, void *u
 	struct varlink_client *c = userdata;
 	int r = wire_read(&c->wire);
 
-	if (r == -EAGAIN)
-		return 0;
-	c->in_callback = true;
-	if (r > 0)
-		watch_deliver(c);
-	else
-		watch_close(c);
-	c->in_callback = false;
-	if (c->freed)
-		varlink_client_free(c);
+	if (r != -EAGAIN)
+		watch_run(c, r <= 0);
 	return 0;
 }
 
@@ -260,9 +309,19 @@ int varlink_watch(struct varlink_client *c, sd_event *event, const char *method,
 	r = send_call(c, method, params, true, NULL, 0, now_ms() + WATCH_SEND_MS);
 	if (r < 0)
 		return r;
+	c->news = json_array();
+	if (!c->news)
+		return -ENOMEM;
+	r = sd_event_add_defer(event, &c->later, on_watch_later, c);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(c->later, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_io(event, &c->io, c->wire.fd, EPOLLIN, on_watch_io, c);
+	if (r < 0)
+		return r;
 	c->on_reply = on_reply;
 	c->on_close = on_close;
 	c->userdata = userdata;
-	r = sd_event_add_io(event, &c->io, c->wire.fd, EPOLLIN, on_watch_io, c);
-	return r < 0 ? r : 0;
+	c->broken = false;
+	return 0;
 }
