@@ -49,8 +49,9 @@ assert hchacha20(bytes(range(32)), bytes.fromhex('000000090000004a00000000314159
 ROOTS = [bytes(range(32)), bytes(32), bytes([255] * 32)]
 LEAVES = [(0, 0, 0), (65535, 65535, 0xffffffff), (16, 2518, 77), (1, 2496, 0), (16, 2518, 0x12345678), (0, 1, 2)]
 
-json.dump([{'root': root.hex(), 'class': c, 'day': d, 'number': n, 'use': use,
-            'key': step(leaf(root, c << 48 | d << 32 | n), 256 + use).hex()}
-           for root in ROOTS for c, d, n in LEAVES for use in range(1, 6)],
-          sys.stdout, indent=1)
-print()
+if __name__ == '__main__':
+    json.dump([{'root': root.hex(), 'class': c, 'day': d, 'number': n, 'use': use,
+                'key': step(leaf(root, c << 48 | d << 32 | n), 256 + use).hex()}
+               for root in ROOTS for c, d, n in LEAVES for use in range(1, 6)],
+              sys.stdout, indent=1)
+    print()
