@@ -1,0 +1,89 @@
+/* The book: ledger.db.  Rows are only ever added; what changes (how far a journal was read) lies in a table that
+ * the chain does not cover.  All SQL of coffer-fsd is in ledger*.c and chain.c.  Not thread-safe: lives on the loop.
+ *
+ * Rows are added between ledger_begin and ledger_commit; a commit that returned 0 is on disk (WAL with
+ * synchronous=FULL) and has added one batch to the chain. */
+#ifndef COFFER_BROKER_LEDGER_H
+#define COFFER_BROKER_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <jansson.h>
+
+#include "common/record.h"
+#include "fs/broker/chain.h"
+
+struct ledger;
+
+/* Creates or migrates.  -EUCLEAN: no ledger, or rows that no batch covers: somebody wrote there. */
+int ledger_open(const char *path, struct ledger **ret);
+void ledger_close(struct ledger *l);
+
+int ledger_begin(struct ledger *l);
+bool ledger_in_batch(const struct ledger *l);
+/* Nothing added: no batch.  On failure all is rolled back.  -ENOSPC: the disk is full. */
+int ledger_commit(struct ledger *l);
+void ledger_rollback(struct ledger *l);
+
+/* ---- rows that come from coffer-keyd and from coffer-fsd itself ---- */
+struct ledger_session {
+	uint64_t number;
+	const char *client_id, *client, *user, *purpose, *ticket, *rights; /* ticket may be NULL */
+	int64_t uid, begun_ns;
+};
+int ledger_add_session(struct ledger *l, const struct ledger_session *s);
+
+struct ledger_act {
+	int64_t seq; /* of keyd's outbox; 0: an act of coffer-fsd itself */
+	int64_t time_ns;
+	const char *kind;
+	const json_t *outcome; /* number, text or NULL */
+	const char *user, *client, *purpose, *ticket;
+	int64_t uid;	  /* -1: none */
+	uint64_t session; /* 0: none */
+	const char *detail; /* JSON text or NULL */
+};
+/* An act of keyd that is there already (same seq, time and kind) is not added again: 0 too. */
+int ledger_add_act(struct ledger *l, const struct ledger_act *a);
+
+/* ---- journals ---- */
+int ledger_add_journal(struct ledger *l, const char *client_id, int64_t pid, uint64_t *ret_id);
+
+/* One journal as the ledger knows it, with what was looked up for it.  Invalid after a rollback. */
+struct ledger_source;
+int ledger_source_new(struct ledger *l, uint64_t journal, const char *client_id, struct ledger_source **ret);
+	/* -ENOENT: no such journal of this client was ever begun */
+void ledger_source_free(struct ledger_source *s);
+uint64_t ledger_source_done(const struct ledger_source *s); /* sequence of the last record that is in */
+/* Adds what the record says.  One that is in already is skipped: 0; 1: a row came in.  -EBADMSG: it names a path or
+ * process that this journal never named, or names one twice. */
+int ledger_add_record(struct ledger *l, struct ledger_source *s, uint64_t seq, const struct record *r);
+/* Remembers, within the batch, how far this journal came. */
+int ledger_source_store(struct ledger *l, struct ledger_source *s);
+
+/* ---- heads ---- */
+int ledger_head(struct ledger *l, struct chain_batch *ret);
+int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signature[CHAIN_SIGNATURE_BYTES]);
+
+struct ledger_stats {
+	int64_t records, acts, bytes;
+};
+int ledger_stats(struct ledger *l, struct ledger_stats *ret);
+
+/* ---- questions (ledger_query.c) ---- */
+#define LEDGER_QUERY_MAX 10000
+struct ledger_filter {
+	const char *user, *client, *purpose; /* NULL: any */
+	uint64_t session;		     /* 0: any */
+	int64_t since, until;		     /* seconds; INT64_MIN, INT64_MAX: open */
+	int64_t uid;			     /* >= 0: rows of this uid only */
+	const char *after;		     /* what `next` said, or NULL */
+	unsigned limit;
+};
+/* Rows in the order of time as doc/PROTOCOL.md has them; *ret_next is NULL at the end, else malloc'd.
+ * -EINVAL: `after` is nothing that was ever answered. */
+int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_rows, char **ret_next);
+
+sqlite3 *ledger_db(struct ledger *l);	/* for ledger_query.c */
+
+#endif

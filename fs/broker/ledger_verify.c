@@ -1,0 +1,270 @@
+#include "fs/broker/ledger_verify.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/scope.h"
+#include "fs/broker/sql.h"
+
+static void found_bad(struct ledger_verdict *v, int64_t batch, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void found_bad(struct ledger_verdict *v, int64_t batch, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (v->first_bad && v->first_bad <= batch)
+		return;
+	v->first_bad = batch;
+	va_start(ap, fmt);
+	vsnprintf(v->reason, sizeof(v->reason), fmt, ap);
+	va_end(ap);
+}
+
+/* A copy may lie where nothing can be written: then SQLite needs to be told that nobody else writes either.
+ * Not with a write-ahead log beside it, whose rows would be left out. */
+static int open_read_only(const char *path, sqlite3 **ret)
+{
+	scoped(sql_closep) sqlite3 *db = NULL;
+	char uri[4200], wal[4200];
+	int r;
+
+	if (access(path, R_OK) < 0)
+		return -errno;
+	r = sql_errno(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL));
+	if (r == 0)
+		r = sql_exec(db, "SELECT 1 FROM ledger");
+	if (r == -ENOENT || r == -EROFS || r == -EIO) {
+		snprintf(wal, sizeof(wal), "%s-wal", path);
+		if (access(wal, F_OK) == 0 || strpbrk(path, "?#%"))
+			return r;
+		sqlite3_close(take_ptr(&db));
+		snprintf(uri, sizeof(uri), "file:%s?immutable=1", path);
+		r = sql_errno(sqlite3_open_v2(uri, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL));
+		if (r == 0)
+			r = sql_exec(db, "SELECT 1 FROM ledger");
+	}
+	if (r < 0)
+		return r;
+	sqlite3_busy_timeout(db, 2000);
+	*ret = take_ptr(&db);
+	return 0;
+}
+
+static int one_number(sqlite3 *db, const char *sql, int64_t *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, sql, &st);
+
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -EUCLEAN;
+	*ret = sqlite3_column_int64(st, 0);
+	return 0;
+}
+
+/* Walks the chain and computes every batch again. */
+static int check_chain(sqlite3 *db, struct chain_batch *ret_last, struct ledger_verdict *v)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	struct chain_batch last, b;
+	int r;
+
+	r = chain_genesis(db, &last);
+	if (r == 0)
+		r = sql_prepare(db, "SELECT " CHAIN_COLUMNS " FROM chain ORDER BY id", &st);
+	if (r < 0)
+		return r;
+	while ((r = sql_step(st)) > 0) {
+		struct chain_hash hash;
+
+		if (chain_from_row(st, &b) < 0) {
+			found_bad(v, last.batch + 1, "its row in the chain is damaged");
+			break;
+		}
+		if (b.batch != last.batch + 1) {
+			found_bad(v, last.batch + 1, "its row in the chain is missing");
+			break;
+		}
+		r = chain_batch_hash(db, &last, &b, &hash);
+		if (r < 0 && r != -EUCLEAN)
+			return r;
+		if (r < 0)
+			found_bad(v, b.batch, "rows that it covers were removed or added");
+		else if (sodium_memcmp(hash.b, b.hash.b, sizeof(hash.b)) != 0)
+			found_bad(v, b.batch, "rows that it covers, or its own row, were changed");
+		if (v->first_bad)
+			break;
+		last = b;
+		v->batches = b.batch;
+		v->head = (struct ledger_head){.batch = b.batch, .hash = b.hash};
+	}
+	*ret_last = last;
+	return r < 0 ? r : 0;
+}
+
+/* Rows outside of every batch. */
+static int check_strays(sqlite3 *db, const struct chain_batch *last, struct ledger_verdict *v)
+{
+	for (unsigned t = 0; t < CHAIN_TABLES; t++) {
+		const char *name = chain_table_names[t];
+		char sql[128];
+		int64_t n;
+		int r;
+
+		snprintf(sql, sizeof(sql), "SELECT count(*) FROM %s WHERE id<1 OR id>%lld", name,
+			(long long)last->to[t]);
+		r = one_number(db, sql, &n);
+		if (r < 0)
+			return r;
+		if (n > 0)
+			found_bad(v, last->batch + 1, "%lld rows of table %s stand in no batch", (long long)n,
+				name);
+	}
+	return 0;
+}
+
+/* The hash that the ledger has at `batch`; all zero when it has none. */
+static int hash_at(sqlite3 *db, int64_t batch, struct chain_hash *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, "SELECT hash FROM chain WHERE id=?", &st);
+
+	*ret = (struct chain_hash){0};
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(st, 1, batch);
+	r = sql_step(st);
+	if (r > 0 && sqlite3_column_bytes(st, 0) == CHAIN_HASH_BYTES)
+		memcpy(ret->b, sqlite3_column_blob(st, 0), CHAIN_HASH_BYTES);
+	return r < 0 ? r : 0;
+}
+
+/* The ledger must lead to this head: one that is further on was cut off, one that differs was rewritten. */
+static int check_head(
+	sqlite3 *db, const struct ledger_head *head, const char *whose, struct ledger_verdict *v)
+{
+	struct chain_hash hash;
+	int64_t end;
+	int r;
+
+	r = one_number(db, "SELECT coalesce(max(id),0) FROM chain", &end);
+	if (r == 0)
+		r = hash_at(db, head->batch, &hash);
+	if (r < 0)
+		return r;
+	if (head->batch > end)
+		found_bad(v, end + 1,
+			"the ledger ends before batch %lld, whose head was %s: its end was cut off",
+			(long long)head->batch, whose);
+	else if (sodium_memcmp(hash.b, head->hash.b, sizeof(hash.b)) != 0)
+		found_bad(v, head->batch, "it is not the batch whose head was %s: the ledger was rewritten",
+			whose);
+	return 0;
+}
+
+static bool signature_ok(const struct ledger_head *head, const uint8_t *signature, const uint8_t *key)
+{
+	char text[CHAIN_MESSAGE_MAX];
+	int n = chain_head_message(head->batch, &head->hash, text);
+
+	return crypto_sign_verify_detached(signature, (const unsigned char *)text, (unsigned)n, key) == 0;
+}
+
+static int check_signed_heads(sqlite3 *db, const uint8_t *key, struct ledger_verdict *v)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, "SELECT batch,hash,signature,time FROM head ORDER BY batch", &st);
+
+	if (r < 0)
+		return r;
+	while ((r = sql_step(st)) > 0) {
+		struct ledger_head head = {.batch = sqlite3_column_int64(st, 0)};
+
+		if (sqlite3_column_bytes(st, 1) != CHAIN_HASH_BYTES ||
+			sqlite3_column_bytes(st, 2) != CHAIN_SIGNATURE_BYTES) {
+			found_bad(v, head.batch, "its signed head is damaged");
+			continue;
+		}
+		memcpy(head.hash.b, sqlite3_column_blob(st, 1), CHAIN_HASH_BYTES);
+		if (key && !signature_ok(&head, sqlite3_column_blob(st, 2), key)) {
+			found_bad(v, head.batch, "the signature of its head is not coffer-keyd's");
+			continue;
+		}
+		r = check_head(db, &head, "signed", v);
+		if (r < 0)
+			return r;
+		if (!v->first_bad) {
+			v->signed_until = head.batch;
+			v->signed_at = sqlite3_column_int64(st, 3);
+		}
+	}
+	return r;
+}
+
+/* An index that disagrees with its table hides rows from every question, though the table is whole. */
+static int check_database(sqlite3 *db, struct ledger_verdict *v)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, "PRAGMA integrity_check(1)", &st);
+
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0)
+		return r;
+	if (strcmp((const char *)sqlite3_column_text(st, 0), "ok") != 0)
+		found_bad(v, v->batches + 1, "the database is damaged: %.120s",
+			(const char *)sqlite3_column_text(st, 0));
+	return 0;
+}
+
+static int check_all(
+	sqlite3 *db, const uint8_t *key, const struct ledger_head *expect, struct ledger_verdict *v)
+{
+	struct chain_batch last = {0};
+	int r;
+
+	r = check_chain(db, &last, v);
+	if (r == 0 && !v->first_bad)
+		r = check_strays(db, &last, v);
+	if (r == 0)
+		r = check_signed_heads(db, key, v);
+	if (r == 0 && expect && expect->batch > 0)
+		r = check_head(db, expect, "remembered by coffer-keyd", v);
+	if (r == 0 && !v->first_bad)
+		r = check_database(db, v);
+	v->records = last.to[CHAIN_RECORD];
+	v->acts = last.to[CHAIN_ACT];
+	return r;
+}
+
+int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES],
+	const struct ledger_head *expect, struct ledger_verdict *ret)
+{
+	scoped(sql_closep) sqlite3 *db = NULL;
+	struct ledger_verdict v = {0};
+	int r;
+
+	if (sodium_init() < 0)
+		return -EIO;
+	r = open_read_only(path, &db);
+	if (r == 0)
+		r = sql_exec(db, "BEGIN"); /* one moment of a ledger that goes on */
+	if (r == 0)
+		r = check_all(db, public_key, expect, &v);
+	if (r == -EUCLEAN && v.batches) {
+		found_bad(&v, v.batches + 1, "the database is damaged");
+		r = 0;
+	}
+	if (r < 0)
+		return r;
+	*ret = v;
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* Checks a ledger file, read-only, with nothing but its chain and, if given, the public key that signed its heads.
+ * For coffer-fsd and for whoever has a copy: library coffer-ledger. */
+#ifndef COFFER_BROKER_LEDGER_VERIFY_H
+#define COFFER_BROKER_LEDGER_VERIFY_H
+
+#include "fs/broker/chain.h"
+
+struct ledger_head {
+	int64_t batch;
+	struct chain_hash hash;
+};
+
+struct ledger_verdict {
+	int64_t batches, records, acts;
+	struct ledger_head head;
+	int64_t signed_until;	/* the newest batch whose head is signed and fits; 0: none */
+	int64_t signed_at;
+	int64_t first_bad;	/* 0: all is well */
+	char reason[200];
+};
+
+/* 0: checked, see *ret.  `public_key` NULL: signatures are not checked, only compared with the chain.  `expect`
+ * (or NULL): a head that somebody remembered: the ledger must lead to it.  -ENOENT, -EACCES, -EUCLEAN (no ledger), ... */
+int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES], const struct ledger_head *expect,
+	struct ledger_verdict *ret);
+
+#endif

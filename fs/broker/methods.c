@@ -1,0 +1,195 @@
+/* What tools may ask.  doc/PROTOCOL.md has the same table. */
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "common/scope.h"
+#include "fs/broker/broker.h"
+#include "fs/broker/ledger_verify.h"
+
+#define READERS (ROLE_AUDITOR | ROLE_OWNER)
+
+int broker_reply_errno(struct varlink_call *call, int r, const char *what)
+{
+	if (r == -ENOSPC || r == -EDQUOT)
+		return varlink_errorf(call, "LedgerUnavailable",
+			"make room on the disk that holds the ledger",
+			"%s: the disk is full; nothing recorded is lost", what);
+	if (r == -EUCLEAN || r == -EBADMSG)
+		return varlink_errorf(
+			call, "LedgerDamaged", "run `coffer log verify`", "%s: the ledger is damaged", what);
+	return varlink_errorf(call, "LedgerUnavailable", "see fsd.log", "%s: %s", what, strerror(-r));
+}
+
+/* A member that is null is one that is not there. */
+void broker_drop_nulls(json_t *object)
+{
+	const char *key;
+	json_t *value;
+	void *next;
+
+	json_object_foreach_safe(object, next, key, value)
+	{
+		if (json_is_null(value))
+			json_object_del(object, key);
+	}
+}
+
+static int bad_parameters(struct varlink_call *call, const json_error_t *e)
+{
+	return varlink_errorf(
+		call, "InvalidParameter", NULL, "the request is not as it should be: %s", e->text);
+}
+
+static int attach(struct varlink_call *call, json_t *params, void *userdata)
+{
+	scoped(close_fdp) int fuse_fd = varlink_call_take_fd(call, 0);
+	scoped(close_fdp) int keeper_fd = varlink_call_take_fd(call, 1);
+	const char *token, *mountpoint;
+	struct broker *b = userdata;
+	struct refusal why = {0};
+	json_int_t session;
+	json_error_t e;
+	int r;
+
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:s}", "session", &session, "token", &token, "mountpoint",
+		    &mountpoint) < 0)
+		return bad_parameters(call, &e);
+	if (fuse_fd < 0 || keeper_fd < 0)
+		return varlink_error(call, "NoDescriptor",
+			"the descriptors of the mount and of its keeper are missing",
+			"mount with `coffer mount`");
+	if (b->stopping)
+		return varlink_error(
+			call, "Stopping", "coffer-fsd is ending", "start it again with `coffer up`");
+	r = session_attach(b, varlink_call_peer(call), (uint64_t)session, token, mountpoint,
+		take_fd(&fuse_fd), take_fd(&keeper_fd), &why);
+	return r < 0 ? varlink_error(call, why.error, why.message, why.remedy) : varlink_reply(call, NULL);
+}
+
+static int reply_rows(struct varlink_call *call, struct broker *b, const struct ledger_filter *f)
+{
+	scoped(freep) char *next = NULL;
+	json_t *rows;
+	int r = ledger_query(b->ledger, f, &rows, &next);
+
+	if (r == -EINVAL)
+		return varlink_error(call, "InvalidParameter",
+			"`after` is not what an earlier answer gave as `next`", NULL);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the ledger cannot be read");
+	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
+}
+
+static int log_query(struct varlink_call *call, json_t *params, void *userdata)
+{
+	const struct peer *peer = varlink_call_peer(call);
+	json_int_t session = 0, since = INT64_MIN, until = INT64_MAX, limit = 1000;
+	struct ledger_filter f = {0};
+	struct broker *b = userdata;
+	json_error_t e;
+	int r;
+
+	broker_drop_nulls(params);
+	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I}", "user", &f.user, "client",
+		    &f.client, "purpose", &f.purpose, "session", &session, "since", &since, "until", &until,
+		    "after", &f.after, "limit", &limit) < 0)
+		return bad_parameters(call, &e);
+	if (limit < 1 || limit > LEDGER_QUERY_MAX)
+		return varlink_errorf(
+			call, "InvalidParameter", NULL, "limit must be 1 to %d", LEDGER_QUERY_MAX);
+	f.session = (uint64_t)session;
+	f.since = since;
+	f.until = until;
+	f.limit = (unsigned)limit;
+	f.uid = peer->roles & READERS ? -1 : (int64_t)peer->uid;
+	r = drain_run(b->drain);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
+	return reply_rows(call, b, &f);
+}
+
+static json_t *verdict_json(const struct ledger_verdict *v)
+{
+	char hex[CHAIN_HASH_HEX];
+	json_t *answer;
+
+	sodium_bin2hex(hex, sizeof(hex), v->head.hash.b, sizeof(v->head.hash.b));
+	answer = json_pack("{s:I,s:I,s:I,s:I,s:I,s:{s:I,s:s}}", "batches", (json_int_t)v->batches, "records",
+		(json_int_t)v->records, "acts", (json_int_t)v->acts, "signed_until",
+		(json_int_t)v->signed_until, "signed_at", (json_int_t)v->signed_at, "head", "batch",
+		(json_int_t)v->head.batch, "hash", hex);
+	if (v->first_bad)
+		json_object_set_new(answer, "first_bad",
+			json_pack("{s:I,s:s}", "batch", (json_int_t)v->first_bad, "reason", v->reason));
+	return answer;
+}
+
+static int hex_bytes(const char *hex, uint8_t *to, size_t n)
+{
+	size_t got;
+
+	if (sodium_hex2bin(to, n, hex, strlen(hex), NULL, &got, NULL) < 0 || got != n || strlen(hex) != 2 * n)
+		return -EINVAL;
+	return 0;
+}
+
+/* Optional: the head that keyd remembers, and its public key. */
+static int log_verify(struct varlink_call *call, json_t *params, void *userdata)
+{
+	const char *hash = NULL, *key_hex = NULL;
+	uint8_t key[CHAIN_KEY_BYTES];
+	struct broker *b = userdata;
+	struct ledger_verdict v;
+	struct ledger_head expect = {0};
+	json_int_t batch = 0;
+	json_error_t e;
+	int r;
+
+	broker_drop_nulls(params);
+	if (json_unpack_ex(params, &e, 0, "{s?{s:I,s:s},s?s}", "expect", "batch", &batch, "hash", &hash,
+		    "public_key", &key_hex) < 0)
+		return bad_parameters(call, &e);
+	expect.batch = batch;
+	if ((hash && hex_bytes(hash, expect.hash.b, sizeof(expect.hash.b)) < 0) ||
+		(key_hex && hex_bytes(key_hex, key, sizeof(key)) < 0))
+		return varlink_error(call, "InvalidParameter", "hash and public_key are 64 hex digits", NULL);
+	r = drain_run(b->drain);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
+	r = ledger_verify_file(b->ledger_path, key_hex ? key : NULL, hash ? &expect : NULL, &v);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the ledger cannot be read");
+	return varlink_reply(call, verdict_json(&v));
+}
+
+static int status(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct broker *b = userdata;
+	struct ledger_stats s;
+	int r = ledger_stats(b->ledger, &s);
+
+	if (r < 0)
+		return broker_reply_errno(call, r, "the ledger cannot be read");
+	return varlink_reply(
+		call, json_pack("{s:I,s:I,s:b,s:i,s:i}", "rows", (json_int_t)(s.records + s.acts), "bytes",
+			      (json_int_t)s.bytes, "lag", drain_failing(b->drain), "journals",
+			      (int)drain_journals(b->drain), "sessions", (int)sessions_count(b)));
+}
+
+#define NAME(n) "org.coffer.fsd." n
+const struct varlink_method broker_methods[] = {
+	{NAME("Attach"), ROLE_USER, 0, attach},
+	{NAME("LogQuery"), ROLE_USER, 0, log_query},
+	{NAME("LogVerify"), READERS, 0, log_verify},
+	{NAME("Status"), ROLE_USER, 0, status},
+	{NAME("WorkerStarted"), ROLE_KEYD, 0, keyd_worker_started},
+	{NAME("Record"), ROLE_KEYD, 0, keyd_record},
+	{NAME("Flush"), ROLE_KEYD, 0, keyd_flush},
+	{NAME("Head"), ROLE_KEYD, 0, keyd_head},
+	{NAME("HeadSigned"), ROLE_KEYD, 0, keyd_head_signed},
+	{NAME("Watch"), ROLE_KEYD, 0, keyd_watch},
+	{NAME("SessionExpected"), ROLE_KEYD, 0, keyd_session_expected},
+	{NAME("Shutdown"), ROLE_KEYD, 0, keyd_shutdown},
+	{0},
+};
