@@ -1,7 +1,6 @@
 /* What derives from what (part of the format; never renumbered):
  *
- *	child or key = HChaCha20(key = node, input = "coffer-tree1" (12 bytes) || u32 le n, standard
- *constants)
+ *	child or key = HChaCha20(key = node, input = "coffer-tree1" (12 bytes) || u32 le n)
  *
  *	n        what
  *	0        left child: next index bit 0

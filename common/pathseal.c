@@ -1,9 +1,8 @@
 /* SIV: the nonce is a MAC of what is encrypted, so equal texts give equal bytes and nothing else repeats.
  *
- *	subkeys  = BLAKE2b-512(key = K, personal = "coffer-pathseal1", message empty): mac key 32, stream key
- *32 nonce    = BLAKE2b-192(key = mac key, message = u64 le ad_len || ad || text) out      = nonce || text XOR
- *XChaCha20(stream key, nonce)
- */
+ *	subkeys  = BLAKE2b-512(key = K, personal = "coffer-pathseal1"): MAC key 32, stream key 32
+ *	nonce    = BLAKE2b-192(key = MAC key, message = u64 le ad_len || ad || text)
+ *	out      = nonce || text XOR XChaCha20(stream key, nonce) */
 #include "common/pathseal.h"
 
 #include <assert.h>

@@ -11,7 +11,8 @@
 /* Writes name.tmp, syncs, renames it over `name`, syncs the directory, reads it back.  0600. */
 int disk_replace(int dirfd, const char *name, const void *buf, size_t n);
 
-/* The whole file; *ret is malloc'd (nothing secret is in these files, but keys sealed).  -EMSGSIZE above max. */
+/* The whole file; *ret is malloc'd (nothing secret is in these files, but keys sealed).  -EMSGSIZE above
+ * max. */
 int disk_read(int dirfd, const char *name, size_t max, uint8_t **ret, size_t *ret_n);
 
 /* One block of a file that exists: in place, synced, read back and compared (-EIO when it differs). */

@@ -1,13 +1,14 @@
 /* The keys of all clients: R -> K_c per client -> that client's key tree; and the signing key of the
  * installation.  On disk, below D/keyd:
  *
- *	keys/ring.<generation>          every client's id, K_c and tree number, and the signing key; sealed under R
+ *	keys/ring.<generation>          ids, K_c and tree numbers of all clients, signing key; under R
  *	keys/<client-id>.<n>.tree       a serialised key tree, sealed under K_c
  *	signing.pub                     the public key, base64
  *
- * A ring is of the generation of its R (slot_file.h).  Adding a client writes the ring anew under the same R.
- * Taking something away never does: keyring_rotate() makes a ring for a fresh R, with a fresh K_c and tree for
- * each client that loses something, so that no file of before opens with what is left.  keyd/shred.h drives it.
+ * A ring is of the generation of its R (slot_file.h).  Adding a client writes the ring anew under the same
+ * R. Taking something away never does: keyring_rotate() makes a ring for a fresh R, with a fresh K_c and
+ * tree for each client that loses something, so that no file of before opens with what is left.
+ * keyd/shred.h drives it.
  *
  * Not thread-safe: lives on keyd's loop.  Keys are in the arena of common/secret. */
 #ifndef COFFER_KEYRING_H
@@ -29,48 +30,53 @@ struct keyring;
 /* Generation 1: no clients, a fresh signing key.  -EEXIST: there are rings already (text says what to do). */
 int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, struct keys_error *err);
 
-/* Reads ring.<generation>; trees are read when asked for.  Writes signing.pub if it is missing.
- * -ENOENT: no such ring.  -EKEYREJECTED: it does not open under r.  -EBADMSG: damaged, or signing.pub is not ours. */
-int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, struct keyring **ret, struct keys_error *err);
-void keyring_free(struct keyring *k);	/* wipes; NULL is fine */
+/* Reads ring.<generation>; trees are read when asked for.  Writes signing.pub if it is missing. -ENOENT: no
+ * such ring.  -EKEYREJECTED: it does not open under r.  -EBADMSG: damaged, or signing.pub is not ours. */
+int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, struct keyring **ret,
+	struct keys_error *err);
+void keyring_free(struct keyring *k); /* wipes; NULL is fine */
 
 uint64_t keyring_generation(const struct keyring *k);
 size_t keyring_count(const struct keyring *k);
-const struct client_id *keyring_client(const struct keyring *k, size_t i);	/* ascending; borrowed */
+const struct client_id *keyring_client(const struct keyring *k, size_t i); /* ascending; borrowed */
 bool keyring_has(const struct keyring *k, const struct client_id *client);
 
 /* A new client with a whole tree: on disk, ring included, when it returns 0.  -EEXIST. */
 int keyring_add(struct keyring *k, const struct client_id *client, struct keys_error *err);
 
-/* -ENOKEY: no such client, or destroyed.  -ENOENT, -EBADMSG, -EKEYREJECTED: the tree's file is missing, damaged, foreign. */
-int keyring_tree(const struct keyring *k, const struct client_id *client, struct keytree **ret, struct keys_error *err);
+/* -ENOKEY: no such client, or destroyed.  -ENOENT, -EBADMSG, -EKEYREJECTED: the tree's file is missing,
+ * damaged, foreign. */
+int keyring_tree(const struct keyring *k, const struct client_id *client, struct keytree **ret,
+	struct keys_error *err);
 /* The same as bytes (keytree_serialise), for a worker.  *ret is from secret_alloc. */
 int keyring_tree_bytes(const struct keyring *k, const struct client_id *client, uint8_t **ret, size_t *ret_n,
 	struct keys_error *err);
-/* Every client's tree opens; those left out to which `since` (may be NULL) refers as well: they are no news. */
+/* Every client's tree opens; those left out to which `since` (may be NULL) refers as well: they are no news.
+ * */
 int keyring_check(const struct keyring *k, const struct keyring *since, struct keys_error *err);
 
 /* What is to be destroyed: all of a client, or the leaves below a prefix of its tree. */
 struct keyring_cut {
 	struct client_id client;
 	bool whole;
-	uint64_t prefix;	/* as keytree_puncture; one client may be named several times */
+	uint64_t prefix; /* as keytree_puncture; one client may be named several times */
 	unsigned bits;
 };
 
-/* Writes, syncs and reads back the ring of generation + 1 under `fresh` without what is cut; *k and its files stay.
- * -ENOKEY: a cut names a client that is not there. */
-int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts, size_t count,
-	struct keyring **ret, struct keys_error *err);
+/* Writes, syncs and reads back the ring of generation + 1 under `fresh` without what is cut; *k and its
+ * files stay. -ENOKEY: a cut names a client that is not there. */
+int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts,
+	size_t count, struct keyring **ret, struct keys_error *err);
 /* Unlinks every file of keys/ that this ring does not refer to. */
 int keyring_sweep(const struct keyring *k, struct keys_error *err);
 
 /* Ed25519 over context || 0x00 || msg; `context` names what is signed ("coffer-certificate"), one list in
  * doc/format-keys.md. */
-int keyring_sign(const struct keyring *k, const char *context, const void *msg, size_t n, uint8_t ret_sig[SIGNATURE_BYTES]);
+int keyring_sign(const struct keyring *k, const char *context, const void *msg, size_t n,
+	uint8_t ret_sig[SIGNATURE_BYTES]);
 void keyring_public_key(const struct keyring *k, uint8_t ret[PUBLIC_KEY_BYTES]);
 /* -EBADMSG: not by this key, or not of this context. */
-int keyring_signature_check(const uint8_t public_key[PUBLIC_KEY_BYTES], const char *context, const void *msg, size_t n,
-	const uint8_t sig[SIGNATURE_BYTES]);
+int keyring_signature_check(const uint8_t public_key[PUBLIC_KEY_BYTES], const char *context, const void *msg,
+	size_t n, const uint8_t sig[SIGNATURE_BYTES]);
 
 #endif

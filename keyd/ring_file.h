@@ -13,25 +13,25 @@
 #define RING_CLIENTS_MAX 65536
 #define SIGNING_SEED_BYTES 32
 
-struct client_key {	/* K_c */
+struct client_key { /* K_c */
 	struct key32 key;
 };
 
 struct ring_entry {
 	struct client_id client;
-	uint64_t tree;		/* number of the tree file that K_c opens */
+	uint64_t tree; /* number of the tree file that K_c opens */
 	struct client_key key;
 };
 
-struct ring {		/* in the arena, entries behind it; ascending by client id */
+struct ring { /* in the arena, entries behind it; ascending by client id */
 	uint64_t generation;
-	uint64_t sequence;	/* of writes under this generation */
+	uint64_t sequence; /* of writes under this generation */
 	uint8_t seed[SIGNING_SEED_BYTES];
 	size_t count;
 	struct ring_entry entries[];
 };
 
-int ring_alloc(size_t count, struct ring **ret);	/* secret_free() frees */
+int ring_alloc(size_t count, struct ring **ret); /* secret_free() frees */
 
 #define RING_NAME_MAX 32
 char *ring_name(uint64_t generation, char buf[RING_NAME_MAX]);
@@ -41,7 +41,8 @@ char *client_hex(const struct client_id *client, char buf[CLIENT_ID_HEX]);
 
 int ring_write(int keys_fd, const struct ring *ring, const struct root_key *r, struct keys_error *err);
 /* -ENOENT, -EKEYREJECTED, -EBADMSG as keyring_load. */
-int ring_read(int keys_fd, uint64_t generation, const struct root_key *r, struct ring **ret, struct keys_error *err);
+int ring_read(int keys_fd, uint64_t generation, const struct root_key *r, struct ring **ret,
+	struct keys_error *err);
 
 int tree_write(int keys_fd, const struct ring_entry *e, const struct keytree *t, struct keys_error *err);
 int tree_read(int keys_fd, const struct ring_entry *e, struct keytree **ret, struct keys_error *err);

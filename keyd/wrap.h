@@ -15,19 +15,19 @@
 #include "common/secret.h"
 
 enum wrap_use {
-	WRAP_SLOT,	/* root key under the slot's protector */
-	WRAP_RING,	/* ring under the root key */
-	WRAP_TREE,	/* key tree under its client's key */
+	WRAP_SLOT, /* root key under the slot's protector */
+	WRAP_RING, /* ring under the root key */
+	WRAP_TREE, /* key tree under its client's key */
 };
 
 #define WRAP_OVERHEAD (24 + 32 + 16)
 
 /* out has room for n + WRAP_OVERHEAD; it is not secret. */
-void wrap_seal(const struct key32 *key, enum wrap_use use, const void *ad, size_t ad_len, const void *plain, size_t n,
-	uint8_t *out);
+void wrap_seal(const struct key32 *key, enum wrap_use use, const void *ad, size_t ad_len, const void *plain,
+	size_t n, uint8_t *out);
 /* `n` of the sealed; plain has room for n - WRAP_OVERHEAD.  -EKEYREJECTED: sealed under another key.
  * -EBADMSG: too short, or it or ad was altered. */
-int wrap_open(const struct key32 *key, enum wrap_use use, const void *ad, size_t ad_len, const uint8_t *sealed,
-	size_t n, void *plain);
+int wrap_open(const struct key32 *key, enum wrap_use use, const void *ad, size_t ad_len,
+	const uint8_t *sealed, size_t n, void *plain);
 
 #endif
