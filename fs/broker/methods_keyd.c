@@ -137,21 +137,33 @@ int keyd_head(struct varlink_call *call, json_t *params, void *userdata)
 					   "records", (json_int_t)head.to[CHAIN_RECORD]));
 }
 
+static bool signature_from_text(const char *text, uint8_t ret[CHAIN_SIGNATURE_BYTES])
+{
+	size_t n = 0, len = strlen(text);
+	int r;
+
+	if (len == 2 * CHAIN_SIGNATURE_BYTES)
+		r = sodium_hex2bin(ret, CHAIN_SIGNATURE_BYTES, text, len, NULL, &n, NULL);
+	else
+		r = sodium_base642bin(ret, CHAIN_SIGNATURE_BYTES, text, len, NULL, &n, NULL,
+			sodium_base64_VARIANT_ORIGINAL);
+	return r == 0 && n == CHAIN_SIGNATURE_BYTES;
+}
+
 int keyd_head_signed(struct varlink_call *call, json_t *params, void *userdata)
 {
 	uint8_t signature[CHAIN_SIGNATURE_BYTES];
 	struct broker *b = userdata;
 	json_int_t batch;
-	const char *hex;
+	const char *text;
 	json_error_t e;
-	size_t n;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s}", "batch", &batch, "signature", &hex) < 0)
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s}", "batch", &batch, "signature", &text) < 0)
 		return bad_parameters(call, &e);
-	if (sodium_hex2bin(signature, sizeof(signature), hex, strlen(hex), NULL, &n, NULL) < 0 ||
-		n != sizeof(signature))
-		return varlink_error(call, "InvalidParameter", "a signature is 128 hex digits", NULL);
+	if (!signature_from_text(text, signature))
+		return varlink_error(
+			call, "InvalidParameter", "a signature is 64 bytes in hex or base64", NULL);
 	r = ledger_add_signature(b->ledger, batch, signature);
 	if (r == -ENOENT)
 		return varlink_errorf(

@@ -1,0 +1,548 @@
+#include "tests/unit/ledger_fixture.h"
+
+#include <sys/stat.h>
+
+/* A journal of one client with `n` opens in it, below the fixture's folder. */
+struct worker {
+	struct drain_journal *journal;
+	struct journal_writer *writer;
+	int fd;
+};
+
+struct drained {
+	sd_event *event;
+	struct drain *drain;
+	unsigned damages;
+};
+
+static void append(struct worker *w, struct record r)
+{
+	uint8_t buf[RECORD_BYTES_MAX];
+	int n = record_encode(&r, buf, sizeof(buf));
+
+	assert_true(n > 0);
+	assert_int_equal(journal_append(w->writer, buf, (size_t)n, 0), 0);
+}
+
+static void on_damage(void *userdata)
+{
+	unsigned *n = userdata;
+
+	(*n)++;
+}
+
+static void start_drain(struct fixture *f, struct drained *d)
+{
+	assert_true(sd_event_new(&d->event) >= 0);
+	assert_int_equal(drain_new(d->event, f->l, f->dirfd, &d->drain), 0);
+	d->damages = 0;
+}
+
+static void stop_drain(struct drained *d)
+{
+	drain_free(d->drain);
+	sd_event_unref(d->event);
+}
+
+static void start_worker(struct drained *d, struct worker *w)
+{
+	assert_int_equal(
+		drain_add_journal(d->drain, ACME, 1, on_damage, &d->damages, &w->journal, &w->fd), 0);
+	assert_int_equal(journal_writer_open(w->fd, drain_kick_fd(d->drain), &w->writer), 0);
+}
+
+static void end_worker(struct worker *w)
+{
+	journal_writer_close(w->writer);
+	close(w->fd);
+}
+
+static unsigned files_left(struct fixture *f, const char *name)
+{
+	return faccessat(f->dirfd, name, F_OK, 0) == 0;
+}
+
+/* ---- rows ---- */
+
+static void test_exactly_once(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_source *s;
+	struct record rec;
+	uint64_t journal;
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+
+	/* The second time is a fresh coffer-fsd that reads the same journal from its start. */
+	for (int times = 0; times < 2; times++) {
+		assert_int_equal(ledger_source_new(f->l, journal, ACME, &s), 0);
+		assert_int_equal(ledger_begin(f->l), 0);
+		rec = make_path(1);
+		assert_int_equal(ledger_add_record(f->l, s, 1, &rec), times == 0);
+		rec = make_process(1);
+		assert_int_equal(ledger_add_record(f->l, s, 2, &rec), times == 0);
+		for (uint64_t i = 3; i < 20; i++) {
+			rec = make_open(7, 1000 + i, 1, 1);
+			assert_int_equal(ledger_add_record(f->l, s, i, &rec), times == 0);
+		}
+		assert_int_equal(ledger_source_store(f->l, s), 0);
+		assert_int_equal(ledger_commit(f->l), 0);
+		ledger_source_free(s);
+		ledger_close(take_ptr(&f->l));
+		assert_int_equal(ledger_open(f->path, &f->l), 0);
+	}
+	assert_int_equal(count_rows(f->l, "record"), 17);
+	assert_int_equal(count_rows(f->l, "path"), 1);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &s), 0);
+	assert_int_equal(ledger_source_done(s), 19);
+	ledger_source_free(s);
+}
+
+static void test_unknown_journal(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_source *s;
+	uint64_t journal;
+
+	assert_int_equal(ledger_source_new(f->l, 1, ACME, &s), -ENOENT);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, UMBRELLA, &s), -ENOENT);
+}
+
+static void test_lies_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_source *s;
+	struct record rec;
+	uint64_t journal;
+
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &s), 0);
+	rec = make_path(3);
+	assert_int_equal(ledger_add_record(f->l, s, 1, &rec), 1);
+	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), -EBADMSG); /* named twice */
+	rec = make_open(7, 1, 4, 0);
+	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), -EBADMSG); /* a path nobody named */
+	rec = make_open(7, 1, 3, 9);
+	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), -EBADMSG); /* a process nobody named */
+	rec = make_open(7, 1, UINT32_MAX, 0);
+	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), -EBADMSG);
+	rec = make_open(7, 1, 3, 0);
+	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), 1);
+	assert_int_equal(ledger_commit(f->l), 0);
+	ledger_source_free(s);
+}
+
+/* A worker of one client cannot put rows into a session of another. */
+static void test_foreign_session(void **state)
+{
+	struct fixture *f = *state;
+	const struct ledger_filter mine = {.uid = 2000, .since = INT64_MIN, .until = INT64_MAX};
+	struct ledger_source *s;
+	struct record rec;
+	uint64_t journal;
+	char *next;
+	json_t *rows;
+
+	add_session(f->l, 8, UMBRELLA, "umbrella", "bob", 2000);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &s), 0);
+	rec = make_open(8, 1, 0, 0);
+	assert_int_equal(ledger_add_record(f->l, s, 1, &rec), 1);
+	assert_int_equal(ledger_commit(f->l), 0);
+	ledger_source_free(s);
+	assert_int_equal(ledger_query(f->l, &mine, &rows, &next), 0);
+	assert_int_equal(json_array_size(rows), 0);
+	json_decref(rows);
+	assert_int_equal(count_rows(f->l, "record"), 1); /* kept, with nobody's name */
+}
+
+static void test_acts_once(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_act a = {.seq = 5, .time_ns = 10, .kind = "grant", .uid = 0, .user = "root"};
+
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(ledger_begin(f->l), 0);
+		assert_int_equal(ledger_add_act(f->l, &a), 0);
+		assert_int_equal(ledger_commit(f->l), 0);
+	}
+	assert_int_equal(count_rows(f->l, "act"), 1);
+	assert_int_equal(count_rows(f->l, "chain"), 1); /* nothing added: no batch */
+	/* An older database of keyd was put back: its numbers come again, for other acts. */
+	a.time_ns = 11;
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_act(f->l, &a), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+	assert_int_equal(count_rows(f->l, "act"), 2);
+}
+
+static void test_rollback_leaves_nothing(void **state)
+{
+	struct fixture *f = *state;
+	const struct ledger_act a = {.time_ns = 10, .kind = "seal", .uid = -1};
+	struct chain_batch before, after;
+
+	ledger_head(f->l, &before);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_act(f->l, &a), 0);
+	ledger_rollback(f->l);
+	ledger_head(f->l, &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(count_rows(f->l, "act"), 0);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_act(f->l, &a), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+	assert_int_equal(count_rows(f->l, "act"), 1);
+}
+
+static void test_rows_behind_the_last_batch(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(sqlite3_exec(ledger_db(f->l), "INSERT INTO act (time,kind) VALUES (1,'forged')",
+				 NULL, NULL, NULL),
+		SQLITE_OK);
+	ledger_close(take_ptr(&f->l));
+	assert_int_equal(ledger_open(f->path, &f->l), -EUCLEAN);
+}
+
+static void test_not_a_ledger(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger *l;
+	int fd = openat(f->dirfd, "copy.db", O_CREAT | O_WRONLY, 0600);
+
+	assert_int_equal(write(fd, "this is not a database, and long enough to say so", 49), 49);
+	close(fd);
+	snprintf(f->path, sizeof(f->path), "%s/copy.db", f->dir);
+	assert_int_equal(ledger_open(f->path, &l), -EUCLEAN);
+}
+
+/* ---- questions ---- */
+
+static void fill(struct fixture *f)
+{
+	struct ledger_source *s;
+	struct record rec;
+	uint64_t journal;
+
+	add_session(f->l, 1, ACME, "acme", "alice", 1000);
+	add_session(f->l, 2, ACME, "acme", "bob", 2000);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &s), 0);
+	rec = make_path(1);
+	assert_int_equal(ledger_add_record(f->l, s, 1, &rec), 1);
+	rec = make_process(1);
+	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), 1);
+	for (uint64_t i = 0; i < 30; i++) {
+		const struct ledger_act a = {.seq = (int64_t)i + 1,
+			.time_ns = (int64_t)((100 + i) * SECOND),
+			.kind = "why",
+			.uid = 2000,
+			.user = "bob",
+			.client = "umbrella",
+			.purpose = "support"};
+
+		rec = make_open(1 + i % 2, 100 + i, 1, 1); /* at the same moment as the act */
+		assert_int_equal(ledger_add_record(f->l, s, 3 + i, &rec), 1);
+		assert_int_equal(ledger_add_act(f->l, &a), 0);
+	}
+	assert_int_equal(ledger_commit(f->l), 0);
+	ledger_source_free(s);
+}
+
+static size_t count_query(struct fixture *f, struct ledger_filter filter)
+{
+	scoped(freep) char *next = NULL;
+	json_t *rows;
+	size_t n;
+
+	assert_int_equal(ledger_query(f->l, &filter, &rows, &next), 0);
+	n = json_array_size(rows);
+	json_decref(rows);
+	return n;
+}
+
+#define ANY .uid = -1, .since = INT64_MIN, .until = INT64_MAX
+
+static void test_filters(void **state)
+{
+	struct fixture *f = *state;
+
+	fill(f);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY}), 60);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .user = "alice"}), 15);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .user = "bob"}), 45);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .user = "bo"}), 0);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .client = "acme"}), 30);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .client = "umbrella"}), 30);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .purpose = "data-migration"}), 15);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .session = 2}), 15);
+	assert_int_equal(count_query(f, (struct ledger_filter){ANY, .session = 3}), 0);
+	assert_int_equal(count_query(f, (struct ledger_filter){.uid = -1, .since = 110, .until = 112}),
+		4); /* until: exclusive */
+	assert_int_equal(
+		count_query(f, (struct ledger_filter){.uid = 1000, .since = INT64_MIN, .until = INT64_MAX}),
+		15);
+	assert_int_equal(
+		count_query(f, (struct ledger_filter){.uid = 3000, .since = INT64_MIN, .until = INT64_MAX}),
+		0);
+	/* What others did stays hidden, whatever is asked for. */
+	assert_int_equal(count_query(f,
+				 (struct ledger_filter){
+					 .uid = 1000, .since = INT64_MIN, .until = INT64_MAX, .user = "bob"}),
+		0);
+}
+
+static void test_paging(void **state)
+{
+	struct fixture *f = *state;
+
+	fill(f);
+	for (unsigned limit = 1; limit < 70; limit += 6) {
+		scoped(freep) char *after = NULL;
+		json_int_t last = 0;
+		size_t seen = 0;
+
+		do {
+			struct ledger_filter filter = {ANY, .limit = limit, .after = after};
+			json_t *rows, *row;
+			char *next;
+			size_t i;
+
+			assert_int_equal(ledger_query(f->l, &filter, &rows, &next), 0);
+			json_array_foreach(rows, i, row)
+			{
+				json_int_t t = json_integer_value(json_object_get(row, "time_ns"));
+
+				assert_true(t >= last);
+				last = t;
+				seen++;
+			}
+			json_decref(rows);
+			free(after);
+			after = next;
+		} while (after);
+		assert_int_equal(seen, 60);
+	}
+}
+
+static void test_cursor_refused(void **state)
+{
+	struct fixture *f = *state;
+	const char *const bad[] = {
+		"", "1", "1.2", "1.2.3", "1.-1.3", "1.0.3x", "x", "1.0.3 ", "1;DROP TABLE act"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct ledger_filter filter = {ANY, .after = bad[i]};
+		json_t *rows;
+		char *next;
+
+		assert_int_equal(ledger_query(f->l, &filter, &rows, &next), -EINVAL);
+	}
+}
+
+static void test_row_says_all(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_filter filter = {ANY, .limit = 1};
+	scoped(freep) char *next = NULL;
+	json_t *rows, *row;
+
+	fill(f);
+	assert_int_equal(ledger_query(f->l, &filter, &rows, &next), 0);
+	row = json_array_get(rows, 0);
+	assert_string_equal(json_string_value(json_object_get(row, "op")), "open");
+	assert_string_equal(json_string_value(json_object_get(row, "user")), "alice");
+	assert_string_equal(json_string_value(json_object_get(row, "client_id")), ACME);
+	assert_string_equal(json_string_value(json_object_get(row, "ticket")), "CHG-1");
+	assert_string_equal(json_string_value(json_object_get(row, "comm")), "cp");
+	assert_int_equal(json_integer_value(json_object_get(row, "time")), 100);
+	assert_int_equal(json_integer_value(json_object_get(row, "size")), 4096);
+	assert_int_equal(json_integer_value(json_object_get(row, "loginuid")), 1000);
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(row, "path"), "month")), 2496);
+	assert_string_equal(json_string_value(json_object_get(json_object_get(row, "path"), "sealed")),
+		"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=");
+	assert_true(json_is_null(json_object_get(row, "path2")));
+	json_decref(rows);
+}
+
+/* ---- the drain ---- */
+
+static void test_drain(void **state)
+{
+	struct fixture *f = *state;
+	struct drained d;
+	struct worker w;
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	start_drain(f, &d);
+	start_worker(&d, &w);
+	append(&w, make_path(1));
+	for (uint64_t i = 0; i < 25000; i++) { /* more than a batch */
+		append(&w, make_open(7, i, 1, 0));
+		if (i % 9000 == 8999)
+			assert_int_equal(drain_run(d.drain), 0);
+	}
+	assert_int_equal(drain_run(d.drain), 0);
+	assert_int_equal(count_rows(f->l, "record"), 25000);
+	assert_int_equal(drain_run(d.drain), 0);
+	assert_int_equal(count_rows(f->l, "record"), 25000);
+	append(&w, make_open(7, 1, 1, 0));
+	end_worker(&w);
+	assert_true(files_left(f, "0000000000000001.journal"));
+	drain_retire_journal(d.drain, w.journal);
+	assert_int_equal(count_rows(f->l, "record"), 25001);
+	assert_false(files_left(f, "0000000000000001.journal"));
+	assert_int_equal(drain_journals(d.drain), 0);
+	stop_drain(&d);
+}
+
+/* coffer-fsd dies between commit and release: the journal still offers what the ledger has. */
+static void test_crash_between_commit_and_release(void **state)
+{
+	struct fixture *f = *state;
+	struct drained d;
+	struct worker w;
+	uint8_t reader_page[24];
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	start_drain(f, &d);
+	start_worker(&d, &w);
+	assert_int_equal(pread(w.fd, reader_page, sizeof(reader_page), 8192), sizeof(reader_page));
+	append(&w, make_path(1));
+	for (uint64_t i = 0; i < 100; i++)
+		append(&w, make_open(7, i, 1, 0));
+	assert_int_equal(drain_run(d.drain), 0);
+	stop_drain(&d);
+	ledger_close(take_ptr(&f->l));
+	assert_int_equal(pwrite(w.fd, reader_page, sizeof(reader_page), 8192), sizeof(reader_page));
+
+	for (uint64_t i = 0; i < 5; i++)
+		append(&w, make_open(7, i, 1, 0));
+	end_worker(&w);
+	assert_int_equal(ledger_open(f->path, &f->l), 0);
+	start_drain(f, &d);
+	assert_int_equal(drain_replay(d.drain), 0);
+	assert_int_equal(count_rows(f->l, "record"), 105);
+	assert_int_equal(count_rows(f->l, "path"), 1);
+	assert_false(files_left(f, "0000000000000001.journal"));
+	stop_drain(&d);
+}
+
+/* The ledger cannot be written for a while: nothing is released, nothing lost, nothing twice. */
+static void test_full_disk(void **state)
+{
+	struct fixture *f = *state;
+	const struct ledger_act note = {.time_ns = 1, .kind = "session-end", .uid = 1000};
+	struct drained d;
+	struct worker w;
+	char sql[64];
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	start_drain(f, &d);
+	start_worker(&d, &w);
+	append(&w, make_path(1));
+	append(&w, make_open(7, 0, 1, 0));
+	assert_int_equal(drain_run(d.drain), 0);
+	snprintf(sql, sizeof(sql), "PRAGMA max_page_count=1");
+	assert_int_equal(
+		sqlite3_exec(ledger_db(f->l), sql, NULL, NULL, NULL), SQLITE_OK); /* = as it is now */
+	for (uint64_t i = 1; i < 5000; i++)
+		append(&w, make_open(7, i, 1, 0));
+	assert_int_equal(drain_note(d.drain, &note), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(drain_run(d.drain), -ENOSPC);
+	assert_true(drain_failing(d.drain));
+	assert_int_equal(count_rows(f->l, "record"), 1);
+	assert_int_equal(
+		sqlite3_exec(ledger_db(f->l), "PRAGMA max_page_count=1000000", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(drain_run(d.drain), 0);
+	assert_false(drain_failing(d.drain));
+	assert_int_equal(count_rows(f->l, "record"), 5000);
+	assert_int_equal(count_rows(f->l, "act"), 1);
+	end_worker(&w);
+	drain_retire_journal(d.drain, w.journal);
+	stop_drain(&d);
+}
+
+static void test_damaged_journal(void **state)
+{
+	struct fixture *f = *state;
+	struct drained d;
+	struct worker w;
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	start_drain(f, &d);
+	start_worker(&d, &w);
+	append(&w, make_path(1));
+	append(&w, make_open(7, 0, 1, 0));
+	append(&w, make_open(7, 0, 2, 0)); /* a lie */
+	append(&w, make_open(7, 0, 1, 0));
+	assert_int_equal(drain_run(d.drain), 0);
+	assert_int_equal(count_rows(f->l, "record"), 1);
+	assert_int_equal(count_rows(f->l, "act"), 1);
+	assert_int_equal(d.damages, 1);
+	assert_int_equal(drain_run(d.drain), 0);
+	assert_int_equal(d.damages, 1); /* told once */
+	end_worker(&w);
+	drain_retire_journal(d.drain, w.journal);
+	assert_true(files_left(f, "0000000000000001.journal.damaged"));
+	assert_int_equal(unlinkat(f->dirfd, "0000000000000001.journal.damaged", 0), 0);
+	stop_drain(&d);
+}
+
+static void test_replay_of_strange_files(void **state)
+{
+	struct fixture *f = *state;
+	struct drained d;
+	int fd;
+
+	fd = openat(f->dirfd, "00000000000000aa.journal", O_CREAT | O_WRONLY, 0600);
+	assert_int_equal(write(fd, "rubbish", 7), 7);
+	close(fd);
+	/* Well made, but of another ledger. */
+	assert_int_equal(journal_create(f->dirfd, "00000000000000ab.journal", 0xab, ACME, 1 << 20, &fd), 0);
+	close(fd);
+	start_drain(f, &d);
+	assert_int_equal(drain_replay(d.drain), 0);
+	assert_int_equal(count_rows(f->l, "act"), 2);
+	assert_int_equal(unlinkat(f->dirfd, "00000000000000aa.journal.damaged", 0), 0);
+	assert_int_equal(unlinkat(f->dirfd, "00000000000000ab.journal.damaged", 0), 0);
+	stop_drain(&d);
+}
+
+int main(void)
+{
+#define T(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_exactly_once),
+		T(test_unknown_journal),
+		T(test_lies_are_refused),
+		T(test_foreign_session),
+		T(test_acts_once),
+		T(test_rollback_leaves_nothing),
+		T(test_rows_behind_the_last_batch),
+		T(test_not_a_ledger),
+		T(test_filters),
+		T(test_paging),
+		T(test_cursor_refused),
+		T(test_row_says_all),
+		T(test_drain),
+		T(test_crash_between_commit_and_release),
+		T(test_full_disk),
+		T(test_damaged_journal),
+		T(test_replay_of_strange_files),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
