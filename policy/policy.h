@@ -22,6 +22,7 @@ struct policy_purpose {
 	enum rights rights;	/* the most a grant for it may give */
 	char *ticket;		/* extended regular expression a ticket must match; NULL: none needed */
 	bool ticket_required;
+	bool after_end;		/* may be used when the relationship has ended, until destruction */
 	struct period max_session;	/* zero: no limit */
 	char **parties;		/* party ids that may use it; NULL: all */
 	size_t parties_count;

@@ -1,0 +1,95 @@
+/* Finding things in a loaded policy, and the words for its enumerations. */
+#include <errno.h>
+#include <string.h>
+
+#include "common/scope.h"
+#include "policy/policy.h"
+
+static const char *const party_names[] = {
+	[PARTY_EMPLOYEE] = "employee",
+	[PARTY_PROVIDER] = "provider",
+	[PARTY_PARTNER] = "partner",
+	[PARTY_AFFILIATE] = "affiliate",
+};
+
+const struct policy_purpose *policy_purpose(const struct policy *p, const char *id)
+{
+	for (size_t i = 0; i < p->purposes_count; i++)
+		if (strcmp(p->purposes[i].id, id) == 0)
+			return &p->purposes[i];
+	return NULL;
+}
+
+const struct policy_class *policy_class(const struct policy *p, const char *id)
+{
+	for (size_t i = 0; i < p->classes_count; i++)
+		if (strcmp(p->classes[i].id, id) == 0)
+			return &p->classes[i];
+	return NULL;
+}
+
+const struct policy_class *policy_class_by_number(const struct policy *p, uint16_t number)
+{
+	for (size_t i = 0; i < p->classes_count; i++)
+		if (p->classes[i].number == number)
+			return &p->classes[i];
+	return NULL;
+}
+
+const struct policy_class *policy_default_class(const struct policy *p)
+{
+	for (size_t i = 0; i < p->classes_count; i++)
+		if (p->classes[i].is_default)
+			return &p->classes[i];
+	return NULL;
+}
+
+const struct policy_party *policy_party(const struct policy *p, enum party party)
+{
+	for (size_t i = 0; i < p->parties_count; i++)
+		if (p->parties[i].party == party)
+			return &p->parties[i];
+	return NULL;
+}
+
+int policy_party_parse(const char *id, enum party *ret)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(party_names); i++) {
+		if (strcmp(party_names[i], id) != 0)
+			continue;
+		*ret = (enum party)i;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+const char *policy_party_name(enum party party)
+{
+	return (unsigned)party < ARRAY_SIZE(party_names) ? party_names[party] : "unknown";
+}
+
+int policy_rights_parse(const char *text, enum rights *ret)
+{
+	if (strcmp(text, "r") == 0)
+		*ret = RIGHTS_READ;
+	else if (strcmp(text, "rw") == 0)
+		*ret = RIGHTS_RW;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+const char *policy_rights_name(enum rights r)
+{
+	switch (r) {
+	case RIGHTS_NONE:
+		return "none";
+	case RIGHTS_READ:
+		return "r";
+	case RIGHTS_WRITE:
+		return "w";
+	case RIGHTS_RW:
+		return "rw";
+	}
+	return "unknown";
+}

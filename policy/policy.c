@@ -1,0 +1,593 @@
+#include "policy/policy.h"
+
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <regex.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/date.h"
+#include "common/ids.h"
+#include "common/scope.h"
+#include "policy/builtin.h"
+#include "policy/policy_lines.h"
+
+#define POLICY_FORMAT 1
+#define POLICY_FILE_MAX (1u << 20) /* a policy is written by hand */
+#define TEXT_MAX 1024
+#define SOURCE_MAX 160 /* fits a step of decide() */
+#define ID_MAX 64
+
+/* ---- the file as it is written ---- */
+
+struct raw_ticket {
+	char *pattern;
+	int required;
+};
+
+struct raw_purpose {
+	char *id, *title, *basis, *source, *max_session;
+	int rights, after_end;
+	struct raw_ticket *ticket;
+	int *parties;
+	unsigned parties_count;
+};
+
+struct raw_basis {
+	char *id, *title, *source;
+	int consent;
+};
+
+struct raw_party {
+	char *title, *source;
+	int party, reference_required, until_required;
+};
+
+struct raw_retention {
+	int event;
+	char *period, *source;
+};
+
+struct raw_class {
+	uint16_t number;
+	char *id, *title, *source;
+	int is_default;
+	struct raw_retention *retention;
+	unsigned retention_count;
+};
+
+struct raw_policy {
+	unsigned format;
+	char *name, *version, *effective, *controller, *contact;
+	struct raw_basis *bases;
+	struct raw_purpose *purposes;
+	struct raw_party *parties;
+	struct raw_class *classes;
+	unsigned bases_count, purposes_count, parties_count, classes_count;
+};
+
+/* Not CYAML_BOOL: that takes every other word for true. */
+static const cyaml_strval_t bool_words[] = {{"false", 0}, {"true", 1}};
+static const cyaml_strval_t rights_words[] = {{"r", RIGHTS_READ}, {"rw", RIGHTS_RW}};
+static const cyaml_strval_t party_words[] = {{"employee", PARTY_EMPLOYEE}, {"provider", PARTY_PROVIDER},
+	{"partner", PARTY_PARTNER}, {"affiliate", PARTY_AFFILIATE}};
+static const cyaml_strval_t event_words[] = {{"created", EVENT_CREATED}, {"modified", EVENT_MODIFIED},
+	{"relationship-end", EVENT_RELATIONSHIP_END}};
+
+#define TEXT(key, type, member, max) CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER, type, member, 1, max)
+#define TEXT_OPTIONAL(key, type, member, max)                                                                \
+	CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, type, member, 1, max)
+#define WORD(key, type, member, words)                                                                       \
+	CYAML_FIELD_ENUM(key, CYAML_FLAG_STRICT, type, member, words, ARRAY_SIZE(words))
+#define FLAG(key, type, member)                                                                              \
+	CYAML_FIELD_ENUM(key, CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, type, member, bool_words,             \
+		ARRAY_SIZE(bool_words))
+
+static const cyaml_schema_field_t ticket_fields[] = {
+	TEXT_OPTIONAL("pattern", struct raw_ticket, pattern, TEXT_MAX),
+	FLAG("required", struct raw_ticket, required),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t party_value = {
+	CYAML_VALUE_ENUM(CYAML_FLAG_STRICT, int, party_words, ARRAY_SIZE(party_words))};
+
+static const cyaml_schema_field_t purpose_fields[] = {
+	TEXT("id", struct raw_purpose, id, ID_MAX),
+	TEXT("title", struct raw_purpose, title, TEXT_MAX),
+	TEXT("basis", struct raw_purpose, basis, ID_MAX),
+	TEXT("source", struct raw_purpose, source, SOURCE_MAX),
+	WORD("rights", struct raw_purpose, rights, rights_words),
+	CYAML_FIELD_MAPPING_PTR("ticket", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_purpose,
+		ticket, ticket_fields),
+	TEXT_OPTIONAL("max_session", struct raw_purpose, max_session, ID_MAX),
+	CYAML_FIELD_SEQUENCE("parties", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_purpose, parties,
+		&party_value, 1, ARRAY_SIZE(party_words)),
+	FLAG("after_end", struct raw_purpose, after_end),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t basis_fields[] = {
+	TEXT("id", struct raw_basis, id, ID_MAX),
+	TEXT("title", struct raw_basis, title, TEXT_MAX),
+	TEXT("source", struct raw_basis, source, SOURCE_MAX),
+	FLAG("consent", struct raw_basis, consent),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t party_fields[] = {
+	WORD("id", struct raw_party, party, party_words),
+	TEXT("title", struct raw_party, title, TEXT_MAX),
+	TEXT("source", struct raw_party, source, SOURCE_MAX),
+	FLAG("reference_required", struct raw_party, reference_required),
+	FLAG("until_required", struct raw_party, until_required),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t retention_fields[] = {
+	WORD("event", struct raw_retention, event, event_words),
+	TEXT("period", struct raw_retention, period, ID_MAX),
+	TEXT("source", struct raw_retention, source, SOURCE_MAX),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t purpose_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_purpose, purpose_fields)};
+static const cyaml_schema_value_t basis_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_basis, basis_fields)};
+static const cyaml_schema_value_t party_entry_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_party, party_fields)};
+static const cyaml_schema_value_t retention_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_retention, retention_fields)};
+
+static const cyaml_schema_field_t class_fields[] = {
+	CYAML_FIELD_UINT("number", CYAML_FLAG_DEFAULT, struct raw_class, number),
+	TEXT("id", struct raw_class, id, ID_MAX),
+	TEXT("title", struct raw_class, title, TEXT_MAX),
+	TEXT("source", struct raw_class, source, SOURCE_MAX),
+	FLAG("default", struct raw_class, is_default),
+	CYAML_FIELD_SEQUENCE(
+		"retention", CYAML_FLAG_POINTER, struct raw_class, retention, &retention_value, 1, 16),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t class_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_class, class_fields)};
+
+static const cyaml_schema_field_t policy_fields[] = {
+	CYAML_FIELD_UINT("format", CYAML_FLAG_DEFAULT, struct raw_policy, format),
+	TEXT("name", struct raw_policy, name, ID_MAX),
+	TEXT("version", struct raw_policy, version, ID_MAX),
+	TEXT("effective", struct raw_policy, effective, ID_MAX),
+	TEXT("controller", struct raw_policy, controller, TEXT_MAX),
+	TEXT("contact", struct raw_policy, contact, TEXT_MAX),
+	CYAML_FIELD_SEQUENCE(
+		"legal_bases", CYAML_FLAG_POINTER, struct raw_policy, bases, &basis_value, 1, 64),
+	CYAML_FIELD_SEQUENCE(
+		"purposes", CYAML_FLAG_POINTER, struct raw_policy, purposes, &purpose_value, 1, 256),
+	CYAML_FIELD_SEQUENCE("parties", CYAML_FLAG_POINTER, struct raw_policy, parties, &party_entry_value, 1,
+		ARRAY_SIZE(party_words)),
+	CYAML_FIELD_SEQUENCE("classes", CYAML_FLAG_POINTER, struct raw_policy, classes, &class_value, 1, 256),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t policy_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_policy, policy_fields)};
+
+/* ---- errors of the schema ---- */
+
+struct load_log {
+	char what[384];
+	unsigned line; /* of the innermost element that was being read */
+};
+
+static void on_load_log(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
+{
+	struct load_log *log = ctx;
+	const char *at, *text;
+	char line[384];
+
+	vsnprintf(line, sizeof(line), fmt, args);
+	line[strcspn(line, "\n")] = '\0';
+	at = strstr(line, "(line: ");
+	if (at && log->line == 0)
+		sscanf(at, "(line: %u", &log->line);
+	text = strncmp(line, "Load: ", 6) == 0 ? line + 6 : line;
+	if (!at && log->what[0] == '\0' && strncmp(text, "Backtrace", 9) != 0)
+		snprintf(log->what, sizeof(log->what), "%s", text);
+}
+
+static const cyaml_config_t load_config = {
+	.mem_fn = cyaml_mem, .log_level = CYAML_LOG_ERROR, .flags = CYAML_CFG_NO_ALIAS};
+
+static int load_raw(const char *text, size_t n, const struct policy_lines *lines, struct raw_policy **ret,
+	struct policy_error *err)
+{
+	static const char unknown[] = "Unexpected key: ";
+	struct load_log log = {0};
+	cyaml_config_t config = load_config;
+	cyaml_err_t e;
+
+	config.log_fn = on_load_log;
+	config.log_ctx = &log;
+	e = cyaml_load_data((const uint8_t *)text, n, &config, &policy_value, (cyaml_data_t **)ret, NULL);
+	if (e == CYAML_OK)
+		return 0;
+	if (e == CYAML_ERR_OOM)
+		return -ENOMEM;
+	err->line = log.line;
+	if (strncmp(log.what, unknown, strlen(unknown)) == 0) {
+		unsigned line = policy_lines_key(lines, log.what + strlen(unknown), log.line);
+
+		err->line = line ? line : log.line;
+		snprintf(err->text, sizeof(err->text), "there is no key \"%s\" here: correct or remove it",
+			log.what + strlen(unknown));
+	} else {
+		snprintf(err->text, sizeof(err->text), "%s", log.what[0] ? log.what : cyaml_strerror(e));
+	}
+	return -EINVAL;
+}
+
+/* ---- what the schema cannot see ---- */
+
+struct loaded {
+	struct policy policy; /* first: what callers hold; its texts belong to raw */
+	struct raw_policy *raw;
+	char hash[2 * KEY_BYTES + 1];
+};
+
+struct check {
+	const struct policy_lines *lines;
+	struct policy_error *err;
+};
+
+__attribute__((format(printf, 3, 4))) static int refuse(
+	const struct check *c, unsigned line, const char *fmt, ...)
+{
+	va_list ap;
+
+	c->err->line = line;
+	va_start(ap, fmt);
+	vsnprintf(c->err->text, sizeof(c->err->text), fmt, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
+/* Ids stand on command lines, in records and in lists separated by commas. */
+static int check_id(const struct check *c, const char *list, size_t i, const char *id)
+{
+	if (strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(id) && id[0] != '-')
+		return 0;
+	return refuse(c, policy_lines_at(c->lines, list, i, "id"),
+		"\"%s\" is no id: use small letters, digits and hyphens", id);
+}
+
+static int double_id(const struct check *c, const char *list, size_t i, const char *id)
+{
+	return refuse(c, policy_lines_at(c->lines, list, i, "id"),
+		"the id \"%s\" is used twice: choose another", id);
+}
+
+static int take_bases(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	p->bases = calloc(raw->bases_count, sizeof(*p->bases));
+	if (!p->bases)
+		return -ENOMEM;
+	for (size_t i = 0; i < raw->bases_count; i++) {
+		const struct raw_basis *b = &raw->bases[i];
+		int r = check_id(c, "legal_bases", i, b->id);
+
+		if (r < 0)
+			return r;
+		for (size_t k = 0; k < i; k++)
+			if (strcmp(p->bases[k].id, b->id) == 0)
+				return double_id(c, "legal_bases", i, b->id);
+		p->bases[p->bases_count++] = (struct policy_basis){
+			.id = b->id, .title = b->title, .source = b->source, .consent = b->consent};
+	}
+	return 0;
+}
+
+static int take_parties(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	p->parties = calloc(raw->parties_count, sizeof(*p->parties));
+	if (!p->parties)
+		return -ENOMEM;
+	for (size_t i = 0; i < raw->parties_count; i++) {
+		const struct raw_party *y = &raw->parties[i];
+		const char *id = policy_party_name((enum party)y->party);
+
+		if (policy_party(p, (enum party)y->party))
+			return double_id(c, "parties", i, id);
+		p->parties[p->parties_count++] = (struct policy_party){.party = (enum party)y->party,
+			.id = (char *)id,
+			.title = y->title,
+			.source = y->source,
+			.reference_required = y->reference_required,
+			.until_required = y->until_required};
+	}
+	return 0;
+}
+
+static int check_pattern(const struct check *c, size_t i, const char *pattern)
+{
+	char why[128];
+	regex_t re;
+	int r = regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB);
+
+	if (r == 0) {
+		regfree(&re);
+		return 0;
+	}
+	regerror(r, &re, why, sizeof(why));
+	return refuse(c, policy_lines_at(c->lines, "purposes", i, "ticket"),
+		"the pattern \"%s\" is no regular expression: %s", pattern, why);
+}
+
+static int take_purpose_parties(const struct check *c, size_t i, const struct raw_purpose *u,
+	struct policy_purpose *to, const struct policy *p)
+{
+	if (u->parties_count == 0)
+		return 0;
+	to->parties = calloc(u->parties_count, sizeof(*to->parties));
+	if (!to->parties)
+		return -ENOMEM;
+	for (unsigned k = 0; k < u->parties_count; k++) {
+		const char *id = policy_party_name((enum party)u->parties[k]);
+
+		if (!policy_party(p, (enum party)u->parties[k]))
+			return refuse(c, policy_lines_at(c->lines, "purposes", i, "parties"),
+				"the party \"%s\" is not described under \"parties\": describe it there", id);
+		to->parties[to->parties_count++] = (char *)id;
+	}
+	return 0;
+}
+
+static int take_purpose(const struct check *c, size_t i, const struct raw_purpose *u, struct policy *p)
+{
+	struct policy_purpose *to = &p->purposes[i];
+	bool known = false;
+	int r = check_id(c, "purposes", i, u->id);
+
+	if (r < 0)
+		return r;
+	if (policy_purpose(p, u->id))
+		return double_id(c, "purposes", i, u->id);
+	for (size_t k = 0; k < p->bases_count; k++)
+		known |= strcmp(p->bases[k].id, u->basis) == 0;
+	if (!known)
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "basis"),
+			"the legal basis \"%s\" is not described under \"legal_bases\"", u->basis);
+	*to = (struct policy_purpose){.id = u->id,
+		.title = u->title,
+		.basis = u->basis,
+		.source = u->source,
+		.rights = (enum rights)u->rights,
+		.after_end = u->after_end};
+	p->purposes_count++;
+	if (u->ticket) {
+		to->ticket = u->ticket->pattern;
+		to->ticket_required = u->ticket->required;
+		if (!to->ticket && !to->ticket_required)
+			return refuse(c, policy_lines_at(c->lines, "purposes", i, "ticket"),
+				"this ticket rule asks for nothing: give a pattern, or required: true");
+		r = to->ticket ? check_pattern(c, i, to->ticket) : 0;
+		if (r < 0)
+			return r;
+	}
+	if (u->max_session && policy_period_parse(u->max_session, &to->max_session) < 0)
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "max_session"),
+			"\"%s\" is no period: write 1d, 18m, 7y or 1y 6m", u->max_session);
+	return take_purpose_parties(c, i, u, to, p);
+}
+
+static int take_purposes(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	p->purposes = calloc(raw->purposes_count, sizeof(*p->purposes));
+	if (!p->purposes)
+		return -ENOMEM;
+	for (size_t i = 0; i < raw->purposes_count; i++) {
+		int r = take_purpose(c, i, &raw->purposes[i], p);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int take_retention(const struct check *c, size_t i, const struct raw_class *k, struct policy_class *to)
+{
+	to->retention = calloc(k->retention_count, sizeof(*to->retention));
+	if (!to->retention)
+		return -ENOMEM;
+	for (unsigned n = 0; n < k->retention_count; n++) {
+		const struct raw_retention *t = &k->retention[n];
+		struct policy_retention *rule = &to->retention[to->retention_count++];
+
+		*rule = (struct policy_retention){
+			.event = (enum retention_event)t->event, .source = t->source};
+		if (policy_period_parse(t->period, &rule->period) < 0)
+			return refuse(c,
+				policy_lines_at_deep(c->lines, "classes", i, "retention", n, "period"),
+				"\"%s\" is no period: write 90d, 18m, 7y or 1y 6m", t->period);
+	}
+	return 0;
+}
+
+static int take_classes(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	const struct policy_class *first_default = NULL;
+
+	p->classes = calloc(raw->classes_count, sizeof(*p->classes));
+	if (!p->classes)
+		return -ENOMEM;
+	for (size_t i = 0; i < raw->classes_count; i++) {
+		const struct raw_class *k = &raw->classes[i];
+		int r = check_id(c, "classes", i, k->id);
+
+		if (r < 0)
+			return r;
+		if (policy_class(p, k->id))
+			return double_id(c, "classes", i, k->id);
+		if (k->number < CLASS_FIRST_POLICY)
+			return refuse(c, policy_lines_at(c->lines, "classes", i, "number"),
+				"class numbers begin at %d", CLASS_FIRST_POLICY);
+		if (policy_class_by_number(p, k->number))
+			return refuse(c, policy_lines_at(c->lines, "classes", i, "number"),
+				"the number %u is used twice: each class has its own, for ever", k->number);
+		if (k->is_default && first_default)
+			return refuse(c, policy_lines_at(c->lines, "classes", i, "default"),
+				"\"%s\" is the default class already: there is one", first_default->id);
+		p->classes[i] = (struct policy_class){.number = k->number,
+			.id = k->id,
+			.title = k->title,
+			.source = k->source,
+			.is_default = k->is_default};
+		p->classes_count++;
+		if (k->is_default)
+			first_default = &p->classes[i];
+		r = take_retention(c, i, k, &p->classes[i]);
+		if (r < 0)
+			return r;
+	}
+	if (!first_default)
+		return refuse(c, policy_lines_at(c->lines, "classes", raw->classes_count, NULL),
+			"no class is the default: say default: true in one");
+	return 0;
+}
+
+static int take_head(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	if (raw->format != POLICY_FORMAT)
+		return refuse(c, policy_lines_key(c->lines, "format", 0),
+			"this is format %u; this version of Coffer reads format %d", raw->format,
+			POLICY_FORMAT);
+	if (raw->effective[0] < '0' || raw->effective[0] > '9' ||
+		date_parse(raw->effective, 0, &p->effective) < 0)
+		return refuse(c, policy_lines_key(c->lines, "effective", 0),
+			"\"%s\" is no date: write 2026-12-31", raw->effective);
+	p->name = raw->name;
+	p->version = raw->version;
+	p->controller = raw->controller;
+	p->contact = raw->contact;
+	return 0;
+}
+
+static void set_hash(struct loaded *l, const char *text, size_t n)
+{
+	unsigned char hash[KEY_BYTES];
+
+	crypto_generichash(hash, sizeof(hash), (const unsigned char *)text, n, NULL, 0);
+	sodium_bin2hex(l->hash, sizeof(l->hash), hash, sizeof(hash));
+	l->policy.text_hash = l->hash;
+}
+
+DEFINE_SCOPED(struct policy *, policy_free)
+DEFINE_SCOPED(struct policy_lines *, policy_lines_free)
+
+int policy_load_text(const char *text, size_t n, struct policy **ret, struct policy_error *err)
+{
+	scoped(policy_lines_freep) struct policy_lines *lines = NULL;
+	scoped(policy_freep) struct policy *p = NULL;
+	struct loaded *l = calloc(1, sizeof(*l));
+	struct check c = {.err = err};
+	int r;
+
+	*err = (struct policy_error){0};
+	if (!l)
+		return -ENOMEM;
+	p = &l->policy;
+	if (!text)
+		text = policy_builtin_text(&n);
+	r = policy_lines_new(text, n, &lines, err);
+	if (r == 0)
+		r = load_raw(text, n, lines, &l->raw, err);
+	if (r < 0)
+		return r;
+	c.lines = lines;
+	r = take_head(&c, l->raw, p);
+	if (r == 0)
+		r = take_bases(&c, l->raw, p);
+	if (r == 0)
+		r = take_parties(&c, l->raw, p);
+	if (r == 0)
+		r = take_purposes(&c, l->raw, p);
+	if (r == 0)
+		r = take_classes(&c, l->raw, p);
+	if (r < 0)
+		return r;
+	set_hash(l, text, n);
+	*ret = take_ptr(&p);
+	return 0;
+}
+
+/* The whole file; *ret_n at most POLICY_FILE_MAX. */
+static int read_file(const char *path, char **ret, size_t *ret_n)
+{
+	scoped(close_fdp) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	scoped(freep) char *text = NULL;
+	struct stat st;
+	size_t n = 0;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	text = malloc(POLICY_FILE_MAX + 1);
+	if (!text)
+		return -ENOMEM;
+	for (;;) {
+		ssize_t got = read(fd, text + n, POLICY_FILE_MAX + 1 - n);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			break;
+		n += (size_t)got;
+		if (n > POLICY_FILE_MAX)
+			return -EFBIG;
+	}
+	*ret = take_ptr(&text);
+	*ret_n = n;
+	return 0;
+}
+
+int policy_load_file(const char *path, struct policy **ret, struct policy_error *err)
+{
+	scoped(freep) char *text = NULL;
+	size_t n = 0;
+	int r;
+
+	*err = (struct policy_error){0};
+	r = read_file(path, &text, &n);
+	if (r < 0) {
+		snprintf(err->text, sizeof(err->text), "the file cannot be read: %s", strerror(-r));
+		return r;
+	}
+	return policy_load_text(text, n, ret, err);
+}
+
+void policy_free(struct policy *p)
+{
+	struct loaded *l = (struct loaded *)p;
+
+	if (!p)
+		return;
+	for (size_t i = 0; i < p->purposes_count; i++)
+		free(p->purposes[i].parties);
+	for (size_t i = 0; i < p->classes_count; i++)
+		free(p->classes[i].retention);
+	free(p->bases);
+	free(p->purposes);
+	free(p->parties);
+	free(p->classes);
+	cyaml_free(&load_config, &policy_value, l->raw, 0);
+	free(l);
+}
