@@ -69,8 +69,8 @@ static const char *const statements[STATEMENTS] = {
 	[ADD_JOURNAL] = "INSERT INTO journal VALUES (?,?,?,?)",
 	[ADD_PROGRESS] = "INSERT INTO progress VALUES (?,0)",
 	[SET_PROGRESS] = "UPDATE progress SET done=?2 WHERE journal=?1",
-	[GET_PROGRESS] = "SELECT p.done FROM progress p JOIN journal j ON j.id=p.journal"
-			 " WHERE j.id=? AND j.client_id=?",
+	[GET_PROGRESS] = ("SELECT p.done FROM progress p JOIN journal j ON j.id=p.journal"
+			  " WHERE j.id=? AND j.client_id=?"),
 	[ADD_SESSION] = "INSERT INTO session VALUES (?,?,?,?,?,?,?,?,?,?)",
 	[FIND_SESSION] = "SELECT id FROM session WHERE number=? AND client_id=?",
 	[ADD_PATH] = "INSERT INTO path VALUES (?,?,?,?,?)",
