@@ -28,7 +28,7 @@ static const char *const queries[SOURCES] = {
 		" WHERE (r.time,r.id)>(?1,?2) AND r.time>=?3 AND r.time<?4" FILTER(
 			"s.user", "s.client", "s.purpose", "s.number", "s.uid") " ORDER BY r.time,r.id",
 	[SOURCE_ACT] = "SELECT a.time,a.id,a.kind,a.outcome,a.user,a.uid,a.client,"
-		       "(SELECT client_id FROM session WHERE number=a.session LIMIT 1),"
+		       "(SELECT client_id FROM session WHERE number=a.session AND client=a.client),"
 		       "a.purpose,a.ticket,a.session,a.detail"
 		       " FROM act a WHERE (a.time,a.id)>(?1,?2) AND a.time>=?3 AND a.time<?4" FILTER("a.user",
 			       "a.client", "a.purpose", "a.session", "a.uid") " ORDER BY a.time,a.id",

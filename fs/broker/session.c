@@ -497,7 +497,8 @@ static int check_attach(
 	struct session *s = session_find(b, number);
 
 	if (!s || s->uid != peer->uid || s->state != SESSION_EXPECTED) {
-		*ret = s;
+		/* The act is his to read: it must not tell him whose session, of which client, he tried. */
+		*ret = s && s->uid == peer->uid ? s : NULL;
 		return refuse(why, "NoSession", "mount with `coffer mount`",
 			"no session with this number waits for you; a session is taken up once, within a "
 			"minute, by its user");
