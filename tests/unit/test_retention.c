@@ -1,0 +1,166 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "policy/retention.h"
+
+#define DAY 86400
+
+static int64_t day(const char *text)
+{
+	int64_t t;
+
+	assert_int_equal(date_parse(text, 0, &t), 0);
+	return t;
+}
+
+static struct retention_answer ask(
+	struct policy_retention *rules, size_t n, const struct retention_facts *f, int64_t now)
+{
+	struct policy_class c = {.number = 16, .id = (char *)"c", .retention = rules, .retention_count = n};
+	struct retention_answer a;
+
+	memset(&a, 0xff, sizeof(a));
+	assert_int_equal(retention_class(&c, f, now, &a), 0);
+	return a;
+}
+
+static void calendar(void **state)
+{
+	static const struct {
+		const char *event;
+		struct period period;
+		const char *due;
+	} rows[] = {
+		{"2024-05-10", {.days = 90}, "2024-08-08"},
+		{"2024-01-31", {.months = 1}, "2024-02-29"},
+		{"2023-01-31", {.months = 1}, "2023-02-28"},
+		{"2024-02-29", {.years = 1}, "2025-02-28"},
+		{"2024-02-29", {.years = 4}, "2028-02-29"},
+		{"2024-08-31", {.months = 18}, "2026-02-28"},
+		{"2024-12-31", {.days = 1}, "2025-01-01"},
+		{"2024-12-31", {.years = 1, .months = 6}, "2026-06-30"},
+		/* What happens during a day counts from its end: never shorter than the period. */
+		{"2024-05-10T00:00:01", {.days = 90}, "2024-08-09"},
+		{"2024-05-10T23:59:59", {.days = 90}, "2024-08-09"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct policy_retention rule = {.event = EVENT_CREATED, .period = rows[i].period};
+		struct retention_facts f = {.created = day(rows[i].event)};
+		int64_t due = day(rows[i].due);
+		struct retention_answer a = ask(&rule, 1, &f, due - 1);
+
+		assert_int_equal(a.due, due);
+		assert_int_equal(a.state, RETENTION_DATED);
+		assert_ptr_equal(a.rule->source, rule.source);
+		assert_int_equal(ask(&rule, 1, &f, due).state, RETENTION_DUE);
+		f.held = true;
+		assert_int_equal(ask(&rule, 1, &f, due - 1).state, RETENTION_HELD);
+		a = ask(&rule, 1, &f, due + DAY);
+		assert_int_equal(a.state, RETENTION_HELD);
+		assert_int_equal(a.due, due);
+	}
+}
+
+/* All subsets of rules, of events that have happened, of holds, in both orders, before and after: the answer
+ * is the maximum written here by hand. */
+static void every_combination(void **state)
+{
+	static const int64_t lengths[] = {100, 200, 300};
+	static const int64_t at[] = {1000 * DAY, 1150 * DAY, 1010 * DAY};
+
+	for (unsigned rules_used = 1; rules_used < 8; rules_used++)
+		for (unsigned happened = 0; happened < 8; happened++)
+			for (unsigned turn = 0; turn < 12; turn++) {
+				struct policy_retention rules[3];
+				struct retention_facts f = {.held = turn & 1};
+				int64_t due = 0, now;
+				struct retention_answer a;
+				size_t n = 0;
+				unsigned winner = 0;
+
+				for (unsigned k = 0; k < 3; k++) {
+					unsigned e = turn & 2 ? 2 - k : k, length = (e + turn / 4) % 3;
+
+					if (!(rules_used & 1u << e))
+						continue;
+					rules[n++] =
+						(struct policy_retention){.event = (enum retention_event)e,
+							.period = {.days = (int)lengths[length]}};
+					if (at[e] + lengths[length] * DAY > due) {
+						due = at[e] + lengths[length] * DAY;
+						winner = e;
+					}
+				}
+				f.created = happened & 1 ? at[0] : 0;
+				f.modified = happened & 2 ? at[1] : 0;
+				f.relationship_end = happened & 4 ? at[2] : 0;
+				for (int after = 0; after < 2; after++) {
+					now = after ? due : due - 1;
+					a = ask(rules, n, &f, now);
+					if (rules_used & ~happened) {
+						assert_int_equal(a.state, RETENTION_RUNNING);
+						assert_int_equal(a.due, 0);
+						assert_null(a.rule);
+						continue;
+					}
+					assert_int_equal(a.due, due);
+					assert_int_equal(a.rule->event, winner);
+					assert_int_equal(a.state, f.held  ? RETENTION_HELD
+								  : after ? RETENTION_DUE
+									  : RETENTION_DATED);
+				}
+			}
+}
+
+static void a_class_without_rules_is_never_due(void **state)
+{
+	struct retention_facts f = {.created = 1, .modified = 1, .relationship_end = 1};
+
+	assert_int_equal(ask(NULL, 0, &f, INT64_MAX).state, RETENTION_RUNNING);
+	f.held = true;
+	assert_int_equal(ask(NULL, 0, &f, INT64_MAX).state, RETENTION_RUNNING);
+	assert_int_equal(retention_class(NULL, &f, 0, NULL), -EINVAL);
+}
+
+static void the_builtin_policy_keeps_its_promises(void **state)
+{
+	struct policy_error err;
+	struct policy *p;
+	struct retention_facts f = {.created = day("2024-06-01"), .modified = day("2026-01-01")};
+	struct retention_answer a;
+
+	assert_int_equal(policy_load_text(NULL, 0, &p, &err), 0);
+	assert_int_equal(retention_class(policy_default_class(p), &f, day("2100-01-01"), &a), 0);
+	assert_int_equal(a.state, RETENTION_RUNNING); /* the relationship goes on */
+	f.relationship_end = day("2026-12-31");
+	assert_int_equal(retention_class(policy_default_class(p), &f, day("2027-01-01"), &a), 0);
+	assert_int_equal(a.due, day("2027-03-31"));
+	assert_int_equal(retention_class(policy_class(p, "billing"), &f, day("2027-01-01"), &a), 0);
+	assert_int_equal(a.due, day("2031-06-01")); /* the law's period is longer */
+	f.relationship_end = day("2040-01-01");
+	assert_int_equal(retention_class(policy_class(p, "billing"), &f, day("2027-01-01"), &a), 0);
+	assert_int_equal(a.due, day("2040-03-31"));
+	policy_free(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(calendar),
+		cmocka_unit_test(every_combination),
+		cmocka_unit_test(a_class_without_rules_is_never_due),
+		cmocka_unit_test(the_builtin_policy_keeps_its_promises),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
