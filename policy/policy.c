@@ -186,7 +186,8 @@ struct load_log {
 	unsigned line; /* of the innermost element that was being read */
 };
 
-static void on_load_log(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
+__attribute__((format(printf, 3, 0))) static void on_load_log(
+	cyaml_log_t level, void *ctx, const char *fmt, va_list args)
 {
 	struct load_log *log = ctx;
 	const char *at, *text;
