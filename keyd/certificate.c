@@ -1,0 +1,145 @@
+#include "keyd/certificate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "keyd/disk.h"
+
+static json_t *time_json(int64_t t)
+{
+	char text[DATE_TEXT_MAX];
+
+	return json_string(date_format(t, text));
+}
+
+static json_t *remains(const struct certificate_facts *f)
+{
+	return json_pack("[s, s, s, s]",
+		"the ciphertext in the store and in its backups, which no key opens any more: sizes, counts, "
+		"times",
+		"the record of who had access, when and why; file names in it are ciphertext too",
+		"copies that programs made outside the share, while they had access",
+		"any copy of the slot file that was taken before: it would open old backups of the key "
+		"state");
+}
+
+static json_t *separation(const struct certificate_facts *f)
+{
+	if (f->embedded)
+		return json_string("none: one user holds all roles; this is evidence against outsiders only");
+	return json_string("roles are held by groups of the host; root of the host is trusted");
+}
+
+static json_t *decided(const struct certificate_facts *f)
+{
+	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:o}", "by", "the clock", "due",
+		time_json(f->destruction->due), "relationship_end", time_json(f->client->ended_on),
+		"end_recorded_by", f->client->end_recorded_by, "end_recorded_at",
+		time_json(f->client->end_recorded_at), "intended_at", time_json(f->destruction->intent_at));
+}
+
+int certificate_make(const struct certificate_facts *f, json_t **ret)
+{
+	json_t *c;
+
+	c = json_pack("{s:i, s:s, s:{s:s, s:s, s:s}, s:{s:s, s:s}, s:{s:s, s:s, s:s}}", "version", 1, "kind",
+		"destruction", "client", "client", f->client->client, "id", f->client->hex, "name",
+		f->client->name, "rule", "text", f->destruction->rule, "source", f->destruction->source,
+		"policy", "name", f->policy_name, "version", f->policy_version, "hash", f->policy_hash);
+	if (!c)
+		return -ENOMEM;
+	json_object_set_new(c, "decided", decided(f));
+	json_object_set_new(c, "destroyed_at", time_json(f->destroyed_at));
+	json_object_set_new(c, "method",
+		json_string(
+			"the client's key and key tree were left out of a new key state under a fresh root "
+			"key, and the "
+			"slot that held the old root key was overwritten in place, synced and read back"));
+	json_object_set_new(c, "key_generation",
+		json_pack("{s:I, s:I}", "before", (json_int_t)f->destruction->generation, "after",
+			(json_int_t)f->destruction->generation + 1));
+	json_object_set_new(c, "slots",
+		json_pack("[{s:s, s:s, s:s, s:s}]", "kind", "file", "path", f->slot_path, "state",
+			"forgotten", "assurance",
+			"best effort: an SSD or a copy-on-write file system may keep overwritten blocks"));
+	json_object_set_new(c, "recovery", json_string("none: no recovery copies exist"));
+	json_object_set_new(c, "remains", remains(f));
+	json_object_set_new(c, "separation", separation(f));
+	json_object_set_new(c, "mode", json_string(f->embedded ? "embedded" : "installed"));
+	if (f->head)
+		json_object_set_new(c, "ledger_head",
+			json_pack("{s:I, s:s, s:s}", "batch", (json_int_t)f->head->batch, "hash",
+				f->head->hash, "signature", f->head->signature));
+	*ret = c;
+	return 0;
+}
+
+static char *canonical(const json_t *certificate)
+{
+	return json_dumps(certificate, JSON_SORT_KEYS | JSON_COMPACT);
+}
+
+int certificate_sign(const struct keyring *k, const json_t *certificate, char **ret_text,
+	char ret_signature[2 * SIGNATURE_BYTES + 1])
+{
+	scoped(freep) char *text = canonical(certificate);
+	uint8_t signature[SIGNATURE_BYTES];
+	int r;
+
+	if (!text)
+		return -ENOMEM;
+	r = keyring_sign(k, CERTIFICATE_CONTEXT, text, strlen(text), signature);
+	if (r < 0)
+		return r;
+	sodium_bin2hex(ret_signature, 2 * SIGNATURE_BYTES + 1, signature, sizeof(signature));
+	*ret_text = take_ptr(&text);
+	return 0;
+}
+
+int certificate_check(
+	const uint8_t public_key[PUBLIC_KEY_BYTES], const json_t *certificate, const char *signature)
+{
+	scoped(freep) char *text = canonical(certificate);
+	uint8_t bytes[SIGNATURE_BYTES];
+	size_t n;
+
+	if (!text)
+		return -ENOMEM;
+	if (sodium_hex2bin(bytes, sizeof(bytes), signature, strlen(signature), NULL, &n, NULL) < 0 ||
+		n != sizeof(bytes) || strlen(signature) != 2 * sizeof(bytes))
+		return -EBADMSG;
+	return keyring_signature_check(public_key, CERTIFICATE_CONTEXT, text, strlen(text), bytes);
+}
+
+json_t *certificate_envelope(
+	const json_t *certificate, const char *signature, const uint8_t public_key[PUBLIC_KEY_BYTES])
+{
+	char hex[2 * PUBLIC_KEY_BYTES + 1];
+
+	sodium_bin2hex(hex, sizeof(hex), public_key, PUBLIC_KEY_BYTES);
+	return json_pack(
+		"{s:O, s:s, s:s}", "certificate", certificate, "signature", signature, "public_key", hex);
+}
+
+int certificate_store(int keyd_fd, const char *client, const json_t *certificate, const char *signature,
+	const uint8_t public_key[PUBLIC_KEY_BYTES])
+{
+	scoped(close_fdp) int fd = openat(keyd_fd, "certificates", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	json_t *envelope = certificate_envelope(certificate, signature, public_key);
+	scoped(freep) char *text = NULL;
+	char name[CLIENT_NAME_MAX + 8];
+
+	text = envelope ? json_dumps(envelope, JSON_SORT_KEYS | JSON_INDENT(2)) : NULL;
+	json_decref(envelope);
+	if (!text)
+		return -ENOMEM;
+	if (fd < 0)
+		return -errno;
+	snprintf(name, sizeof(name), "%s.json", client);
+	return disk_replace(fd, name, text, strlen(text));
+}

@@ -1,0 +1,562 @@
+#include "keyd/children.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/date.h"
+#include "common/log.h"
+#include "common/scope.h"
+#include "keyd/keyd.h"
+#include "keyd/session.h"
+#include "keyd/launch.h"
+
+#define FSD_RETRY_MAX 30 /* seconds between two starts of an fsd that keeps dying */
+#define FSD_STEADY 60    /* ... after this long it counts as well again */
+#define PING_EVERY 10
+#define WORKER_GRACE 5     /* without a session before it is asked to go */
+#define EXIT_WAIT_MS 5000  /* asked to go */
+#define KILL_WAIT_MS 10000 /* told: only a process in state D takes long */
+#define SUITE_AES_GCM 1
+#define SUITE_XCHACHA 2
+#define FSD_NAME "coffer-fsd"
+#define WORKER_NAME "coffer-worker"
+
+/* ---- programs ---- */
+
+static int find_program(const char *folder, const char *beside, const char *name, char **ret)
+{
+	scoped(freep) char *path = NULL;
+
+	if (asprintf(&path, "%s/../%s/%s", folder, beside, name) < 0)
+		return -ENOMEM;
+	if (access(path, X_OK) < 0) { /* not a build tree */
+		free(path);
+		path = NULL;
+		if (asprintf(&path, "%s/%s", folder, name) < 0)
+			return -ENOMEM;
+	}
+	if (access(path, X_OK) < 0) {
+		free(path);
+		path = NULL;
+		if (asprintf(&path, "%s/%s", COFFER_LIBEXECDIR, name) < 0)
+			return -ENOMEM;
+	}
+	if (access(path, X_OK) < 0)
+		log_error("%s is neither beside coffer-keyd nor at %s", name, path);
+	*ret = take_ptr(&path); /* asking it to start will say what is missing, and work once it is there */
+	return 0;
+}
+
+int children_find_programs(struct children *c)
+{
+	char folder[4096];
+	ssize_t n = readlink("/proc/self/exe", folder, sizeof(folder) - 1);
+	int r;
+
+	if (n < 0)
+		return -errno;
+	folder[n] = '\0';
+	*strrchr(folder, '/') = '\0';
+	c->fsd.pidfd = -1;
+	r = find_program(folder, "fs/broker", FSD_NAME, &c->fsd_path);
+	return r < 0 ? r : find_program(folder, "fs/worker", WORKER_NAME, &c->worker_path);
+}
+
+/* ---- one child ---- */
+
+static void child_forget(struct child *c)
+{
+	sd_event_source_disable_unref(c->exit);
+	varlink_client_free(c->client);
+	close_fdp(&c->pidfd);
+	*c = (struct child){.pidfd = -1};
+}
+
+/* Forks, watches.  `fds[0]` will be our socket's other end.  On failure nothing is left of it. */
+static int child_start(struct keyd *k, struct child *c, const char *path, char *const argv[], const int *fds,
+	unsigned n, const char *log_name, int our_end, sd_event_child_handler_t on_exit, void *userdata)
+{
+	scoped(close_fdp) int log_fd = -1, sock = our_end;
+	int r;
+
+	*c = (struct child){.pidfd = -1};
+	log_fd = statedir_open(&k->dir, log_name, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
+	if (log_fd < 0)
+		return log_fd;
+	r = varlink_client_new_fd(take_fd(&sock), &c->client);
+	if (r < 0)
+		return r;
+	r = launch_program(path, argv, fds, n, log_fd, &c->pid);
+	if (r < 0) {
+		child_forget(c);
+		return r;
+	}
+	c->pidfd = pidfd_open(c->pid, 0);
+	r = c->pidfd < 0 ? -errno : 0;
+	if (r == 0)
+		r = sd_event_add_child_pidfd(k->event, &c->exit, c->pidfd, WEXITED, on_exit, userdata);
+	if (r < 0) { /* not watched is not kept */
+		(void)kill(c->pid, SIGKILL);
+		(void)waitpid(c->pid, NULL, 0);
+		child_forget(c);
+		return r;
+	}
+	return 0;
+}
+
+/* True when it has exited within `ms`; reaped then. */
+static bool child_wait(struct child *c, int ms)
+{
+	struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
+	siginfo_t info;
+
+	if (poll(&p, 1, ms) <= 0)
+		return false;
+	c->exit = sd_event_source_disable_unref(c->exit);
+	(void)waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG);
+	return true;
+}
+
+static void child_kill(struct child *c, const char *what)
+{
+	if (c->pid == 0)
+		return;
+	if (pidfd_send_signal(c->pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		log_error("%s %d cannot be killed: %s", what, (int)c->pid, strerror(errno));
+	if (!child_wait(c, KILL_WAIT_MS))
+		log_error("%s %d was killed and has not gone", what, (int)c->pid);
+}
+
+static const char *how_it_ended(const siginfo_t *info, char *buf, size_t n)
+{
+	if (info->si_code == CLD_EXITED)
+		snprintf(buf, n, "exit status %d", info->si_status);
+	else
+		snprintf(buf, n, "signal %d", info->si_status);
+	return buf;
+}
+
+/* ---- coffer-fsd ---- */
+
+bool fsd_is_running(const struct keyd *k)
+{
+	return k->children.fsd.pid != 0;
+}
+
+/* What it had said of its sessions is void: the workers end them as they see it gone. */
+static void fsd_gone(struct keyd *k)
+{
+	struct children *c = &k->children;
+	unsigned wait;
+
+	child_forget(&c->fsd);
+	for (struct worker *w = c->workers; w; w = w->next)
+		w->doomed = true;
+	if (k->tick - c->fsd_started_at >= FSD_STEADY)
+		c->fsd_failures = 0;
+	wait = 1u << (c->fsd_failures < 5 ? c->fsd_failures : 5);
+	c->fsd_failures++;
+	c->fsd_retry_at = k->tick + (wait < FSD_RETRY_MAX ? wait : FSD_RETRY_MAX);
+}
+
+static int on_fsd_exit(sd_event_source *source, const siginfo_t *info, void *userdata)
+{
+	struct keyd *k = userdata;
+	char how[64];
+
+	log_error(FSD_NAME " %d ended: %s; it is started again", (int)info->si_pid,
+		how_it_ended(info, how, sizeof(how)));
+	fsd_gone(k);
+	return 0;
+}
+
+static void on_fsd_news(json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	const char *event = NULL, *mountpoint = NULL, *reason = NULL;
+	json_int_t session = 0;
+
+	if (json_unpack(params, "{s:s, s:I, s?s, s?s}", "event", &event, "session", &session, "mountpoint",
+		    &mountpoint, "reason", &reason) < 0)
+		return;
+	if (strcmp(event, "session-attached") == 0)
+		sessions_attached(k, (uint64_t)session, mountpoint);
+	else if (strcmp(event, "session-ended") == 0)
+		session_gone(k, (uint64_t)session, reason ? reason : "ended");
+	k->traffic = true;
+}
+
+/* Its socket is closed: whatever else it does, it is of no use. */
+static void on_fsd_closed(void *userdata)
+{
+	struct keyd *k = userdata;
+
+	if (k->children.fsd.pid != 0 && !k->stopping)
+		(void)pidfd_send_signal(k->children.fsd.pidfd, SIGKILL, NULL, 0);
+}
+
+int fsd_start(struct keyd *k)
+{
+	struct children *c = &k->children;
+	char *const argv[] = {(char *)FSD_NAME, (char *)"--dir", k->dir.root, NULL};
+	scoped(close_fdp) int ours = -1, theirs = -1;
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	ours = pair[0];
+	theirs = pair[1];
+	r = child_start(
+		k, &c->fsd, c->fsd_path, argv, &theirs, 1, "log/fsd.log", take_fd(&ours), on_fsd_exit, k);
+	if (r < 0) {
+		log_error("%s cannot be started: %s", c->fsd_path, strerror(-r));
+		fsd_gone(k);
+		return r;
+	}
+	c->fsd_started_at = k->tick;
+	r = varlink_watch(
+		c->fsd.client, k->event, "org.coffer.fsd.Watch", NULL, on_fsd_news, on_fsd_closed, k);
+	if (r < 0)
+		(void)pidfd_send_signal(
+			c->fsd.pidfd, SIGKILL, NULL, 0); /* its exit is handled as any other */
+	return r;
+}
+
+int fsd_call(
+	struct keyd *k, const char *method, json_t *params, json_t **ret, struct varlink_failure *failure)
+{
+	struct child *fsd = &k->children.fsd;
+	int r;
+
+	if (fsd->pid == 0) {
+		json_decref(params);
+		return -ENOTCONN;
+	}
+	r = varlink_call(fsd->client, method, params, NULL, 0, FSD_TIMEOUT_MS, ret, NULL, failure);
+	if (r < 0 && r != -EREMOTEIO) {
+		log_error("%s: %s; " FSD_NAME " is ended and started again", method, strerror(-r));
+		(void)pidfd_send_signal(fsd->pidfd, SIGKILL, NULL, 0);
+	}
+	return r;
+}
+
+/* ---- workers ---- */
+
+static void worker_free(struct worker *w)
+{
+	child_forget(&w->child);
+	json_decref(w->sandbox);
+	free(w);
+}
+
+static void worker_gone(struct worker *w, const char *reason)
+{
+	struct keyd *k = w->keyd;
+
+	for (struct worker **p = &k->children.workers; *p; p = &(*p)->next) {
+		if (*p != w)
+			continue;
+		*p = w->next;
+		break;
+	}
+	sessions_of_worker_gone(k, w, reason);
+	worker_free(w);
+}
+
+void worker_kill(struct worker *w)
+{
+	log_warning(WORKER_NAME " %d of %s is killed", (int)w->child.pid, w->client);
+	child_kill(&w->child, WORKER_NAME);
+	worker_gone(w, "worker killed");
+}
+
+static int on_worker_exit(sd_event_source *source, const siginfo_t *info, void *userdata)
+{
+	struct worker *w = userdata;
+	char how[64];
+
+	if (info->si_code != CLD_EXITED || info->si_status != 0)
+		log_error(WORKER_NAME " %d of %s ended: %s", (int)info->si_pid, w->client,
+			how_it_ended(info, how, sizeof(how)));
+	worker_gone(w, "worker died");
+	return 0;
+}
+
+static void on_worker_news(json_t *params, void *userdata)
+{
+	struct worker *w = userdata;
+	const char *event = NULL, *reason = NULL;
+	json_int_t session = 0;
+	struct session *s;
+
+	if (json_unpack(params, "{s:s, s:I, s?s}", "event", &event, "session", &session, "reason", &reason) <
+			0 ||
+		strcmp(event, "session-ended") != 0)
+		return;
+	s = session_find(w->keyd, (uint64_t)session);
+	if (s && s->worker == w) /* it speaks for its own only */
+		session_gone(w->keyd, s->id, reason ? reason : "ended");
+	w->keyd->traffic = true;
+}
+
+static void on_worker_closed(void *userdata)
+{
+	struct worker *w = userdata;
+
+	(void)pidfd_send_signal(w->child.pidfd, SIGKILL, NULL, 0);
+}
+
+int worker_call(struct worker *w, const char *method, json_t *params, struct varlink_failure *failure)
+{
+	int r = varlink_call(
+		w->child.client, method, params, NULL, 0, WORKER_TIMEOUT_MS, NULL, NULL, failure);
+
+	if (r < 0 && r != -EREMOTEIO) {
+		log_error("%s is not answered by " WORKER_NAME " of %s: %s", method, w->client, strerror(-r));
+		worker_kill(w);
+	}
+	return r;
+}
+
+static struct worker *worker_find(struct keyd *k, const char *hex)
+{
+	for (struct worker *w = k->children.workers; w; w = w->next)
+		if (strcmp(w->hex, hex) == 0)
+			return w;
+	return NULL;
+}
+
+/* Hands over the key tree; the answer tells of the sandbox that closed after it. */
+static int worker_open(struct keyd *k, struct worker *w, const struct client_id *id)
+{
+	scoped(close_fdp) int fd = -1;
+	struct varlink_failure failure = {0};
+	struct keys_error err = {0};
+	json_t *answer = NULL, *params;
+	uint8_t *tree = NULL;
+	size_t n;
+	int r;
+
+	r = keyring_tree_bytes(k->ring, id, &tree, &n, &err);
+	if (r < 0) {
+		log_error("the keys of %s: %s", w->client, err.text);
+		return r;
+	}
+	r = secret_fd_new(tree, n, &fd);
+	secret_free(tree);
+	if (r < 0)
+		return r;
+	params = json_pack("{s:s, s:i, s:i, s:i}", "client_id", w->hex, "class",
+		(int)policy_default_class(k->policy)->number, "suite",
+		crypto_aead_aes256gcm_is_available() ? SUITE_AES_GCM : SUITE_XCHACHA, "today",
+		(int)date_day(keyd_now()));
+	r = varlink_call(w->child.client, "org.coffer.worker.Open", params, &fd, 1, WORKER_OPEN_TIMEOUT_MS,
+		&answer, NULL, &failure);
+	if (r < 0) {
+		log_error(WORKER_NAME " of %s does not open: %s", w->client,
+			r == -EREMOTEIO ? failure.message : strerror(-r));
+		return r;
+	}
+	w->sandbox = json_incref(json_object_get(answer, "sandbox"));
+	json_decref(answer);
+	return 0;
+}
+
+/* fsd gets the other end of the worker's second socket. */
+static int worker_introduce(struct keyd *k, const struct worker *w, int fd)
+{
+	struct varlink_failure failure = {0};
+	int r;
+
+	if (!fsd_is_running(k))
+		return -ENOTCONN;
+	r = varlink_call(k->children.fsd.client, "org.coffer.fsd.WorkerStarted",
+		json_pack("{s:s, s:s, s:I}", "client", w->client, "client_id", w->hex, "pid",
+			(json_int_t)w->child.pid),
+		&fd, 1, FSD_TIMEOUT_MS, NULL, NULL, &failure);
+	if (r < 0)
+		log_error(FSD_NAME " does not take the worker of %s: %s", w->client,
+			r == -EREMOTEIO ? failure.message : strerror(-r));
+	return r;
+}
+
+static int worker_spawn(struct keyd *k, struct worker *w, int *ret_fsd_end)
+{
+	char *const argv[] = {(char *)WORKER_NAME, NULL};
+	scoped(close_fdp) int keyd_end = -1, fsd_end = -1, folder = -1, for_keyd = -1, for_fsd = -1;
+	char path[64];
+	int a[2], b[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, a) < 0)
+		return -errno;
+	keyd_end = a[0];
+	for_keyd = a[1];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, b) < 0)
+		return -errno;
+	fsd_end = b[0];
+	for_fsd = b[1];
+	snprintf(path, sizeof(path), "store/%s", w->hex);
+	folder = statedir_open(&k->dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (folder < 0)
+		return folder;
+	r = child_start(k, &w->child, k->children.worker_path, argv, (int[]){for_keyd, for_fsd, folder}, 3,
+		"log/worker.log", take_fd(&keyd_end), on_worker_exit, w);
+	if (r == 0)
+		*ret_fsd_end = take_fd(&fsd_end);
+	return r;
+}
+
+int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
+{
+	struct worker *w = worker_find(k, c->hex);
+	scoped(close_fdp) int fsd_end = -1;
+	struct client_id id;
+	int r;
+
+	if (w && w->doomed) {
+		worker_kill(w);
+		w = NULL;
+	}
+	if (w) {
+		*ret = w;
+		return 0;
+	}
+	if (sodium_hex2bin(id.b, sizeof(id.b), c->hex, strlen(c->hex), NULL, NULL, NULL) < 0)
+		return -EINVAL;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	w->keyd = k;
+	w->child.pidfd = -1;
+	w->idle_since = k->tick;
+	snprintf(w->client, sizeof(w->client), "%s", c->client);
+	snprintf(w->hex, sizeof(w->hex), "%s", c->hex);
+	r = worker_spawn(k, w, &fsd_end);
+	if (r < 0) {
+		log_error(WORKER_NAME " of %s cannot be started: %s", w->client, strerror(-r));
+		worker_free(w);
+		return r;
+	}
+	w->next = k->children.workers;
+	k->children.workers = w;
+	r = worker_open(k, w, &id);
+	if (r == 0)
+		r = worker_introduce(k, w, fsd_end);
+	if (r == 0)
+		r = varlink_watch(w->child.client, k->event, "org.coffer.worker.Watch", NULL, on_worker_news,
+			on_worker_closed, w);
+	if (r < 0) {
+		worker_kill(w);
+		return r;
+	}
+	*ret = w;
+	return 0;
+}
+
+/* ---- what happens by itself ---- */
+
+/* Each call may end a worker and with it the list's entry: so by number, newest first. */
+static void each_worker(struct keyd *k, void (*visit)(struct worker *w))
+{
+	scoped(freep) struct worker **all = NULL;
+	size_t n = 0;
+
+	for (struct worker *w = k->children.workers; w; w = w->next)
+		n++;
+	all = calloc(n + 1, sizeof(struct worker *));
+	if (!all)
+		return;
+	n = 0;
+	for (struct worker *w = k->children.workers; w; w = w->next)
+		all[n++] = w;
+	for (size_t i = 0; i < n; i++)
+		visit(all[i]);
+}
+
+static void ping_worker(struct worker *w)
+{
+	if (!w->doomed)
+		(void)worker_call(w, "org.coffer.worker.Ping", NULL, NULL);
+}
+
+static void tell_today(struct worker *w)
+{
+	(void)worker_call(w, "org.coffer.worker.Today",
+		json_pack("{s:i}", "today", (int)w->keyd->children.today), NULL);
+}
+
+static void ask_to_go(struct worker *w)
+{
+	int r = varlink_call(w->child.client, "org.coffer.worker.Exit", NULL, NULL, 0, WORKER_TIMEOUT_MS,
+		NULL, NULL, NULL);
+
+	/* It may be gone before its answer was read. */
+	if ((r < 0 && r != -ECONNRESET) || !child_wait(&w->child, EXIT_WAIT_MS))
+		worker_kill(w);
+	else
+		worker_gone(w, "worker ended");
+}
+
+static void retire_idle(struct worker *w)
+{
+	if (w->doomed ? w->keyd->tick - w->idle_since >= 2
+		      : w->sessions == 0 && w->keyd->tick - w->idle_since >= WORKER_GRACE)
+		ask_to_go(w);
+}
+
+void children_tick(struct keyd *k)
+{
+	struct children *c = &k->children;
+	uint16_t today = date_day(keyd_now());
+
+	if (c->fsd.pid == 0 && k->tick >= c->fsd_retry_at)
+		(void)fsd_start(k);
+	each_worker(k, retire_idle);
+	if (k->tick % PING_EVERY == 0)
+		each_worker(k, ping_worker);
+	if (today != c->today) {
+		c->today = today;
+		each_worker(k, tell_today);
+	}
+}
+
+void children_stop_workers(struct keyd *k)
+{
+	each_worker(k, ask_to_go);
+}
+
+void children_stop_worker(struct keyd *k, const char *hex)
+{
+	struct worker *w = worker_find(k, hex);
+
+	if (w)
+		ask_to_go(w);
+}
+
+void children_stop_fsd(struct keyd *k)
+{
+	struct child *fsd = &k->children.fsd;
+
+	if (fsd->pid == 0)
+		return;
+	(void)varlink_call(
+		fsd->client, "org.coffer.fsd.Shutdown", NULL, NULL, 0, FSD_TIMEOUT_MS, NULL, NULL, NULL);
+	if (!child_wait(fsd, EXIT_WAIT_MS))
+		child_kill(fsd, FSD_NAME);
+	child_forget(fsd);
+}
+
+void children_done(struct children *c)
+{
+	free(c->fsd_path);
+	free(c->worker_path);
+}

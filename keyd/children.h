@@ -1,0 +1,68 @@
+/* coffer-fsd and the workers: started with a clean environment, watched through pidfds, asked over their
+ * inherited sockets.  A call has a deadline; a child that misses it is killed, since its exit is an answer too. */
+#ifndef COFFER_KEYD_CHILDREN_H
+#define COFFER_KEYD_CHILDREN_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "common/varlink.h"
+#include "keyd/facts.h"
+
+struct keyd;
+
+#define FSD_TIMEOUT_MS 5000
+#define WORKER_TIMEOUT_MS 1000	/* a revocation that is not acknowledged within a second ends in SIGKILL */
+#define WORKER_OPEN_TIMEOUT_MS 10000
+
+struct child {
+	pid_t pid;		/* 0: not running */
+	int pidfd;
+	sd_event_source *exit;
+	struct varlink_client *client;
+};
+
+struct worker {
+	struct worker *next;
+	struct keyd *keyd;
+	struct child child;
+	char client[CLIENT_NAME_MAX], hex[CLIENT_ID_HEX];
+	json_t *sandbox;	/* what Open answered */
+	unsigned sessions;
+	uint64_t idle_since;	/* tick when the last session left */
+	bool doomed;		/* its fsd is gone: no new session */
+};
+
+struct children {
+	char *fsd_path, *worker_path;
+	struct child fsd;
+	uint64_t fsd_retry_at;	/* tick */
+	unsigned fsd_failures;	/* in a row */
+	uint64_t fsd_started_at;
+	struct worker *workers;
+	uint16_t today;		/* what the workers were told */
+};
+
+/* Finds the programs, next to our own or where they are installed. */
+int children_find_programs(struct children *c);
+
+int fsd_start(struct keyd *k);
+bool fsd_is_running(const struct keyd *k);
+/* Steals params.  -ENOTCONN: it is not running.  Errors of varlink_call. */
+int fsd_call(struct keyd *k, const char *method, json_t *params, json_t **ret, struct varlink_failure *failure);
+
+/* The worker of that client, started when there is none. */
+int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret);
+/* Steals params.  A worker that does not answer in time is killed and gone when this returns (-ETIME, -ECONNRESET). */
+int worker_call(struct worker *w, const char *method, json_t *params, struct varlink_failure *failure);
+void worker_kill(struct worker *w);	/* waits for its exit; w is gone */
+
+void children_tick(struct keyd *k);
+void children_stop_workers(struct keyd *k);
+void children_stop_worker(struct keyd *k, const char *hex);	/* that client's, if there is one: gone when this returns */
+void children_stop_fsd(struct keyd *k);
+void children_done(struct children *c);
+
+#endif

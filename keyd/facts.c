@@ -1,0 +1,317 @@
+#include "keyd/facts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "keyd/facts_sql.h"
+
+/* Rows are facts: an UPDATE may only fill the columns that end a fact, once; a DELETE is refused. */
+#define FOR_EVER(table, fixed, once)                                                                         \
+	"CREATE TRIGGER " table "_kept BEFORE DELETE ON " table                                              \
+	" BEGIN SELECT RAISE(ABORT, 'facts are not deleted'); END;"                                          \
+	"CREATE TRIGGER " table "_fixed BEFORE UPDATE OF " fixed " ON " table                                \
+	" BEGIN SELECT RAISE(ABORT, 'facts are not changed'); END;"                                          \
+	"CREATE TRIGGER " table "_once BEFORE UPDATE ON " table " WHEN OLD." once " IS NOT NULL"             \
+	" BEGIN SELECT RAISE(ABORT, 'what ended is not changed'); END;"
+
+#define NEVER_CHANGED(table)                                                                                 \
+	"CREATE TRIGGER " table "_kept BEFORE DELETE ON " table                                              \
+	" BEGIN SELECT RAISE(ABORT, 'facts are not deleted'); END;"                                          \
+	"CREATE TRIGGER " table "_fixed BEFORE UPDATE ON " table                                             \
+	" BEGIN SELECT RAISE(ABORT, 'facts are not changed'); END;"
+
+static const char *const migrations[] = {
+	/* 1 */
+	"CREATE TABLE client (id INTEGER PRIMARY KEY, client TEXT NOT NULL UNIQUE, client_id TEXT NOT NULL "
+	"UNIQUE,"
+	" name TEXT NOT NULL, email TEXT NOT NULL, recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL,"
+	" recorded_uid INTEGER NOT NULL) STRICT;" NEVER_CHANGED("client")
+
+	/* The last row counts: a wrong date is corrected by another. */
+	"CREATE TABLE client_end (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client,"
+	" ended_on INTEGER NOT NULL, recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL,"
+	" recorded_uid INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX client_end_client ON client_end (client);" NEVER_CHANGED("client_end")
+
+		"CREATE TABLE suspension (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client,"
+		" reason TEXT NOT NULL, recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, "
+		"recorded_uid INTEGER NOT NULL,"
+		" lifted_at INTEGER, lifted_by TEXT, lift_reason TEXT) STRICT;"
+		"CREATE UNIQUE INDEX suspension_live ON suspension (client) WHERE lifted_at IS "
+		"NULL;" FOR_EVER(
+			"suspension", "id,client,reason,recorded_at,recorded_by,recorded_uid", "lifted_at")
+
+			"CREATE TABLE hold (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES "
+			"client, matter TEXT NOT NULL,"
+			" reason TEXT NOT NULL, placed_at INTEGER NOT NULL, placed_by TEXT NOT NULL, "
+			"placed_uid INTEGER NOT NULL,"
+			" lifted_at INTEGER, lifted_by TEXT, lift_reason TEXT) STRICT;"
+			"CREATE INDEX hold_client ON hold (client);" FOR_EVER(
+				"hold", "id,client,matter,reason,placed_at,placed_by,placed_uid", "lifted_at")
+
+				"CREATE TABLE access (id INTEGER PRIMARY KEY, client INTEGER NOT NULL "
+				"REFERENCES client, subject TEXT NOT NULL,"
+				" is_group INTEGER NOT NULL, uid INTEGER NOT NULL, purpose TEXT NOT NULL, "
+				"rights INTEGER NOT NULL,"
+				" party INTEGER NOT NULL, reference TEXT, valid_from INTEGER NOT NULL, "
+				"valid_until INTEGER NOT NULL,"
+				" recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid "
+				"INTEGER NOT NULL,"
+				" revoked_at INTEGER, revoked_by TEXT) STRICT;"
+				"CREATE INDEX access_client ON access (client);" FOR_EVER("access",
+					"id,client,subject,is_group,uid,purpose,rights,party,reference,valid_"
+					"from,valid_until,"
+					"recorded_at,recorded_by,recorded_uid",
+					"revoked_at")
+
+					"CREATE TABLE session (id INTEGER PRIMARY KEY AUTOINCREMENT, client "
+					"INTEGER NOT NULL REFERENCES client,"
+					" user TEXT NOT NULL, uid INTEGER NOT NULL, purpose TEXT NOT NULL, "
+					"ticket TEXT, rights TEXT NOT NULL,"
+					" access INTEGER NOT NULL, valid_until INTEGER NOT NULL, begun_at "
+					"INTEGER NOT NULL,"
+					" ended_at INTEGER, end_reason TEXT) STRICT;"
+					"CREATE INDEX session_uid ON session (uid, client);"
+					"CREATE INDEX session_live ON session (id) WHERE ended_at IS "
+					"NULL;" FOR_EVER("session",
+						"id,client,user,uid,purpose,ticket,rights,access,valid_until,"
+						"begun_at",
+						"ended_at")
+
+						"CREATE TABLE destruction (id INTEGER PRIMARY KEY, client "
+						"INTEGER NOT NULL REFERENCES client,"
+						" intent_at INTEGER NOT NULL, due INTEGER NOT NULL, "
+						"generation INTEGER NOT NULL, rule TEXT NOT NULL,"
+						" source TEXT NOT NULL, finished_at INTEGER, destroyed "
+						"INTEGER, certificate TEXT, signature TEXT) STRICT;"
+						"CREATE UNIQUE INDEX destruction_live ON destruction "
+						"(client) WHERE finished_at IS NULL OR destroyed = "
+						"1;" FOR_EVER("destruction",
+							"id,client,intent_at,due,generation,rule,source",
+							"finished_at")
+
+							"CREATE TABLE act (id INTEGER PRIMARY KEY, kind TEXT "
+							"NOT NULL, detail TEXT, recorded_at INTEGER NOT NULL,"
+							" recorded_by TEXT NOT NULL, recorded_uid INTEGER "
+							"NOT NULL) STRICT;" NEVER_CHANGED("act")
+
+								"CREATE TABLE head (batch INTEGER PRIMARY "
+								"KEY, hash TEXT NOT NULL, signature TEXT NOT "
+								"NULL,"
+								" signed_at INTEGER NOT NULL) "
+								"STRICT;" NEVER_CHANGED("head")
+
+	/* What coffer-fsd has not acknowledged; AUTOINCREMENT: a number never comes twice. */
+	"CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, entry TEXT NOT "
+	"NULL) STRICT;"
+	"CREATE TRIGGER outbox_fixed BEFORE UPDATE ON outbox"
+	" BEGIN SELECT RAISE(ABORT, 'records are not changed'); END;"
+
+	"CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+};
+
+static int migrate(struct facts *f)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	char sql[64];
+	int version, r;
+
+	r = facts_prepare(f, &st, "PRAGMA user_version", "");
+	if (r == 0)
+		r = facts_step(st);
+	if (r < 0)
+		return r;
+	version = sqlite3_column_int(st, 0);
+	if (version < 0 || version > (int)ARRAY_SIZE(migrations))
+		return -EPROTONOSUPPORT; /* of a later version of coffer */
+	for (; version < (int)ARRAY_SIZE(migrations); version++) {
+		scoped(facts_rollbackp) struct facts *open = NULL;
+
+		facts_finalizep(&st);
+		st = NULL;
+		r = facts_begin(f);
+		if (r < 0)
+			return r;
+		open = f;
+		snprintf(sql, sizeof(sql), "PRAGMA user_version=%d", version + 1);
+		r = facts_errno(sqlite3_exec(f->db, migrations[version], NULL, NULL, NULL));
+		if (r == 0)
+			r = facts_errno(sqlite3_exec(f->db, sql, NULL, NULL, NULL));
+		if (r == 0)
+			r = facts_commit(f);
+		if (r < 0) {
+			log_error("keyd/facts.db: %s", sqlite3_errmsg(f->db));
+			return r;
+		}
+	}
+	return 0;
+}
+
+int facts_open(const char *path, struct facts **ret)
+{
+	scoped(facts_closep) struct facts *f = calloc(1, sizeof(*f));
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	r = facts_errno(sqlite3_open_v2(path, &f->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL));
+	if (r < 0)
+		return r;
+	sqlite3_busy_timeout(f->db, 2000);
+	r = facts_errno(sqlite3_exec(f->db,
+		"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA "
+		"trusted_schema=OFF;",
+		NULL, NULL, NULL));
+	if (r < 0)
+		log_error("keyd/facts.db: %s", sqlite3_errmsg(f->db));
+	if (r == 0)
+		r = migrate(f);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(&f);
+	return 0;
+}
+
+void facts_close(struct facts *f)
+{
+	if (!f)
+		return;
+	sqlite3_close(f->db);
+	free(f);
+}
+
+int facts_begin(struct facts *f)
+{
+	int r = facts_execute(f, NULL, "BEGIN IMMEDIATE", "");
+
+	if (r == 0)
+		f->in_transaction = true;
+	return r;
+}
+
+int facts_commit(struct facts *f)
+{
+	int r = facts_execute(f, NULL, "COMMIT", "");
+
+	if (r == 0)
+		f->in_transaction = false;
+	return r;
+}
+
+void facts_rollback(struct facts *f)
+{
+	if (f->in_transaction)
+		(void)facts_execute(f, NULL, "ROLLBACK", "");
+	f->in_transaction = false;
+}
+
+int facts_act(struct facts *f, const char *kind, const char *detail, struct actor by, int64_t now)
+{
+	return facts_execute(f, NULL,
+		"INSERT INTO act (kind,detail,recorded_at,recorded_by,recorded_uid) VALUES (?,?,?,?,?)",
+		"ttiti", kind, detail, now, by.user, (int64_t)by.uid);
+}
+
+int facts_head_add(struct facts *f, const struct fact_head *h)
+{
+	return facts_execute(f, NULL, "INSERT INTO head (batch,hash,signature,signed_at) VALUES (?,?,?,?)",
+		"itti", h->batch, h->hash, h->signature, h->signed_at);
+}
+
+int facts_head_last(struct facts *f, struct fact_head *ret)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(
+		f, &st, "SELECT batch,hash,signature,signed_at FROM head ORDER BY batch DESC LIMIT 1", "");
+	if (r == 0)
+		r = facts_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	ret->batch = sqlite3_column_int64(st, 0);
+	facts_text(st, 1, ret->hash, sizeof(ret->hash));
+	facts_text(st, 2, ret->signature, sizeof(ret->signature));
+	ret->signed_at = sqlite3_column_int64(st, 3);
+	return 0;
+}
+
+int facts_outbox_put(struct facts *f, int64_t now, const json_t *entry)
+{
+	scoped(freep) char *text = json_dumps(entry, JSON_COMPACT | JSON_SORT_KEYS);
+
+	if (!text)
+		return -ENOMEM;
+	return facts_execute(f, NULL, "INSERT INTO outbox (time,entry) VALUES (?,?)", "it", now, text);
+}
+
+int facts_outbox_peek(struct facts *f, unsigned limit, json_t **ret)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	json_t *entries;
+	int r;
+
+	r = facts_prepare(
+		f, &st, "SELECT seq,time,entry FROM outbox ORDER BY seq LIMIT ?", "i", (int64_t)limit);
+	if (r < 0)
+		return r;
+	entries = json_array();
+	while ((r = facts_step(st)) > 0) {
+		json_t *e = json_loads((const char *)sqlite3_column_text(st, 2), 0, NULL);
+
+		if (!e)
+			e = json_pack("{s:s}", "kind", "unreadable"); /* never hold up the rest */
+		json_object_set_new(e, "seq", json_integer(sqlite3_column_int64(st, 0)));
+		json_object_set_new(e, "time", json_integer(sqlite3_column_int64(st, 1)));
+		json_array_append_new(entries, e);
+	}
+	if (r < 0) {
+		json_decref(entries);
+		return r;
+	}
+	*ret = entries;
+	return 0;
+}
+
+int facts_outbox_delivered(struct facts *f, int64_t seq)
+{
+	return facts_execute(f, NULL, "DELETE FROM outbox WHERE seq <= ?", "i", seq);
+}
+
+int facts_outbox_count(struct facts *f, int64_t *ret)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st, "SELECT count(*) FROM outbox", "");
+	if (r == 0)
+		r = facts_step(st);
+	if (r < 0)
+		return r;
+	*ret = sqlite3_column_int64(st, 0);
+	return 0;
+}
+
+int facts_state_get(struct facts *f, const char *key, char *buf, size_t n)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st, "SELECT value FROM state WHERE key = ?", "t", key);
+	if (r == 0)
+		r = facts_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	facts_text(st, 0, buf, n);
+	return 0;
+}
+
+int facts_state_set(struct facts *f, const char *key, const char *value)
+{
+	return facts_execute(f, NULL,
+		"INSERT INTO state (key,value) VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value = "
+		"excluded.value",
+		"tt", key, value);
+}

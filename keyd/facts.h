@@ -1,0 +1,164 @@
+/* What keyd knows and when it came to know it: clients, grants, suspensions, holds, destructions, sessions, and
+ * the outbox of the record, in D/keyd/facts.db (SQLite, WAL, synchronous=FULL).
+ *
+ * Nothing is changed afterwards: a fact is a row that says when it was recorded and by whom; what ends it (a
+ * revocation, the lifting of a hold) fills columns that can be set once.  Triggers of the database refuse the
+ * rest, so that "who had access on that day" has one answer.  All SQL of coffer-keyd is in facts*.c.
+ *
+ * `known_at`: only what had been recorded by then counts; FACTS_LATEST for all there is.  Decisions of now use
+ * FACTS_LATEST and not the time: a clock that is set back must not bring a revoked grant back.
+ *
+ * Not thread-safe.  Errors: -ENOENT (no such), -EEXIST (there already), -ENOSPC, -EIO, ... */
+#ifndef COFFER_KEYD_FACTS_H
+#define COFFER_KEYD_FACTS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/ids.h"
+#include "common/scope.h"
+#include "policy/decide.h"
+
+struct facts;
+
+#define FACTS_LATEST INT64_MAX
+
+struct actor {	/* who did it: a person, or the clock (FACTS_CLOCK) */
+	const char *user;
+	uid_t uid;
+};
+#define FACTS_CLOCK ((struct actor){ "the clock", (uid_t)-1 })
+
+int facts_open(const char *path, struct facts **ret);
+void facts_close(struct facts *f);
+DEFINE_SCOPED(struct facts *, facts_close)
+
+/* A fact and its record are one transaction.  facts_rollback() without one open does nothing. */
+int facts_begin(struct facts *f);
+int facts_commit(struct facts *f);
+void facts_rollback(struct facts *f);
+DEFINE_SCOPED(struct facts *, facts_rollback)
+
+/* ---- clients ---- */
+#define CLIENT_NAME_MAX 64
+#define FACT_TEXT_MAX 512	/* names, reasons, references: longer ones are refused at the door */
+
+struct fact_client {
+	int64_t row;
+	char client[CLIENT_NAME_MAX];
+	char hex[CLIENT_ID_HEX];
+	char name[FACT_TEXT_MAX], email[FACT_TEXT_MAX];
+	int64_t added_at;
+	int64_t ended_on;		/* 0: not (yet) */
+	int64_t end_recorded_at;
+	char end_recorded_by[FACT_TEXT_MAX];
+	char suspended[FACT_TEXT_MAX];	/* the reason; "" when not */
+	bool destroying;		/* intended, not finished */
+	int64_t destroyed_on;
+	bool held;
+};
+
+int facts_client_add(struct facts *f, const char *client, const char *hex, const char *name, const char *email,
+	struct actor by, int64_t now);
+int facts_client(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret);	/* -ENOENT */
+/* All of them, by name; *ret is malloc'd. */
+int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, size_t *ret_n);
+int facts_client_end(struct facts *f, int64_t client, int64_t on, struct actor by, int64_t now);
+int facts_suspend(struct facts *f, int64_t client, const char *reason, struct actor by, int64_t now);	/* -EEXIST */
+int facts_resume(struct facts *f, int64_t client, const char *reason, struct actor by, int64_t now);	/* -ENOENT */
+
+enum client_state facts_client_state(const struct fact_client *c, int64_t now);
+const char *facts_client_state_name(const struct fact_client *c, int64_t now);
+
+/* ---- holds ---- */
+int facts_hold_place(struct facts *f, int64_t client, const char *matter, const char *reason, struct actor by,
+	int64_t now, int64_t *ret_hold);
+int facts_hold_lift(struct facts *f, int64_t hold, const char *reason, struct actor by, int64_t now);	/* -ENOENT */
+/* Name of the client that the hold is on. */
+int facts_hold_client(struct facts *f, int64_t hold, char client[CLIENT_NAME_MAX]);
+int facts_holds(struct facts *f, const char *client, json_t **ret);	/* rows of HoldList; NULL: of all */
+
+/* ---- grants ---- */
+struct fact_grant {
+	const char *subject;
+	bool is_group;
+	uid_t uid;
+	const char *purpose;
+	enum rights rights;
+	enum party party;
+	const char *reference;	/* or NULL */
+	int64_t from, until;
+};
+
+int facts_grant_add(struct facts *f, int64_t client, const struct fact_grant *g, struct actor by, int64_t now,
+	int64_t *ret_grant);
+/* All live grants of that subject (purpose NULL: for any); *ret_count of them. */
+int facts_grant_revoke(struct facts *f, int64_t client, const char *subject, bool is_group, const char *purpose,
+	struct actor by, int64_t now, int *ret_count);
+/* Rows of Access.  `client` may be NULL.  With at = FACTS_LATEST:
+ * what is not revoked and not over at `now`; else what was in force at that moment. */
+int facts_access(struct facts *f, const char *client, int64_t at, int64_t now, json_t **ret);
+
+/* What decide() needs of one client, and the strings it borrows. */
+struct facts_view {
+	bool known;
+	struct fact_client client;
+	struct decide_grant *grants;
+	size_t grants_count;
+};
+/* 0 also for an unknown client (known = false). */
+int facts_view(struct facts *f, const char *client, int64_t known_at, struct facts_view *ret);
+void facts_view_done(struct facts_view *v);
+void facts_view_facts(const struct facts_view *v, int64_t now, struct decide_facts *ret);
+
+/* ---- sessions ---- */
+struct fact_session {
+	int64_t client;
+	const char *user;
+	uid_t uid;
+	const char *purpose, *ticket, *rights;
+	int64_t grant, until;
+};
+int facts_session_begin(struct facts *f, const struct fact_session *s, int64_t now, int64_t *ret_session);
+int facts_session_end(struct facts *f, int64_t session, const char *reason, int64_t now); /* again: 0, the first stays */
+int facts_sessions_end_all(struct facts *f, const char *reason, int64_t now);	/* what a crash left */
+int facts_had_session(struct facts *f, const char *hex, uid_t uid, bool *ret);
+
+/* ---- destruction ---- */
+struct fact_destruction {
+	int64_t row, client;
+	int64_t intent_at, due, generation;
+	char rule[FACT_TEXT_MAX], source[FACT_TEXT_MAX];
+};
+/* -EBUSY: there is a live hold (looked up in the caller's transaction). */
+int facts_destruction_intend(struct facts *f, const struct fact_destruction *d, int64_t now, int64_t *ret_row);
+int facts_destruction_finish(struct facts *f, int64_t row, bool destroyed, const char *certificate,
+	const char *signature, int64_t now);
+/* Not finished; *ret is malloc'd. */
+int facts_destructions_pending(struct facts *f, struct fact_destruction **ret, size_t *ret_n);
+/* {certificate (text), signature}.  -ENOENT. */
+int facts_certificate(struct facts *f, int64_t client, json_t **ret);
+
+/* ---- acts of custodians, and heads of the ledger: for ever ---- */
+int facts_act(struct facts *f, const char *kind, const char *detail, struct actor by, int64_t now);
+struct fact_head {
+	int64_t batch, signed_at;
+	char hash[65], signature[129];	/* hex */
+};
+int facts_head_add(struct facts *f, const struct fact_head *h);
+int facts_head_last(struct facts *f, struct fact_head *ret);	/* -ENOENT */
+
+/* ---- the outbox ---- */
+int facts_outbox_put(struct facts *f, int64_t now, const json_t *entry);
+/* The oldest `limit` entries, each with seq and time. */
+int facts_outbox_peek(struct facts *f, unsigned limit, json_t **ret);
+int facts_outbox_delivered(struct facts *f, int64_t seq);	/* all up to it */
+int facts_outbox_count(struct facts *f, int64_t *ret);
+
+/* ---- small state that does change (the clock's memory); 0 when never set ---- */
+int facts_state_get(struct facts *f, const char *key, char *buf, size_t n);	/* -ENOENT */
+int facts_state_set(struct facts *f, const char *key, const char *value);
+
+#endif

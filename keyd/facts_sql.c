@@ -1,0 +1,169 @@
+#include "keyd/facts_sql.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/scope.h"
+
+int facts_errno(int rc)
+{
+	switch (rc & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_ROW:
+	case SQLITE_DONE:
+		return 0;
+	case SQLITE_FULL:
+		return -ENOSPC;
+	case SQLITE_NOMEM:
+		return -ENOMEM;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return -EBUSY;
+	case SQLITE_CONSTRAINT:
+		return -EEXIST;
+	case SQLITE_READONLY:
+		return -EROFS;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+	case SQLITE_SCHEMA:
+		return -EUCLEAN;
+	case SQLITE_CANTOPEN:
+		return -ENOENT;
+	default:
+		return -EIO;
+	}
+}
+
+static int failed(struct facts *f, int rc)
+{
+	int r = facts_errno(rc);
+
+	if (r < 0 && r != -EEXIST)
+		log_error("keyd/facts.db: %s", sqlite3_errmsg(f->db));
+	return r;
+}
+
+void facts_finalizep(sqlite3_stmt **st)
+{
+	sqlite3_finalize(*st);
+}
+
+static int prepare_va(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, va_list ap)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	int rc;
+
+	rc = sqlite3_prepare_v2(f->db, sql, -1, &st, NULL);
+	for (int i = 0; rc == SQLITE_OK && types[i]; i++) {
+		if (types[i] == 't')
+			rc = sqlite3_bind_text(st, i + 1, va_arg(ap, const char *), -1, SQLITE_TRANSIENT);
+		else
+			rc = sqlite3_bind_int64(st, i + 1, va_arg(ap, int64_t));
+	}
+	if (rc != SQLITE_OK)
+		return failed(f, rc);
+	*ret = take_ptr(&st);
+	return 0;
+}
+
+int facts_prepare(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, ...)
+{
+	va_list ap;
+	int r;
+
+	va_start(ap, types);
+	r = prepare_va(f, ret, sql, types, ap);
+	va_end(ap);
+	return r;
+}
+
+int facts_step(sqlite3_stmt *st)
+{
+	int rc = sqlite3_step(st);
+
+	return rc == SQLITE_ROW ? 1 : facts_errno(rc);
+}
+
+int facts_execute(struct facts *f, int *ret_changes, const char *sql, const char *types, ...)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	va_list ap;
+	int r, rc;
+
+	va_start(ap, types);
+	r = prepare_va(f, &st, sql, types, ap);
+	va_end(ap);
+	if (r < 0)
+		return r;
+	do
+		rc = sqlite3_step(st);
+	while (rc == SQLITE_ROW);
+	if (rc != SQLITE_DONE)
+		return failed(f, rc);
+	if (ret_changes)
+		*ret_changes = sqlite3_changes(f->db);
+	return 0;
+}
+
+static json_t *column_json(sqlite3_stmt *st, int i, bool boolean)
+{
+	switch (sqlite3_column_type(st, i)) {
+	case SQLITE_INTEGER:
+		return boolean ? json_boolean(sqlite3_column_int64(st, i) != 0)
+			       : json_integer(sqlite3_column_int64(st, i));
+	case SQLITE_TEXT:
+		return json_string((const char *)sqlite3_column_text(st, i));
+	default:
+		return json_null();
+	}
+}
+
+static json_t *row_json(sqlite3_stmt *st)
+{
+	json_t *row = json_object();
+	char name[64];
+
+	for (int i = 0; row && i < sqlite3_column_count(st); i++) {
+		size_t n = (size_t)snprintf(name, sizeof(name), "%s", sqlite3_column_name(st, i));
+		bool boolean = n > 0 && n < sizeof(name) && name[n - 1] == '?';
+
+		if (boolean)
+			name[n - 1] = '\0';
+		json_object_set_new(row, name, column_json(st, i, boolean));
+	}
+	return row;
+}
+
+int facts_rows(struct facts *f, json_t **ret, const char *sql, const char *types, ...)
+{
+	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	json_t *rows;
+	va_list ap;
+	int r;
+
+	va_start(ap, types);
+	r = prepare_va(f, &st, sql, types, ap);
+	va_end(ap);
+	if (r < 0)
+		return r;
+	rows = json_array();
+	while ((r = facts_step(st)) > 0)
+		json_array_append_new(rows, row_json(st));
+	if (r < 0) {
+		log_error("keyd/facts.db: %s", sqlite3_errmsg(f->db));
+		json_decref(rows);
+		return r;
+	}
+	*ret = rows;
+	return 0;
+}
+
+void facts_text(sqlite3_stmt *st, int i, char *buf, size_t n)
+{
+	const char *text = (const char *)sqlite3_column_text(st, i);
+
+	snprintf(buf, n, "%s", text ? text : "");
+}

@@ -1,0 +1,31 @@
+/* The few lines around SQLite that the facts need; for keyd/facts*.c alone. */
+#ifndef COFFER_KEYD_FACTS_SQL_H
+#define COFFER_KEYD_FACTS_SQL_H
+
+#include <jansson.h>
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct facts {
+	sqlite3 *db;
+	bool in_transaction;
+};
+
+int facts_errno(int rc);
+
+/* Prepares `sql` and binds what follows, one letter each in `types`: t text (NULL is NULL), i int64_t. */
+int facts_prepare(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, ...);
+void facts_finalizep(sqlite3_stmt **st);
+int facts_step(sqlite3_stmt *st); /* 1: a row; 0: done; or -errno */
+
+/* A statement without result; *ret_changes (or NULL): rows changed. */
+int facts_execute(struct facts *f, int *ret_changes, const char *sql, const char *types, ...);
+
+/* All rows as a JSON array of objects named by the columns; a column whose name ends in "?" is a boolean. */
+int facts_rows(struct facts *f, json_t **ret, const char *sql, const char *types, ...);
+
+/* Column `i` into a buffer, cut at its end; "" for NULL. */
+void facts_text(sqlite3_stmt *st, int i, char *buf, size_t n);
+
+#endif

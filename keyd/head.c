@@ -1,0 +1,89 @@
+#include "keyd/head.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "keyd/keyd.h"
+
+static int refuse(struct keyd *k, const struct fact_head *known, json_int_t batch, const char *what)
+{
+	snprintf(k->head_warning, sizeof(k->head_warning),
+		"the ledger %s: batch %" PRId64
+		" was signed, it now shows batch %lld; run `coffer log verify` and keep a "
+		"copy of both",
+		what, known->batch, (long long)batch);
+	log_error("%s", k->head_warning);
+	return -ESTALE;
+}
+
+static int check_follows(struct keyd *k, json_int_t batch, const char *hash)
+{
+	struct fact_head known = {0};
+	int r;
+
+	r = facts_head_last(k->facts, &known);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (batch < known.batch)
+		return refuse(k, &known, batch, "is shorter than it was");
+	if (batch == known.batch && strcmp(hash, known.hash) != 0)
+		return refuse(k, &known, batch, "is another than the one that was signed");
+	return batch == known.batch ? 1 : 0;
+}
+
+/* fsd keeps the signature with the ledger, so that a copy of it can be checked; ours is the memory. */
+static int sign_and_tell(struct keyd *k, struct fact_head *h)
+{
+	uint8_t signature[SIGNATURE_BYTES];
+	char text[160];
+	int n, r;
+
+	n = snprintf(text, sizeof(text), "coffer-ledger-head-1\n%" PRId64 "\n%s\n", h->batch, h->hash);
+	r = keyring_sign(k->ring, HEAD_CONTEXT, text, (size_t)n, signature);
+	if (r < 0)
+		return r;
+	sodium_bin2hex(h->signature, sizeof(h->signature), signature, sizeof(signature));
+	h->signed_at = keyd_now();
+	r = facts_head_add(k->facts, h);
+	if (r < 0)
+		return r;
+	return fsd_call(k, "org.coffer.fsd.HeadSigned",
+		json_pack("{s:I, s:s}", "batch", (json_int_t)h->batch, "signature", h->signature), NULL,
+		NULL);
+}
+
+int head_sign(struct keyd *k, struct fact_head *ret)
+{
+	struct varlink_failure failure = {0};
+	struct fact_head h = {0};
+	json_t *answer = NULL;
+	const char *hash = NULL;
+	json_int_t batch = 0;
+	int r;
+
+	if (keyd_is_sealed(k))
+		return -ENOKEY;
+	r = fsd_call(k, "org.coffer.fsd.Head", NULL, &answer, &failure);
+	if (r < 0)
+		return r;
+	if (json_unpack(answer, "{s:I, s:s}", "batch", &batch, "hash", &hash) < 0 ||
+		strlen(hash) != sizeof(h.hash) - 1)
+		r = -EBADMSG;
+	else
+		r = check_follows(k, batch, hash);
+	if (r == 0) {
+		h.batch = batch;
+		snprintf(h.hash, sizeof(h.hash), "%s", hash);
+		r = sign_and_tell(k, &h);
+	}
+	json_decref(answer);
+	if (r < 0)
+		return r;
+	*k->head_warning = '\0';
+	k->traffic = false;
+	return ret ? facts_head_last(k->facts, ret) : 0;
+}

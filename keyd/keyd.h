@@ -1,0 +1,66 @@
+/* The daemon's state, for its own sources: one thread, one loop, all of it reachable from here. */
+#ifndef COFFER_KEYD_KEYD_H
+#define COFFER_KEYD_KEYD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "common/statedir.h"
+#include "common/varlink.h"
+#include "keyd/children.h"
+#include "keyd/clock.h"
+#include "keyd/facts.h"
+#include "keyd/keyring.h"
+#include "keyd/slot_file.h"
+#include "policy/policy.h"
+
+enum keyd_state { KEYD_OPEN = 1 << 0, KEYD_SEALED = 1 << 1 };
+#define KEYD_SEALED_TEXT "the keys are sealed: a custodian must run `coffer unseal`"
+
+struct session;
+
+struct keyd {
+	sd_event *event;
+	struct varlink_server *server;
+	struct statedir dir;
+	int keyd_fd;		/* D/keyd */
+	uid_t owner;		/* of D */
+	char owner_name[256];
+	bool embedded;		/* any directory but the installed default: its owner has all roles */
+	bool memory_locked;
+	struct policy *policy;
+	struct facts *facts;
+	struct clock clock;
+
+	struct slot_file *slot;	/* both NULL: sealed */
+	struct keyring *ring;
+	bool shred_unfinished;	/* the slot may still hold an old root key: tried again */
+	char key_warning[512], head_warning[256];
+
+	struct children children;
+	struct session *sessions;
+
+	uint64_t tick;		/* seconds of our own timer: no clock moves it */
+	uint64_t expiry_retry_at;
+	bool traffic;		/* since the last signed head */
+	bool stopping;
+};
+
+/* The one "now" of keyd. */
+int64_t keyd_now(void);
+bool keyd_is_sealed(const struct keyd *k);
+
+/* Opens slot and ring (passphrase NULL: by the key file), completes what a crash interrupted.  Errors of slot_file_open. */
+int keyd_unseal(struct keyd *k, const void *passphrase, size_t n, struct keys_error *err);
+/* Ends all sessions and workers, wipes the keys; *ret_ended sessions. */
+void keyd_seal(struct keyd *k, int *ret_ended);
+
+/* Starts the one-second timer that drives everything that happens by itself. */
+int keyd_start_timer(struct keyd *k);
+/* Sessions, workers, fsd, in this order; the loop ends when it is idle. */
+void keyd_shutdown(struct keyd *k);
+void keyd_remember_clock(struct keyd *k);
+
+#endif

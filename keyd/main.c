@@ -1,0 +1,337 @@
+/* coffer-keyd: policy facts, keys, decisions, retention.  Start-up in order: parse, lock the directory, lock
+ * memory, give up privileges, open facts and keys, start fsd, listen, loop. */
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/peer.h"
+#include "common/scope.h"
+#include "common/secret.h"
+#include "keyd/expiry.h"
+#include "keyd/harden.h"
+#include "keyd/keyd.h"
+#include "keyd/methods.h"
+#include "keyd/outbox.h"
+
+#define ARENA_BYTES (6u << 20) /* ring and trees; below the usual memlock limit of 8 MiB */
+
+const char *argp_program_version = "coffer-keyd " COFFER_VERSION;
+
+struct arguments {
+	const char *dir, *policy;
+};
+
+static const struct argp_option options[] = {
+	{"dir", 'd', "DIR", 0, "State directory (default: $COFFER_DIR, else " STATEDIR_DEFAULT ")", 0},
+	{"policy", 'p', "FILE", 0, "Policy (default: the built-in one)", 0},
+	{"foreground", 'f', NULL, 0, "Stay in the foreground, as it does anyway", 0},
+	{0},
+};
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+
+	switch (key) {
+	case 'd':
+		a->dir = arg;
+		return 0;
+	case 'p':
+		a->policy = arg;
+		return 0;
+	case 'f':
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_usage(state);
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {.options = options,
+	.parser = parse_option,
+	.doc = "The key and decision daemon of Coffer; `coffer up` starts it."};
+
+static int say(int r, const char *what)
+{
+	log_error("%s: %s", what, strerror(-r));
+	return r;
+}
+
+static long running_pid(const struct statedir *d)
+{
+	char text[32] = "";
+	scoped(freep) char *path = NULL;
+	scoped(close_fdp) int fd = -1;
+
+	if (asprintf(&path, "%s/keyd.pid", d->run) < 0)
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return 0;
+	return strtol(text, NULL, 10);
+}
+
+static int lock_directory(const struct statedir *d, int ret_fds[2])
+{
+	static const char *const locks[] = {"coffer.lock", "store/coffer.lock"};
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(locks); i++) {
+		r = statedir_lock(d, locks[i], &ret_fds[i]);
+		if (r == -EWOULDBLOCK || r == -EAGAIN) {
+			log_error("coffer-keyd runs on %s already (pid %ld): `coffer down --dir %s` stops it",
+				d->root, running_pid(d), d->root);
+			return r;
+		}
+		if (r < 0)
+			return say(r, locks[i]);
+	}
+	return 0;
+}
+
+static int write_pid(const struct statedir *d)
+{
+	scoped(freep) char *path = NULL;
+	scoped(close_fdp) int fd = -1;
+
+	if (asprintf(&path, "%s/keyd.pid", d->run) < 0)
+		return -ENOMEM;
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return -errno;
+	return dprintf(fd, "%d\n", (int)getpid()) < 0 ? -errno : 0;
+}
+
+static int prepare_directory(struct keyd *k, const char *dir, int locks[2])
+{
+	struct stat st;
+	struct peer owner;
+	int r;
+
+	r = statedir_find(dir, false, &k->dir);
+	if (r < 0)
+		return say(r, dir ? dir : STATEDIR_DEFAULT);
+	r = statedir_create(&k->dir);
+	if (r < 0)
+		return say(r, k->dir.root);
+	r = lock_directory(&k->dir, locks);
+	if (r < 0)
+		return r;
+	k->keyd_fd = statedir_open(&k->dir, "keyd", O_RDONLY | O_DIRECTORY, 0);
+	if (k->keyd_fd < 0)
+		return say(k->keyd_fd, "keyd");
+	if (stat(k->dir.root, &st) < 0)
+		return say(-errno, k->dir.root);
+	k->owner = st.st_uid;
+	k->embedded = strcmp(k->dir.root, STATEDIR_DEFAULT) != 0;
+	if (peer_from_uid(k->owner, k->owner, &owner) == 0)
+		snprintf(k->owner_name, sizeof(k->owner_name), "%s", owner.user);
+	return 0;
+}
+
+static int protect_process(struct keyd *k)
+{
+	int r;
+
+	umask(0077);
+	harden_raise_limits();
+	r = secret_init(ARENA_BYTES);
+	if (r < 0)
+		return say(
+			r, "keys need locked memory, and the limit (ulimit -l) does not allow 6 MiB of it");
+	r = secret_harden_process();
+	if (r < 0)
+		return say(r, "the process cannot be protected");
+	k->memory_locked = !COFFER_SANITIZED && secret_lock_all() == 0;
+	r = harden_drop_capabilities();
+	return r < 0 ? say(r, "privileges cannot be dropped") : 0;
+}
+
+static int load_policy(struct keyd *k, const char *path)
+{
+	struct policy_error err = {0};
+	int r;
+
+	r = path ? policy_load_file(path, &k->policy, &err) : policy_load_text(NULL, 0, &k->policy, &err);
+	if (r < 0)
+		log_error("%s:%u: %s", path ? path : "built-in policy", err.line, err.text);
+	return r;
+}
+
+/* First start: a fresh root key, a fresh signing key. */
+static int create_keys(struct keyd *k, struct keys_error *err)
+{
+	int r;
+
+	r = slot_file_create(k->keyd_fd, &k->slot, err);
+	if (r == 0)
+		r = keyring_create(k->keyd_fd, slot_file_root(k->slot), &k->ring, err);
+	if (r == 0)
+		log_info("new keys: the root key is in %s/keyd/slot/root.slot, sealed by root.key beside it; "
+			 "leave that "
+			 "folder out of backups, or what is destroyed can come back",
+			k->dir.root);
+	return r;
+}
+
+static int open_keys(struct keyd *k)
+{
+	struct slot_status status = {0};
+	struct keys_error err = {0};
+	int r;
+
+	r = slot_file_inspect(k->keyd_fd, &status, &err);
+	if (r == -ENOENT)
+		r = create_keys(k, &err);
+	else if (r == 0 && status.head.protection == SLOT_BY_KEY_FILE)
+		r = keyd_unseal(k, NULL, 0, &err);
+	if (r < 0)
+		log_error("%s", err.text);
+	return r;
+}
+
+static void start_clock(struct keyd *k)
+{
+	struct clock_memory m = {0};
+	struct clock_reading now;
+	char text[512];
+	int unconfirmed = 0, at = 0;
+
+	if (facts_state_get(k->facts, "clock", text, sizeof(text)) == 0 &&
+		sscanf(text, "%" SCNd64 " %" SCNd64 " %d %39s %n", &m.wall, &m.boot, &unconfirmed, m.boot_id,
+			&at) >= 4) {
+		m.unconfirmed = unconfirmed;
+		snprintf(m.reason, sizeof(m.reason), "%s", at > 0 ? text + at : "");
+	}
+	clock_read(&now);
+	clock_start(&k->clock, &m, &now);
+	if (k->clock.unconfirmed)
+		log_warning("%s: nothing is destroyed until a custodian runs `coffer clock confirm`",
+			k->clock.reason);
+	keyd_remember_clock(k);
+}
+
+static int open_facts(struct keyd *k)
+{
+	scoped(freep) char *path = NULL;
+	struct outbox_entry e = {.kind = "start", .by = FACTS_CLOCK};
+	int r;
+
+	if (asprintf(&path, "%s/keyd/facts.db", k->dir.root) < 0)
+		return -ENOMEM;
+	r = facts_open(path, &k->facts);
+	if (r == 0)
+		r = facts_sessions_end_all(k->facts, "coffer-keyd was restarted", keyd_now());
+	if (r < 0)
+		return say(r, path);
+	start_clock(k);
+	e.detail = json_pack("{s:s, s:s}", "version", COFFER_VERSION, "policy", k->policy->version);
+	r = outbox_put(k, &e);
+	return r < 0 ? say(r, path) : 0;
+}
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	keyd_shutdown(userdata);
+	return 0;
+}
+
+static int prepare_loop(struct keyd *k)
+{
+	sigset_t mask;
+	int r;
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	r = sd_event_new(&k->event);
+	if (r >= 0)
+		r = sd_event_add_signal(k->event, NULL, SIGTERM, on_signal, k);
+	if (r >= 0)
+		r = sd_event_add_signal(k->event, NULL, SIGINT, on_signal, k);
+	return r < 0 ? say(r, "event loop") : 0;
+}
+
+static int serve(struct keyd *k)
+{
+	scoped(close_fdp) int run_fd = -1;
+	int r;
+
+	r = children_find_programs(&k->children);
+	if (r < 0)
+		return say(r, "/proc/self/exe");
+	(void)fsd_start(k); /* tried again while we run */
+	r = varlink_server_new(k->event, keyd_methods, k->owner, k, &k->server);
+	if (r < 0)
+		return say(r, "server");
+	varlink_server_set_state(k->server, keyd_is_sealed(k) ? KEYD_SEALED : KEYD_OPEN, KEYD_SEALED_TEXT);
+	run_fd = open(k->dir.run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (run_fd < 0)
+		return say(-errno, k->dir.run);
+	r = write_pid(&k->dir);
+	if (r == 0)
+		r = varlink_server_listen(k->server, run_fd, "keyd.sock", 0666);
+	if (r == 0)
+		r = keyd_start_timer(k);
+	if (r < 0)
+		return say(r, "keyd.sock");
+	log_info("ready: %s, %s", k->dir.root, keyd_is_sealed(k) ? "sealed" : "open");
+	(void)sd_notify(0, "READY=1");
+	r = sd_event_loop(k->event);
+	(void)unlinkat(run_fd, "keyd.sock", 0);
+	(void)unlinkat(run_fd, "keyd.pid", 0);
+	return r < 0 ? say(r, "event loop") : 0;
+}
+
+static void keyd_done(struct keyd *k)
+{
+	if (k->facts && k->event)
+		keyd_shutdown(k);
+	varlink_server_free(k->server);
+	keyring_free(k->ring);
+	slot_file_close(k->slot);
+	facts_close(k->facts);
+	policy_free(k->policy);
+	children_done(&k->children);
+	sd_event_unref(k->event);
+	close_fdp(&k->keyd_fd);
+	statedir_done(&k->dir);
+	secret_done();
+}
+
+int main(int argc, char **argv)
+{
+	scoped(keyd_done) struct keyd k = {.keyd_fd = -1};
+	struct arguments a = {0};
+	int locks[2] = {-1, -1}, r;
+
+	log_init("coffer-keyd");
+	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	r = load_policy(&k, a.policy);
+	if (r == 0)
+		r = prepare_directory(&k, a.dir, locks);
+	if (r == 0)
+		r = protect_process(&k);
+	if (r == 0)
+		r = prepare_loop(&k);
+	if (r == 0)
+		r = open_facts(&k);
+	if (r == 0)
+		r = open_keys(&k);
+	if (r == 0)
+		r = serve(&k);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,155 @@
+#include "keyd/methods.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/date.h"
+
+#define NAME(method) "org.coffer.keyd." method
+#define ANY_STATE 0
+
+const struct varlink_method keyd_methods[] = {
+	{NAME("Status"), ROLES_ALL, ANY_STATE, keyd_status},
+	{NAME("ClientAdd"), ROLE_ADMIN, KEYD_OPEN, keyd_client_add},
+	{NAME("ClientList"), ROLES_ALL, ANY_STATE, keyd_client_list},
+	{NAME("ClientEnd"), ROLE_ADMIN, ANY_STATE, keyd_client_end},
+	{NAME("Grant"), ROLE_ADMIN, ANY_STATE, keyd_grant},
+	{NAME("Revoke"), ROLE_ADMIN, ANY_STATE, keyd_revoke},
+	{NAME("Access"), ROLES_ALL, ANY_STATE, keyd_access},
+	{NAME("Shares"), ROLES_ALL, ANY_STATE, keyd_shares},
+	{NAME("Why"), ROLES_ALL, ANY_STATE, keyd_why},
+	{NAME("Mount"), ROLES_ALL, KEYD_OPEN, keyd_mount},
+	{NAME("Sessions"), ROLES_ALL, ANY_STATE, keyd_sessions},
+	{NAME("SessionEnd"), ROLES_ALL, ANY_STATE, keyd_session_end},
+	{NAME("Suspend"), ROLE_ADMIN, ANY_STATE, keyd_suspend},
+	{NAME("Resume"), ROLE_ADMIN, ANY_STATE, keyd_resume},
+	{NAME("HoldPlace"), ROLE_CUSTODIAN, ANY_STATE, keyd_hold_place},
+	{NAME("HoldLift"), ROLE_CUSTODIAN, ANY_STATE, keyd_hold_lift},
+	{NAME("HoldList"), ROLES_OVERSIGHT, ANY_STATE, keyd_hold_list},
+	{NAME("RetentionForecast"), ROLES_OVERSIGHT, ANY_STATE, keyd_retention_forecast},
+	{NAME("ClockConfirm"), ROLE_CUSTODIAN, ANY_STATE, keyd_clock_confirm},
+	{NAME("Certificate"), ROLES_OVERSIGHT, ANY_STATE, keyd_certificate},
+	{NAME("Seal"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_seal_method},
+	{NAME("Unseal"), ROLE_CUSTODIAN, ANY_STATE, keyd_unseal_method},
+	{NAME("PassphraseSet"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_passphrase_set},
+	{NAME("LedgerNames"), ROLES_ALL, ANY_STATE, keyd_ledger_names},
+	{NAME("LedgerHead"), ROLE_AUDITOR, ANY_STATE, keyd_ledger_head},
+	{NAME("Shutdown"), ROLE_OWNER, ANY_STATE, keyd_shutdown_method},
+	{0},
+};
+
+#define INVALID_PARAMETER "org.varlink.service.InvalidParameter"
+
+bool params_unpack(struct varlink_call *call, json_t *params, const char *fmt, ...)
+{
+	json_error_t error;
+	const char *key;
+	json_t *value;
+	va_list ap;
+	void *next;
+	int r;
+
+	json_object_foreach_safe(params, next, key, value)
+	{ /* null is as good as missing */
+		if (json_is_null(value))
+			json_object_del(params, key);
+	}
+	va_start(ap, fmt);
+	r = json_vunpack_ex(params, &error, JSON_STRICT, fmt, ap);
+	va_end(ap);
+	if (r < 0)
+		varlink_errorf(call, INVALID_PARAMETER, "doc/PROTOCOL.md lists the parameters of each method",
+			"the parameters are not as they should be: %s", error.text);
+	return r == 0;
+}
+
+bool params_text(struct varlink_call *call, const char *what, const char *text)
+{
+	if (text && (*text == '\0' || strlen(text) >= FACT_TEXT_MAX)) {
+		varlink_errorf(call, INVALID_PARAMETER, NULL, "%s must have 1 to %d characters", what,
+			FACT_TEXT_MAX - 1);
+		return false;
+	}
+	return true;
+}
+
+bool params_time(struct varlink_call *call, json_t *params, const char *key, int64_t *ret)
+{
+	json_t *v = json_object_get(params, key);
+
+	if (!v || json_is_null(v))
+		return true;
+	if (json_is_integer(v) && json_integer_value(v) >= 0) {
+		*ret = json_integer_value(v);
+		return true;
+	}
+	if (json_is_string(v) && date_parse(json_string_value(v), keyd_now(), ret) == 0)
+		return true;
+	varlink_errorf(call, "InvalidDate", "write it as 2026-12-31 or 2026-12-31T18:30 (UTC)",
+		"`%s` of \"%s\" is not a date", json_is_string(v) ? json_string_value(v) : "the value", key);
+	return false;
+}
+
+bool params_client(struct keyd *k, struct varlink_call *call, const char *client, struct fact_client *ret)
+{
+	int r = facts_client(k->facts, client, FACTS_LATEST, ret);
+
+	if (r == -ENOENT)
+		varlink_errorf(call, "UnknownClient",
+			"`coffer client list` shows the clients; `coffer client add` adds one",
+			"there is no client %s", client);
+	else if (r < 0)
+		reply_failure(k, call, r, "the client cannot be looked up");
+	return r == 0;
+}
+
+bool params_rights(struct varlink_call *call, const char *text, enum rights *ret)
+{
+	*ret = RIGHTS_NONE;
+	if (!text || policy_rights_parse(text, ret) == 0)
+		return true;
+	varlink_errorf(call, "InvalidRights", "write r to read, rw to read and write",
+		"there are no rights \"%s\"", text);
+	return false;
+}
+
+bool params_purpose(
+	struct keyd *k, struct varlink_call *call, const char *id, const struct policy_purpose **ret)
+{
+	char list[768] = "the purposes are:";
+	size_t n = strlen(list);
+
+	*ret = policy_purpose(k->policy, id);
+	if (*ret)
+		return true;
+	for (size_t i = 0; i < k->policy->purposes_count && n < sizeof(list); i++)
+		n += (size_t)snprintf(
+			list + n, sizeof(list) - n, "%s %s", i > 0 ? "," : "", k->policy->purposes[i].id);
+	varlink_errorf(
+		call, "UnknownPurpose", list, "the policy %s knows no purpose %s", k->policy->name, id);
+	return false;
+}
+
+struct actor actor_of(const struct varlink_call *call)
+{
+	const struct peer *p = varlink_call_peer(call);
+
+	return (struct actor){.user = p->user, .uid = p->uid};
+}
+
+bool has_role(const struct varlink_call *call, unsigned roles)
+{
+	return varlink_call_peer(call)->roles & roles;
+}
+
+int reply_failure(struct keyd *k, struct varlink_call *call, int r, const char *what)
+{
+	const char *remedy = "see log/keyd.log in the state directory";
+
+	facts_rollback(k->facts);
+	if (r == -ENOSPC)
+		remedy = "the disk is full: make room, then try again";
+	return varlink_errorf(call, "Failed", remedy, "%s: %s", what, strerror(-r));
+}

@@ -1,0 +1,66 @@
+/* The methods of org.coffer.keyd: one table, one handler each; helpers that handlers share.  Roles and states are
+ * checked by the dispatcher before a handler runs. */
+#ifndef COFFER_KEYD_METHODS_H
+#define COFFER_KEYD_METHODS_H
+
+#include "common/varlink.h"
+#include "keyd/keyd.h"
+
+#define ROLES_ALL (ROLE_USER | ROLE_ADMIN | ROLE_CUSTODIAN | ROLE_AUDITOR | ROLE_OWNER)
+#define ROLES_OVERSIGHT (ROLE_ADMIN | ROLE_CUSTODIAN | ROLE_AUDITOR)
+
+extern const struct varlink_method keyd_methods[];
+
+typedef int (*method_handler)(struct varlink_call *call, json_t *params, void *userdata);
+
+/* ---- what handlers share: each replies with an error that names the thing, and then returns false ---- */
+bool params_unpack(struct varlink_call *call, json_t *params, const char *fmt, ...);
+bool params_text(struct varlink_call *call, const char *what, const char *text);	/* NULL passes */
+/* A time as a number or as text (common/date.h); missing or null: *ret stays. */
+bool params_time(struct varlink_call *call, json_t *params, const char *key, int64_t *ret);
+bool params_client(struct keyd *k, struct varlink_call *call, const char *client, struct fact_client *ret);
+bool params_rights(struct varlink_call *call, const char *text, enum rights *ret);	/* NULL: RIGHTS_NONE */
+bool params_purpose(struct keyd *k, struct varlink_call *call, const char *id, const struct policy_purpose **ret);
+
+struct actor actor_of(const struct varlink_call *call);
+bool has_role(const struct varlink_call *call, unsigned roles);
+/* For what the database or the disk refused; ends any open transaction. */
+int reply_failure(struct keyd *k, struct varlink_call *call, int r, const char *what);
+
+/* ---- methods_query.c ---- */
+int keyd_status(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_client_list(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_access(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_shares(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_why(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_sessions(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_hold_list(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_retention_forecast(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_certificate(struct varlink_call *call, json_t *params, void *userdata);
+
+/* ---- methods_admin.c ---- */
+int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_suspend(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_resume(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_hold_place(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_hold_lift(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_shutdown_method(struct varlink_call *call, json_t *params, void *userdata);
+
+/* ---- methods_grant.c ---- */
+int keyd_grant(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_revoke(struct varlink_call *call, json_t *params, void *userdata);
+
+/* ---- methods_mount.c ---- */
+int keyd_mount(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_session_end(struct varlink_call *call, json_t *params, void *userdata);
+
+/* ---- methods_keys.c ---- */
+int keyd_clock_confirm(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_seal_method(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_unseal_method(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_passphrase_set(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_ledger_names(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_ledger_head(struct varlink_call *call, json_t *params, void *userdata);
+
+#endif

@@ -1,0 +1,244 @@
+/* What admins and custodians record: clients, their end, suspensions, holds; and the daemon's own end. */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/date.h"
+#include "common/log.h"
+#include "common/scope.h"
+#include "keyd/expiry.h"
+#include "keyd/methods.h"
+#include "keyd/outbox.h"
+#include "keyd/session.h"
+
+/* It stands in mount options, file names and tables. */
+static bool name_is_good(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n == 0 || n >= CLIENT_NAME_MAX ||
+		!(islower((unsigned char)*name) || isdigit((unsigned char)*name)))
+		return false;
+	for (; *name; name++)
+		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) && !strchr("._-", *name))
+			return false;
+	return true;
+}
+
+/* Fact and record together; `add` puts the fact. */
+static int commit_with(struct keyd *k, int r, const struct outbox_entry *e)
+{
+	if (r == 0)
+		r = outbox_put(k, e);
+	else
+		json_decref(e->detail);
+	return r < 0 ? r : facts_commit(k->facts);
+}
+
+/* Keys and folder first: a client in the list is one that can be opened. */
+static int client_create(struct keyd *k, char hex[CLIENT_ID_HEX], struct keys_error *err)
+{
+	scoped(close_fdp) int store = -1;
+	struct client_id id;
+	int r;
+
+	randombytes_buf(id.b, sizeof(id.b));
+	sodium_bin2hex(hex, CLIENT_ID_HEX, id.b, sizeof(id.b));
+	store = statedir_open(&k->dir, "store", O_RDONLY | O_DIRECTORY, 0);
+	if (store < 0)
+		return store;
+	if (mkdirat(store, hex, 0700) < 0 || fsync(store) < 0)
+		return -errno;
+	r = keyring_add(k->ring, &id, err);
+	if (r < 0)
+		(void)unlinkat(store, hex, AT_REMOVEDIR);
+	return r;
+}
+
+int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct outbox_entry e = {.kind = "client-add", .by = actor_of(call)};
+	const char *name, *email = "";
+	struct keys_error err = {0};
+	struct fact_client c;
+	char hex[CLIENT_ID_HEX];
+	int r;
+
+	if (!params_unpack(
+		    call, params, "{s:s, s:s, s?s}", "client", &e.client, "name", &name, "email", &email) ||
+		!params_text(call, "name", name) || (*email && !params_text(call, "email", email)))
+		return 0;
+	if (!name_is_good(e.client))
+		return varlink_errorf(call, "InvalidName",
+			"use a-z, 0-9, dot, dash and underscore, beginning with a letter or digit, 63 at "
+			"most",
+			"%s is not a name for a client", e.client);
+	r = facts_client(k->facts, e.client, FACTS_LATEST, &c);
+	if (r == 0)
+		return varlink_errorf(call, "ClientExists", "choose another name; names are never used twice",
+			"there is a client %s already (%s)", c.client, c.name);
+	if (r != -ENOENT)
+		return reply_failure(k, call, r, "the client cannot be looked up");
+	r = client_create(k, hex, &err);
+	if (r < 0)
+		return varlink_errorf(call, "Failed", NULL, "the keys of %s cannot be made: %s", e.client,
+			*err.text ? err.text : strerror(-r));
+	e.detail = json_pack("{s:s, s:s, s:s}", "client_id", hex, "name", name, "email", email);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_client_add(k->facts, e.client, hex, name, email, e.by, keyd_now());
+	r = commit_with(k, r, &e);
+	if (r < 0)
+		return reply_failure(k, call, r, "the client is not kept");
+	(void)outbox_deliver(k);
+	return varlink_reply(call, json_pack("{s:s}", "client_id", hex));
+}
+
+int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct outbox_entry e = {.kind = "client-end", .by = actor_of(call)};
+	const char *client;
+	int64_t on = -1, destroy_on;
+	struct fact_client c;
+	json_t *v;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s, s:o}", "client", &client, "on", &v) ||
+		!params_time(call, params, "on", &on) || !params_client(k, call, client, &c))
+		return 0;
+	if (on < 0)
+		return varlink_error(
+			call, "InvalidDate", "`on` is missing", "say when the relationship ended: --on");
+	if (c.destroyed_on || c.destroying)
+		return varlink_errorf(call, "Destroyed", NULL, "%s is destroyed", c.client);
+	e.client = c.client;
+	e.detail = json_pack("{s:I}", "on", (json_int_t)on);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_client_end(k->facts, c.row, on, e.by, keyd_now());
+	r = commit_with(k, r, &e);
+	if (r < 0)
+		return reply_failure(k, call, r, "the end is not kept");
+	sessions_recheck(k, c.client, "relationship ended", EKEYEXPIRED, e.by);
+	(void)outbox_deliver(k);
+	r = facts_client(k->facts, client, FACTS_LATEST, &c);
+	if (r < 0)
+		return reply_failure(k, call, r, "the client cannot be looked up");
+	destroy_on = expiry_destroy_on(k->policy, &c, keyd_now());
+	return varlink_reply(call, destroy_on ? json_pack("{s:I}", "destroy_on", (json_int_t)destroy_on)
+					      : json_pack("{s:n}", "destroy_on"));
+}
+
+static int suspend_or_resume(struct varlink_call *call, json_t *params, struct keyd *k, bool suspend)
+{
+	struct outbox_entry e = {.kind = suspend ? "suspend" : "resume", .by = actor_of(call)};
+	const char *client, *reason;
+	struct fact_client c;
+	int ended = 0, r;
+
+	if (!params_unpack(call, params, "{s:s, s:s}", "client", &client, "reason", &reason) ||
+		!params_text(call, "reason", reason) || !params_client(k, call, client, &c))
+		return 0;
+	if (suspend == (*c.suspended != '\0'))
+		return suspend ? varlink_errorf(call, "Suspended", NULL, "%s is suspended already: %s",
+					 c.client, c.suspended)
+			       : varlink_errorf(call, "NotSuspended", NULL, "%s is not suspended", c.client);
+	e.client = c.client;
+	e.detail = json_pack("{s:s}", "reason", reason);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = suspend ? facts_suspend(k->facts, c.row, reason, e.by, keyd_now())
+			    : facts_resume(k->facts, c.row, reason, e.by, keyd_now());
+	r = commit_with(k, r, &e);
+	if (r < 0)
+		return reply_failure(
+			k, call, r, suspend ? "the suspension is not kept" : "the end of it is not kept");
+	if (suspend)
+		ended = sessions_recheck(k, c.client, "suspended", EKEYREVOKED, e.by);
+	(void)outbox_deliver(k);
+	return varlink_reply(call, json_pack("{s:i}", "sessions_ended", ended));
+}
+
+int keyd_suspend(struct varlink_call *call, json_t *params, void *userdata)
+{
+	return suspend_or_resume(call, params, userdata, true);
+}
+
+int keyd_resume(struct varlink_call *call, json_t *params, void *userdata)
+{
+	return suspend_or_resume(call, params, userdata, false);
+}
+
+int keyd_hold_place(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct outbox_entry e = {.kind = "hold-place", .by = actor_of(call)};
+	const char *client, *matter, *reason;
+	struct fact_client c;
+	int64_t hold = 0;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s, s:s, s:s}", "client", &client, "matter", &matter, "reason",
+		    &reason) ||
+		!params_text(call, "matter", matter) || !params_text(call, "reason", reason) ||
+		!params_client(k, call, client, &c))
+		return 0;
+	if (c.destroyed_on || c.destroying)
+		return varlink_errorf(
+			call, "Destroyed", NULL, "%s is destroyed: there is nothing to hold", c.client);
+	e.client = c.client;
+	e.detail = json_pack("{s:s, s:s}", "matter", matter, "reason", reason);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_hold_place(k->facts, c.row, matter, reason, e.by, keyd_now(), &hold);
+	r = commit_with(k, r, &e);
+	if (r < 0)
+		return reply_failure(k, call, r, "the hold is not kept");
+	(void)outbox_deliver(k);
+	return varlink_reply(call, json_pack("{s:I}", "hold", (json_int_t)hold));
+}
+
+int keyd_hold_lift(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct outbox_entry e = {.kind = "hold-lift", .by = actor_of(call)};
+	char client[CLIENT_NAME_MAX];
+	const char *reason;
+	json_int_t hold;
+	int r;
+
+	if (!params_unpack(call, params, "{s:I, s:s}", "hold", &hold, "reason", &reason) ||
+		!params_text(call, "reason", reason))
+		return 0;
+	r = facts_hold_client(k->facts, hold, client);
+	if (r == 0) {
+		e.client = client;
+		e.detail = json_pack("{s:I, s:s}", "hold", hold, "reason", reason);
+		r = facts_begin(k->facts);
+		if (r == 0)
+			r = facts_hold_lift(k->facts, hold, reason, e.by, keyd_now());
+		r = commit_with(k, r, &e);
+	}
+	if (r == -ENOENT) {
+		facts_rollback(k->facts);
+		return varlink_errorf(call, "UnknownHold", "`coffer hold list` shows the holds",
+			"there is no live hold %lld", (long long)hold);
+	}
+	if (r < 0)
+		return reply_failure(k, call, r, "the hold is not lifted");
+	(void)outbox_deliver(k);
+	return varlink_reply(call, NULL);
+}
+
+int keyd_shutdown_method(struct varlink_call *call, json_t *params, void *userdata)
+{
+	log_info("%s asked for the end", varlink_call_peer(call)->user);
+	keyd_shutdown(userdata);
+	return varlink_reply(call, NULL);
+}

@@ -1,0 +1,293 @@
+/* What custodians do with keys and clock, and what auditors need of the keys. */
+#include <errno.h>
+#include <poll.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/pathseal.h"
+#include "common/scope.h"
+#include "keyd/expiry.h"
+#include "keyd/head.h"
+#include "keyd/methods.h"
+#include "keyd/outbox.h"
+
+#define PASSPHRASE_MAX 1024
+#define PASSPHRASE_WAIT_MS 2000 /* the tool has it before it calls: this only bounds a hostile one */
+#define NAMES_MAX 10000         /* items a call */
+
+/* A custodian's act that is no other fact. */
+static int act(
+	struct keyd *k, struct varlink_call *call, const char *kind, const char *outcome, const char *text)
+{
+	struct outbox_entry e = {.kind = kind, .outcome = outcome, .by = actor_of(call)};
+	scoped(facts_rollbackp) struct facts *open = NULL;
+	int r;
+
+	r = facts_begin(k->facts);
+	if (r < 0)
+		return r;
+	open = k->facts;
+	if (text)
+		e.detail = json_pack("{s:s}", "text", text);
+	r = facts_act(k->facts, kind, text, e.by, keyd_now());
+	if (r == 0)
+		r = outbox_put(k, &e);
+	return r < 0 ? r : outbox_commit(k);
+}
+
+int keyd_clock_confirm(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct clock_reading now;
+	int r;
+
+	r = act(k, call, "clock-confirm", NULL, k->clock.unconfirmed ? k->clock.reason : "it was trusted");
+	if (r < 0)
+		return reply_failure(k, call, r, "the confirmation is not kept");
+	clock_read(&now);
+	clock_confirm(&k->clock, &now);
+	keyd_remember_clock(k);
+	k->expiry_retry_at = 0;
+	return varlink_reply(call, json_pack("{s:I}", "now", (json_int_t)now.wall));
+}
+
+/* ---- sealing ---- */
+
+int keyd_seal_method(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	int ended, r;
+
+	/* Sealing is never refused for want of a record: it only closes doors. */
+	r = act(k, call, "seal", NULL, NULL);
+	if (r < 0)
+		log_error("the sealing is not recorded: %s", strerror(-r));
+	keyd_seal(k, &ended);
+	(void)outbox_deliver(k);
+	return varlink_reply(call, json_pack("{s:i}", "sessions_ended", ended));
+}
+
+/* Reads to the end of file, PASSPHRASE_MAX at most, without one newline at the end.  *ret is from the arena.
+ */
+static int read_passphrase(int fd, char **ret, size_t *ret_n)
+{
+	char *buf = secret_alloc(PASSPHRASE_MAX + 1);
+	size_t n = 0;
+	ssize_t got = 1;
+	int r = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	while (r == 0 && got > 0) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		if (poll(&p, 1, PASSPHRASE_WAIT_MS) <= 0) {
+			r = -ETIME;
+			break;
+		}
+		got = read(fd, buf + n, PASSPHRASE_MAX + 1 - n);
+		if (got < 0)
+			r = -errno;
+		else
+			n += (size_t)got;
+		if (n > PASSPHRASE_MAX)
+			r = -EMSGSIZE;
+	}
+	if (n > 0 && buf[n - 1] == '\n')
+		n--;
+	if (r == 0 && n == 0)
+		r = -ENODATA;
+	if (r < 0) {
+		secret_free(buf);
+		return r;
+	}
+	*ret = buf;
+	*ret_n = n;
+	return 0;
+}
+
+/* 1: read; 0: none came; else replied and negative. */
+static int take_passphrase(struct varlink_call *call, char **ret, size_t *ret_n)
+{
+	scoped(close_fdp) int fd = varlink_call_take_fd(call, 0);
+	int r;
+
+	if (fd < 0)
+		return 0;
+	r = read_passphrase(fd, ret, ret_n);
+	if (r < 0)
+		varlink_errorf(call, "NoPassphrase", "a passphrase has 1 to 1024 bytes",
+			"the passphrase cannot be read: %s", strerror(-r));
+	return r < 0 ? r : 1;
+}
+
+static int refuse_unseal(struct keyd *k, struct varlink_call *call, int r, const struct keys_error *err)
+{
+	const char *error = r == -EKEYREJECTED ? "WrongPassphrase"
+			    : r == -ENOKEY     ? "PassphraseNeeded"
+					       : "UnsealFailed";
+
+	log_warning("not unsealed by %s: %s", varlink_call_peer(call)->user, err->text);
+	(void)act(k, call, "unseal", error, err->text);
+	return varlink_error(call, error, err->text,
+		r == -ENOKEY         ? "run `coffer unseal` and type it"
+		: r == -EKEYREJECTED ? "try again"
+				     : NULL);
+}
+
+int keyd_unseal_method(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct keys_error err = {0};
+	char *passphrase = NULL;
+	size_t n = 0;
+	int r;
+
+	if (!keyd_is_sealed(k))
+		return varlink_error(call, "NotSealed", "the keys are open already", NULL);
+	r = take_passphrase(call, &passphrase, &n);
+	if (r < 0)
+		return 0;
+	r = keyd_unseal(k, passphrase, n, &err);
+	secret_free(passphrase);
+	if (r < 0)
+		return refuse_unseal(k, call, r, &err);
+	r = act(k, call, "unseal", NULL, NULL);
+	if (r < 0)
+		log_error("the unsealing is not recorded: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+int keyd_passphrase_set(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct keys_error err = {0};
+	char *passphrase = NULL;
+	size_t n = 0;
+	int r;
+
+	r = take_passphrase(call, &passphrase, &n);
+	if (r < 0)
+		return 0;
+	if (r == 0)
+		return varlink_error(
+			call, "NoPassphrase", "no passphrase came", "run `coffer passphrase set`");
+	r = slot_file_set_passphrase(k->slot, passphrase, n, &SLOT_KDF_DEFAULT, &err);
+	secret_free(passphrase);
+	if (r < 0)
+		return varlink_error(call, "Failed", err.text, NULL);
+	r = act(k, call, "passphrase-set", NULL, NULL);
+	if (r < 0)
+		log_error("the new passphrase is not recorded: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+/* ---- for auditors ---- */
+
+struct audit_keys { /* the last tree used: rows of one client come together */
+	char hex[CLIENT_ID_HEX];
+	struct keytree *tree;
+	bool allowed;
+};
+
+static void audit_keys_done(struct audit_keys *a)
+{
+	keytree_free(a->tree);
+}
+
+static void audit_keys_switch(
+	struct keyd *k, struct varlink_call *call, struct audit_keys *a, const char *hex)
+{
+	struct client_id id;
+	size_t n;
+
+	if (strcmp(a->hex, hex) == 0)
+		return;
+	keytree_free(a->tree);
+	a->tree = NULL;
+	snprintf(a->hex, sizeof(a->hex), "%s", hex);
+	a->allowed = has_role(call, ROLE_AUDITOR);
+	if (!a->allowed && facts_had_session(k->facts, hex, varlink_call_peer(call)->uid, &a->allowed) < 0)
+		a->allowed = false;
+	if (!a->allowed || keyd_is_sealed(k) ||
+		sodium_hex2bin(id.b, sizeof(id.b), hex, strlen(hex), NULL, &n, NULL) < 0 || n != sizeof(id.b))
+		return;
+	if (keyring_tree(k->ring, &id, &a->tree, NULL) < 0)
+		a->tree = NULL; /* destroyed: its names are gone, as they should be */
+}
+
+static json_t *open_name(const struct audit_keys *a, json_int_t month, const char *sealed64)
+{
+	struct leaf_index leaf = {.class = CLASS_AUDIT, .day = (uint16_t)month};
+	scoped(key32_wipe) struct key32 key = {0};
+	size_t max = strlen(sealed64), n;
+	scoped(freep) uint8_t *sealed = malloc(max + 1);
+	scoped(freep) char *text = calloc(1, max + 1);
+
+	if (!a->tree || !sealed || !text || month < 0 || month > UINT16_MAX ||
+		keytree_derive(a->tree, leaf, KEY_USE_AUDIT, &key) < 0)
+		return json_null();
+	if (sodium_base642bin(
+		    sealed, max + 1, sealed64, max, NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0 ||
+		n < PATHSEAL_OVERHEAD || pathseal_open(&key, NULL, 0, sealed, n, text) < 0)
+		return json_null();
+	return json_stringn(text, n - PATHSEAL_OVERHEAD);
+}
+
+int keyd_ledger_names(struct varlink_call *call, json_t *params, void *userdata)
+{
+	scoped(audit_keys_done) struct audit_keys keys = {0};
+	struct keyd *k = userdata;
+	json_t *items, *item, *names;
+	size_t i;
+
+	if (!params_unpack(call, params, "{s:o}", "items", &items))
+		return 0;
+	if (json_array_size(items) > NAMES_MAX)
+		return varlink_errorf(call, "TooMany", NULL, "at most %d names a call", NAMES_MAX);
+	names = json_array();
+	json_array_foreach(items, i, item)
+	{
+		const char *hex, *sealed;
+		json_int_t month;
+		json_t *name = NULL;
+
+		if (json_unpack(item, "{s:s, s:I, s:s}", "client_id", &hex, "month", &month, "sealed",
+			    &sealed) == 0 &&
+			strlen(hex) == CLIENT_ID_HEX - 1) {
+			audit_keys_switch(k, call, &keys, hex);
+			name = open_name(&keys, month, sealed);
+		}
+		json_array_append_new(names, name ? name : json_null());
+	}
+	return varlink_reply(call, json_pack("{s:o}", "names", names));
+}
+
+int keyd_ledger_head(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	uint8_t public_key[PUBLIC_KEY_BYTES];
+	char hex[2 * PUBLIC_KEY_BYTES + 1] = "";
+	struct fact_head h;
+	int r;
+
+	/* Sealed, or no fsd: the last one that was signed is still an answer. */
+	r = head_sign(k, NULL);
+	if (r == -ESTALE)
+		return varlink_error(call, "LedgerChanged", k->head_warning, NULL);
+	r = facts_head_last(k->facts, &h);
+	if (r == -ENOENT)
+		return varlink_error(call, "NoHead", "no head of the ledger was signed yet",
+			"there is one within a minute after the first record");
+	if (r < 0)
+		return reply_failure(k, call, r, "the signed heads cannot be read");
+	if (!keyd_is_sealed(k)) {
+		keyring_public_key(k->ring, public_key);
+		sodium_bin2hex(hex, sizeof(hex), public_key, sizeof(public_key));
+	}
+	return varlink_reply(call, json_pack("{s:I, s:s, s:s, s:s?, s:I}", "batch", (json_int_t)h.batch,
+					   "hash", h.hash, "signature", h.signature, "public_key",
+					   *hex ? hex : NULL, "signed_at", (json_int_t)h.signed_at));
+}

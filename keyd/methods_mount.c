@@ -1,0 +1,267 @@
+/* Mount: decide, write it down, and only then let the worker expect the session. */
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/scope.h"
+#include "keyd/decision.h"
+#include "keyd/methods.h"
+#include "keyd/outbox.h"
+#include "keyd/session.h"
+
+static json_t *decision_detail(const struct keyd *k, const struct decision *d)
+{
+	return json_pack("{s:I, s:s, s:I, s:s, s:s, s:s, s:o}", "grant", (json_int_t)d->grant, "rights",
+		policy_rights_name(d->rights), "until", (json_int_t)d->until, "policy", k->policy->version,
+		"policy_hash", k->policy->text_hash, "message", d->message, "steps", decision_steps(d));
+}
+
+static int refuse(struct keyd *k, struct varlink_call *call, const struct asked *a, const struct decision *d)
+{
+	struct outbox_entry e = {
+		.kind = "refused",
+		.outcome = d->error,
+		.by = actor_of(call),
+		.client = a->client,
+		.purpose = a->purpose,
+		.ticket = a->ticket,
+		.detail = decision_detail(k, d),
+	};
+	int r = outbox_put(k, &e);
+
+	if (r < 0)
+		return reply_failure(k, call, r, "the refusal cannot be recorded");
+	(void)outbox_deliver(k);
+	return varlink_error(
+		call, *d->error ? d->error : "NotGranted", d->message, *d->remedy ? d->remedy : NULL);
+}
+
+static struct session *session_new(const struct varlink_call *call, const struct asked *a,
+	const struct decision *d, const struct fact_client *c)
+{
+	const struct peer *p = varlink_call_peer(call);
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->client_row = c->row;
+	snprintf(s->client, sizeof(s->client), "%s", c->client);
+	snprintf(s->hex, sizeof(s->hex), "%s", c->hex);
+	snprintf(s->user, sizeof(s->user), "%s", p->user);
+	s->uid = p->uid;
+	s->gid = p->gid;
+	s->purpose = strdup(a->purpose);
+	s->ticket = a->ticket ? strdup(a->ticket) : NULL;
+	s->rights = d->rights;
+	s->since = keyd_now();
+	s->until = d->until;
+	if (!s->purpose || (a->ticket && !s->ticket)) {
+		session_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+/* The session and the record of its decision, in one transaction; in the book when this returns 0. */
+static int write_down(struct keyd *k, struct varlink_call *call, struct session *s, const struct decision *d)
+{
+	struct fact_session f = {
+		.client = s->client_row,
+		.user = s->user,
+		.uid = s->uid,
+		.purpose = s->purpose,
+		.ticket = s->ticket,
+		.rights = policy_rights_name(s->rights),
+		.grant = d->grant,
+		.until = s->until,
+	};
+	struct outbox_entry e = {
+		.kind = "mount",
+		.by = actor_of(call),
+		.client = s->client,
+		.purpose = s->purpose,
+		.ticket = s->ticket,
+	};
+	scoped(facts_rollbackp) struct facts *open = NULL;
+	int64_t id;
+	int r;
+
+	r = facts_begin(k->facts);
+	if (r < 0)
+		return r;
+	open = k->facts;
+	r = facts_session_begin(k->facts, &f, s->since, &id);
+	if (r < 0)
+		return r;
+	s->id = (uint64_t)id;
+	e.session = s->id;
+	e.detail = decision_detail(k, d);
+	r = outbox_put(k, &e);
+	if (r == 0)
+		r = facts_commit(k->facts);
+	return r < 0 ? r : outbox_deliver(k);
+}
+
+static int tell_worker(struct worker *w, const struct session *s, const char *token)
+{
+	struct varlink_failure failure = {0};
+	int r;
+
+	r = worker_call(w, "org.coffer.worker.Expect",
+		json_pack("{s:I, s:s, s:I, s:I, s:s, s:I}", "session", (json_int_t)s->id, "token", token,
+			"uid", (json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights",
+			policy_rights_name(s->rights), "until", (json_int_t)s->until),
+		&failure);
+	if (r == -EREMOTEIO)
+		log_error("the worker of %s refuses a session: %s", s->client, failure.message);
+	return r;
+}
+
+static int tell_fsd(struct keyd *k, const struct session *s)
+{
+	struct varlink_failure failure = {0};
+	json_t *o;
+	int r;
+
+	o = json_pack("{s:I, s:s, s:s, s:I, s:s, s:s, s:s}", "session", (json_int_t)s->id, "client_id",
+		s->hex, "user", s->user, "uid", (json_int_t)s->uid, "client", s->client, "purpose",
+		s->purpose, "rights", policy_rights_name(s->rights));
+	if (s->ticket)
+		json_object_set_new(o, "ticket", json_string(s->ticket));
+	r = fsd_call(k, "org.coffer.fsd.SessionExpected", o, NULL, &failure);
+	if (r == -EREMOTEIO)
+		log_error("coffer-fsd refuses a session: %s", failure.message);
+	return r;
+}
+
+/* Written down, and then not opened after all: that is written down too. */
+static int undo(
+	struct keyd *k, struct varlink_call *call, const struct session *s, int error, const char *why)
+{
+	struct outbox_entry e = {
+		.kind = "mount-failed",
+		.outcome = "Failed",
+		.by = actor_of(call),
+		.client = s->client,
+		.purpose = s->purpose,
+		.session = s->id,
+		.detail = json_pack("{s:s, s:s}", "why", why, "error", strerror(-error)),
+	};
+
+	facts_rollback(k->facts);
+	if (s->id) {
+		(void)facts_session_end(k->facts, (int64_t)s->id, why, keyd_now());
+		(void)outbox_put(k, &e);
+	} else {
+		json_decref(e.detail);
+	}
+	if (error == -ENOSPC)
+		return varlink_errorf(call, "NoRoom", "the disk is full: make room, then mount again",
+			"%s is not opened, since that could not be recorded", s->client);
+	return varlink_errorf(call, "Unavailable",
+		"try again in a few seconds; if it stays, `coffer status` and the logs in the state "
+		"directory say why",
+		"%s cannot be opened now: %s (%s)", s->client, why, strerror(-error));
+}
+
+static int open_session(struct keyd *k, struct varlink_call *call, struct session **s,
+	const struct fact_client *c, const struct decision *d)
+{
+	char token[2 * SESSION_TOKEN_BYTES + 1];
+	uint8_t random[SESSION_TOKEN_BYTES];
+	struct worker *w = NULL;
+	uint64_t id;
+	json_t *answer;
+	int r;
+
+	r = write_down(k, call, *s, d);
+	if (r < 0)
+		return undo(k, call, *s, r, "the record could not be written");
+	r = worker_get(k, c, &w);
+	if (r < 0)
+		return undo(k, call, *s, r, "its worker could not be started");
+	randombytes_buf(random, sizeof(random));
+	sodium_bin2hex(token, sizeof(token), random, sizeof(random));
+	sodium_memzero(random, sizeof(random));
+	r = tell_worker(w, *s, token);
+	if (r < 0)
+		return undo(k, call, *s, r, "its worker does not take the session");
+	answer = json_pack("{s:I, s:s, s:s, s:s}", "session", (json_int_t)(*s)->id, "token", token,
+		"client_id", (*s)->hex, "rights", policy_rights_name((*s)->rights));
+	json_object_set_new(answer, "until", (*s)->until ? json_integer((*s)->until) : json_null());
+	sodium_memzero(token, sizeof(token));
+	id = (*s)->id;
+	session_enter(k, take_ptr(s), w);
+	r = tell_fsd(k, session_find(k, id));
+	if (r < 0) {
+		json_decref(answer);
+		session_end(k, id, "coffer-fsd is not there", EKEYREVOKED, FACTS_CLOCK);
+		return varlink_error(call, "Unavailable", "coffer-fsd does not take the session",
+			"try again in a few seconds");
+	}
+	return varlink_reply(call, answer);
+}
+
+static void session_freep(struct session **s)
+{
+	session_free(*s);
+}
+
+int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
+{
+	scoped(session_freep) struct session *s = NULL;
+	struct keyd *k = userdata;
+	const struct peer *p = varlink_call_peer(call);
+	struct asked a = {.user = p->user, .uid = p->uid};
+	const struct policy_purpose *purpose;
+	const char *rights = NULL;
+	struct fact_client client;
+	struct decision d;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s}", "client", &a.client, "purpose", &a.purpose,
+		    "ticket", &a.ticket, "rights", &rights) ||
+		!params_text(call, "client", a.client) || !params_text(call, "purpose", a.purpose) ||
+		!params_text(call, "ticket", a.ticket) || !params_rights(call, rights, &a.rights) ||
+		!params_purpose(k, call, a.purpose, &purpose))
+		return 0;
+	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
+	if (r < 0)
+		return reply_failure(k, call, r, "the decision could not be made");
+	if (d.verdict != VERDICT_ALLOW)
+		return refuse(k, call, &a, &d);
+	r = facts_client(k->facts, a.client, FACTS_LATEST, &client);
+	if (r < 0)
+		return reply_failure(k, call, r, "the client cannot be looked up");
+	if (!fsd_is_running(k))
+		return varlink_error(call, "Unavailable",
+			"coffer-fsd, which keeps the record, is not running: nothing is opened without a "
+			"record",
+			"try again in a few seconds; `coffer status` shows its state");
+	s = session_new(call, &a, &d, &client);
+	if (!s)
+		return -ENOMEM;
+	return open_session(k, call, &s, &client, &d);
+}
+
+int keyd_session_end(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	const char *reason = NULL;
+	json_int_t id = 0;
+	struct session *s;
+
+	if (!params_unpack(call, params, "{s:I, s?s}", "session", &id, "reason", &reason) ||
+		!params_text(call, "reason", reason))
+		return 0;
+	s = session_find(k, (uint64_t)id);
+	/* What is another's does not exist, so that nobody can count them. */
+	if (!s || (s->uid != varlink_call_peer(call)->uid && !has_role(call, ROLE_ADMIN)))
+		return varlink_errorf(call, "UnknownSession", "`coffer sessions` shows your sessions",
+			"you have no session %lld", (long long)id);
+	session_end(k, s->id, reason ? reason : "ended by request", EKEYREVOKED, actor_of(call));
+	(void)outbox_deliver(k);
+	return varlink_reply(call, NULL);
+}

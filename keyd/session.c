@@ -1,0 +1,230 @@
+#include "keyd/session.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/scope.h"
+#include "keyd/decision.h"
+#include "keyd/keyd.h"
+#include "keyd/outbox.h"
+
+struct session *session_find(const struct keyd *k, uint64_t id)
+{
+	for (struct session *s = k->sessions; s; s = s->next)
+		if (s->id == id)
+			return s;
+	return NULL;
+}
+
+void session_free(struct session *s)
+{
+	if (!s)
+		return;
+	free(s->purpose);
+	free(s->ticket);
+	free(s->mountpoint);
+	free(s);
+}
+
+void session_enter(struct keyd *k, struct session *s, struct worker *w)
+{
+	s->worker = w;
+	w->sessions++;
+	s->expected_at = k->tick;
+	s->next = k->sessions;
+	k->sessions = s;
+}
+
+static void session_remove(struct keyd *k, struct session *s)
+{
+	for (struct session **p = &k->sessions; *p; p = &(*p)->next) {
+		if (*p != s)
+			continue;
+		*p = s->next;
+		break;
+	}
+	if (s->worker && --s->worker->sessions == 0)
+		s->worker->idle_since = k->tick;
+	session_free(s);
+}
+
+void session_gone(struct keyd *k, uint64_t id, const char *reason)
+{
+	struct session *s = session_find(k, id);
+	int r;
+
+	if (!s)
+		return;
+	r = facts_session_end(k->facts, (int64_t)id, reason, keyd_now());
+	if (r < 0)
+		log_error("the end of session %llu is not noted: %s", (unsigned long long)id, strerror(-r));
+	session_remove(k, s);
+}
+
+void sessions_of_worker_gone(struct keyd *k, struct worker *w, const char *reason)
+{
+	struct session *next;
+
+	for (struct session *s = k->sessions; s; s = next) {
+		next = s->next;
+		if (s->worker == w)
+			session_gone(k, s->id, reason);
+	}
+}
+
+/* The fact and its record; the access itself has ended before, so a full disk does not keep it open. */
+static void record_end(struct keyd *k, const struct session *s, const char *reason, struct actor by)
+{
+	struct outbox_entry e = {
+		.kind = "session-end",
+		.by = by,
+		.client = s->client,
+		.purpose = s->purpose,
+		.ticket = s->ticket,
+		.session = s->id,
+		.detail = json_pack("{s:s, s:s}", "reason", reason, "session_user", s->user),
+	};
+	int r = outbox_put(k, &e);
+
+	if (r < 0)
+		log_error("the end of session %llu (%s) is not recorded: %s", (unsigned long long)s->id,
+			reason, strerror(-r));
+}
+
+void session_end(struct keyd *k, uint64_t id, const char *reason, int error, struct actor by)
+{
+	struct session *s = session_find(k, id);
+
+	if (!s)
+		return;
+	record_end(k, s, reason, by);
+	/* Noted before the worker is asked: if it dies of it, this reason is the one that stays. */
+	(void)facts_session_end(k->facts, (int64_t)id, reason, keyd_now());
+	if (s->worker)
+		(void)worker_call(s->worker, "org.coffer.worker.End",
+			json_pack("{s:I, s:s, s:i}", "session", (json_int_t)id, "reason", reason, "errno",
+				error),
+			NULL);
+	session_gone(k, id, reason);
+}
+
+/* The ids first: ending one may, with its worker, end others. */
+static size_t ids_of(const struct keyd *k, const char *client, uint64_t **ret)
+{
+	size_t n = 0, room = sessions_count(k);
+	uint64_t *ids = calloc(room + 1, sizeof(*ids));
+
+	for (const struct session *s = k->sessions; ids && s; s = s->next)
+		if (!client || strcmp(s->client, client) == 0)
+			ids[n++] = s->id;
+	*ret = ids;
+	return n;
+}
+
+int sessions_end(struct keyd *k, const char *client, const char *reason, int error, struct actor by)
+{
+	scoped(freep) uint64_t *ids = NULL;
+	size_t n = ids_of(k, client, &ids);
+
+	for (size_t i = 0; i < n; i++)
+		session_end(k, ids[i], reason, error, by);
+	return (int)n;
+}
+
+/* Whether the decision that opened it would be the same now; its end moves forward with it, never back. */
+static bool still_stands(struct keyd *k, struct session *s)
+{
+	struct asked a = {
+		.user = s->user,
+		.uid = s->uid,
+		.client = s->client,
+		.purpose = s->purpose,
+		.ticket = s->ticket,
+		.rights = s->rights,
+	};
+	struct decision d;
+	int r;
+
+	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
+	if (r < 0 || d.verdict != VERDICT_ALLOW || (d.rights & s->rights) != s->rights)
+		return false; /* what cannot be decided does not stand */
+	if (d.until && (!s->until || d.until < s->until))
+		s->until = d.until;
+	return true;
+}
+
+int sessions_recheck(struct keyd *k, const char *client, const char *reason, int error, struct actor by)
+{
+	scoped(freep) uint64_t *ids = NULL;
+	size_t n = ids_of(k, client, &ids);
+	int ended = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct session *s = session_find(k, ids[i]);
+
+		if (!s || still_stands(k, s))
+			continue;
+		session_end(k, ids[i], reason, error, by);
+		ended++;
+	}
+	return ended;
+}
+
+void sessions_tick(struct keyd *k)
+{
+	scoped(freep) uint64_t *ids = NULL;
+	size_t n = ids_of(k, NULL, &ids);
+	int64_t now = keyd_now();
+
+	for (size_t i = 0; i < n; i++) {
+		struct session *s = session_find(k, ids[i]);
+
+		if (!s)
+			continue;
+		if (s->until && s->until <= now)
+			session_end(k, s->id, "its time is over", EKEYEXPIRED, FACTS_CLOCK);
+		else if (!s->attached && k->tick - s->expected_at > SESSION_TOKEN_SECONDS)
+			session_end(k, s->id, "never mounted", EKEYEXPIRED, FACTS_CLOCK);
+	}
+}
+
+void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint)
+{
+	struct session *s = session_find(k, id);
+
+	if (!s)
+		return;
+	s->attached = true;
+	free(s->mountpoint);
+	s->mountpoint = mountpoint ? strdup(mountpoint) : NULL;
+}
+
+size_t sessions_count(const struct keyd *k)
+{
+	size_t n = 0;
+
+	for (const struct session *s = k->sessions; s; s = s->next)
+		n++;
+	return n;
+}
+
+json_t *sessions_json(const struct keyd *k, uid_t uid)
+{
+	json_t *rows = json_array();
+
+	for (const struct session *s = k->sessions; s; s = s->next) {
+		json_t *row;
+
+		if (uid != (uid_t)-1 && s->uid != uid)
+			continue;
+		row = json_pack("{s:I, s:s, s:s, s:I, s:s, s:s?, s:s, s:I, s:s?, s:s, s:I}", "session",
+			(json_int_t)s->id, "client", s->client, "user", s->user, "uid", (json_int_t)s->uid,
+			"purpose", s->purpose, "ticket", s->ticket, "rights", policy_rights_name(s->rights),
+			"since", (json_int_t)s->since, "mountpoint", s->mountpoint, "state",
+			s->attached ? "mounted" : "expected", "worker_pid", (json_int_t)s->worker->child.pid);
+		json_object_set_new(row, "until", s->until ? json_integer(s->until) : json_null());
+		json_array_insert_new(rows, 0, row); /* oldest first */
+	}
+	return rows;
+}

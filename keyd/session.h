@@ -1,0 +1,57 @@
+/* The sessions that are open now: who, which client, what for, until when.  The database has their history. */
+#ifndef COFFER_KEYD_SESSION_H
+#define COFFER_KEYD_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "keyd/children.h"
+#include "policy/decide.h"
+
+struct keyd;
+
+#define SESSION_TOKEN_BYTES 32
+#define SESSION_TOKEN_SECONDS 60	/* to be used once within */
+
+struct session {
+	struct session *next;
+	uint64_t id;
+	int64_t client_row;
+	char client[CLIENT_NAME_MAX], hex[CLIENT_ID_HEX];
+	char user[256];
+	uid_t uid;
+	gid_t gid;
+	char *purpose, *ticket, *mountpoint;	/* the last two may be NULL */
+	enum rights rights;
+	int64_t since, until;	/* until 0: no end of its own */
+	bool attached;
+	uint64_t expected_at;	/* tick: for the token's minute */
+	struct worker *worker;
+};
+
+struct session *session_find(const struct keyd *k, uint64_t id);
+/* Takes s into the table; it belongs to the table then. */
+void session_enter(struct keyd *k, struct session *s, struct worker *w);
+void session_free(struct session *s);
+
+/* Ends it at the worker, in the facts and in the record.  When this returns nothing of it is readable: the worker
+ * said so, or is dead.  `error`: what programs get, EKEYREVOKED or EKEYEXPIRED. */
+void session_end(struct keyd *k, uint64_t id, const char *reason, int error, struct actor by);
+/* It ended by itself (unmount, worker): facts only. */
+void session_gone(struct keyd *k, uint64_t id, const char *reason);
+void sessions_of_worker_gone(struct keyd *k, struct worker *w, const char *reason);
+
+/* All sessions of `client` (NULL: of all); returns how many. */
+int sessions_end(struct keyd *k, const char *client, const char *reason, int error, struct actor by);
+/* Decides anew for each session of `client` (NULL: all) and ends those that do not stand any more. */
+int sessions_recheck(struct keyd *k, const char *client, const char *reason, int error, struct actor by);
+/* Ends what is past its time, and what was never mounted. */
+void sessions_tick(struct keyd *k);
+
+void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint);
+size_t sessions_count(const struct keyd *k);
+/* Rows of the Sessions method; uid (uid_t)-1: of everybody. */
+json_t *sessions_json(const struct keyd *k, uid_t uid);
+
+#endif
