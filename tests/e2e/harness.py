@@ -25,7 +25,7 @@ SANITIZED = bool(os.environ.get("COFFER_TEST_SANITIZED"))
 SLOW = 4 if SANITIZED else 1  # limits stretch under a sanitizer
 PROGRAMS = ["tools/coffer", "keyd/coffer-keyd", "fs/broker/coffer-fsd", "fs/worker/coffer-worker"]
 PURPOSE = "data-migration"
-OTHER_PURPOSE = "it-consulting"
+OTHER_PURPOSE = "consulting"
 TICKET = "CHG-1042"
 PASSED_ENV = ["ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "COFFER_UNRECORDED"]
 
