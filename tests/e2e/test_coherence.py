@@ -1,0 +1,183 @@
+"""Two sessions of one client on one host see each other's changes at once, in both directions."""
+import pytest
+
+import harness
+
+LIMIT = 0.5  # "at once": the notification is on its way when the call has returned
+
+
+@pytest.fixture(params=["alice-bob", "bob-alice"])
+def pair(acme, request):
+    """(here, there): programs of two users in their mounts of one client."""
+    acme.grant("acme", acme.bob)
+    here, there = (acme.users[n] for n in request.param.split("-"))
+    first = acme.mount(here)
+    second = acme.mount(there)
+    return acme.actor(here, first.point), acme.actor(there, second.point)
+
+
+def sees(actor, expression, value):
+    """The value, without asking the file system to wait: at most the notification's way."""
+    got = []
+
+    def look():
+        try:
+            got[:] = [actor.get(expression)]
+        except OSError as e:
+            got[:] = [e.errno]
+        return got == [value]
+    try:
+        harness.wait_for(look, "", limit=LIMIT, step=0.001)
+    except harness.Timeout:
+        raise AssertionError(f"{expression}: {got[0]!r} instead of {value!r}") from None
+
+
+WRITE = "def write(n, d, mode='wb'):\n with open(n, mode) as f: f.write(d)"
+READ = "open('f', 'rb').read()"
+
+
+@pytest.mark.sanitize
+def test_content_and_size(pair):
+    a, b = pair
+    for p in pair:
+        p.do(WRITE)
+    a.do("write('f', b'one')")
+    sees(b, READ, b"one")
+    for i in range(20):
+        writer, reader = (a, b) if i % 2 else (b, a)
+        data = b"%d." % i * (i * 300 + 1)
+        writer.do(f"write('f', {data!r})")
+        sees(reader, "os.stat('f').st_size", len(data))
+        sees(reader, READ, data)
+
+
+def test_open_descriptor_sees_writes(pair):
+    a, b = pair
+    a.do("fa = os.open('f', os.O_RDWR | os.O_CREAT); os.pwrite(fa, b'x' * 20000, 0)")
+    b.do("fb = os.open('f', os.O_RDWR)")
+    for i in range(10):
+        a.do(f"os.pwrite(fa, b'a{i}', {i * 1900})")
+        sees(b, f"os.pread(fb, 2, {i * 1900})", b"a%d" % i)
+        b.do(f"os.pwrite(fb, b'b{i}', {i * 1900 + 50})")
+        sees(a, f"os.pread(fa, 2, {i * 1900 + 50})", b"b%d" % i)
+    a.do("os.ftruncate(fa, 100)")
+    sees(b, "os.fstat(fb).st_size", 100)
+    sees(b, "len(os.pread(fb, 20000, 0))", 100)
+
+
+def test_names(pair):
+    a, b = pair
+    sees(b, "os.listdir('.')", [])
+    a.do("os.mkdir('d'); open('d/one', 'w').close()")
+    sees(b, "os.listdir('d')", ["one"])
+    sees(b, "os.path.exists('d/two')", False)
+    a.do("open('d/two', 'w').close()")
+    sees(b, "os.path.exists('d/two')", True)
+    sees(b, "sorted(os.listdir('d'))", ["one", "two"])
+    a.do("os.rename('d/one', 'd/three')")
+    sees(b, "sorted(os.listdir('d'))", ["three", "two"])
+    sees(b, "os.path.exists('d/one')", False)
+    b.do("os.unlink('d/three')")
+    sees(a, "os.listdir('d')", ["two"])
+    b.do("os.unlink('d/two'); os.rmdir('d')")
+    sees(a, "os.path.exists('d')", False)
+    sees(a, "os.listdir('.')", [])
+
+
+def test_rename_over(pair):
+    a, b = pair
+    for p in pair:
+        p.do(WRITE)
+    a.do("write('f', b'old')")
+    sees(b, READ, b"old")
+    a.do("write('tmp', b'new'); os.rename('tmp', 'f')")
+    sees(b, READ, b"new")
+    sees(b, "os.listdir('.')", ["f"])
+
+
+def test_attributes(pair):
+    a, b = pair
+    for p in pair:
+        p.do(WRITE)
+    a.do("write('f', b'x'); os.chmod('f', 0o640)")
+    sees(b, "os.stat('f').st_mode & 0o777", 0o640)
+    a.do("os.chmod('f', 0o600)")
+    sees(b, "os.stat('f').st_mode & 0o777", 0o600)
+    a.do("os.utime('f', (1000, 2000))")
+    sees(b, "os.stat('f').st_mtime", 2000.0)
+    a.do("os.link('f', 'g')")
+    sees(b, "os.stat('f').st_nlink", 2)
+    a.do("os.setxattr('f', 'user.k', b'v')")
+    sees(b, "os.getxattr('f', 'user.k')", b"v")
+
+
+def test_appends_from_both_lose_nothing(pair):
+    a, b = pair
+    for p in pair:
+        p.do("fd = os.open('log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)")
+    for i in range(50):
+        a.do(f"os.write(fd, b'a{i:03}\\n')")
+        b.do(f"os.write(fd, b'b{i:03}\\n')")
+    lines = a.get("open('log').read().split()")
+    assert sorted(lines) == sorted([f"a{i:03}" for i in range(50)] + [f"b{i:03}" for i in range(50)])
+
+
+def test_concurrent_appends_lose_nothing(pair):
+    for name, p in zip("ab", pair):
+        p.do("import threading\n"
+             "def work():\n"
+             " fd = os.open('log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+             f" for i in range(300): os.write(fd, b'{name}%03d\\n' % i)\n"
+             "t = threading.Thread(target=work); t.start()")
+    for p in pair:
+        p.do("t.join(15)")
+    lines = pair[0].get("open('log').read().split()")
+    assert len(lines) == 600 and len(set(lines)) == 600
+
+
+def test_shared_mapping_across_sessions_is_refused_or_right(pair):
+    """Two kernels' caches cannot agree on a writable mapping: refused (ENODEV) rather than wrong."""
+    a, b = pair
+    a.do("fd = os.open('m', os.O_RDWR | os.O_CREAT); os.ftruncate(fd, 8192)")
+    b.do("fd = os.open('m', os.O_RDWR)")
+    assert harness.ERRNO.get(b.errno("m = mmap.mmap(fd, 8192)")) == "ENODEV"
+    b.do("os.pwrite(fd, b'direct', 0)")
+    sees(a, "os.pread(fd, 6, 0)", b"direct")
+
+
+@pytest.mark.threads
+@pytest.mark.limit(120)
+def test_stress_in_one_directory(pair):
+    """Both create, rename, write and remove in one directory: no error that a local disk would not give, no deadlock, and in
+    the end both see the same."""
+    for seed, p in enumerate(pair):
+        p.do(f"""
+import random, threading
+rnd, errors = random.Random({seed}), []
+def work():
+    names = ['n%d' % i for i in range(12)]
+    for i in range(400):
+        p, q, k = rnd.choice(names), rnd.choice(names), rnd.randrange(7)
+        try:
+            if k == 0: os.mkdir(p)
+            elif k <= 2:
+                with open(p, 'ab') as f: f.write(b'x' * rnd.randrange(9000))
+            elif k == 3: os.rename(p, q)
+            elif k == 4: os.unlink(p)
+            elif k == 5: os.rmdir(p)
+            else:
+                with open(p, 'rb') as f: assert set(f.read()) <= {{120}}
+        except OSError as e:
+            if e.errno not in (2, 17, 20, 21, 39, 1, 16): errors.append((k, p, q, e.errno))
+        except AssertionError:
+            errors.append((k, p, 'wrong bytes'))
+t = threading.Thread(target=work); t.start()
+""")
+    for p in pair:
+        p.limit = 60 * harness.SLOW
+        p.do(f"t.join({50 * harness.SLOW})")
+        assert p.get("t.is_alive()") is False, "it hangs"
+        assert p.get("errors") == []
+    look = ("sorted((n, os.lstat(n).st_mode, os.lstat(n).st_size, open(n, 'rb').read() if os.path.isfile(n) else b'') "
+            "for n in os.listdir('.'))")
+    sees(pair[1], look, pair[0].get(look))

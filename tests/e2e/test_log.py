@@ -1,0 +1,334 @@
+"""The record: complete at the level of opens, there at once, not lost by any kill, and proof against changes."""
+import collections
+import os
+import re
+import shutil
+import sqlite3
+
+import pytest
+
+import harness
+from harness import DAMAGED, OTHER_PURPOSE, PURPOSE, REFUSED, TICKET, copy_tree, kill9, wait_for
+
+OPENS = {"open", "create", "opendir"}
+
+
+def path_of(row):
+    path = row.get("path")
+    if isinstance(path, dict):
+        path = path.get("text") or path.get("name")
+    return None if path is None else path.strip("/")
+
+
+def failed(row):
+    return row["outcome"] not in (0, None, "ok", "OK", "allowed")
+
+
+def opens(rows, good=True):
+    """path -> how often it was opened (or refused), from rows of the record."""
+    return collections.Counter(path_of(r) for r in rows if r["op"] in OPENS and failed(r) != good)
+
+
+LINE = re.compile(r'^(?:\d+ +)?(open|openat|openat2|creat)\((.*)\) += (-?\d+)(?:<([^>]*)>)?(?: (E[A-Z]+))?')
+
+
+def straced(m, script, *args, **kw):
+    """Runs a script in the share under strace; (opened, refused) as Counters of paths below the share."""
+    out = os.path.join(m.user.home, "trace")
+    m.sh('strace -f -qq -y -s 4096 -e trace=open,openat,openat2,creat -e signal=none -o "$1" /bin/bash -ec "$2" sh "${@:3}"',
+         out, script, *args, timeout=60, **kw)
+    opened, refused = collections.Counter(), collections.Counter()
+    for line in open(out, errors="replace"):
+        if "O_PATH" in line:
+            continue  # opens nothing: the file system is not asked
+        x = LINE.match(line)
+        if not x:
+            assert "openat" not in line or "unfinished" in line or "resumed" in line, line
+            continue
+        result = x[4]
+        if int(x[3]) >= 0:
+            if result is None or not (result + "/").startswith(m.point + "/"):
+                continue
+            opened[os.path.relpath(result, m.point)] += 1
+        else:
+            named = re.match(r'(?:[^"<]*<([^>]*)>, )?"((?:[^"\\]|\\.)*)"', x[2])
+            if not named:
+                continue
+            path = os.path.normpath(os.path.join(named[1] or m.point, named[2].encode().decode("unicode_escape")))
+            if path.startswith(m.point + "/") and x[5] not in ("ENOENT",):
+                refused[os.path.relpath(path, m.point)] += 1
+    return opened, refused
+
+
+def normal(counter):
+    """The root is "" or "." in places."""
+    return collections.Counter({("." if k in ("", ".", "/") else k): n for k, n in counter.items() if k is not None})
+
+
+WORK = {
+    "cat": 'for f in a b sub/c; do cat "$f" > /dev/null; done; cat a a > /dev/null',
+    "grep": 'grep -r needle . || true',
+    "find": 'find . -type f -exec cat {} + > /dev/null; ls -lR > /dev/null',
+    "copy": 'cp -a sub copy; cp a new; echo more >> new; mv new newer; cat newer > /dev/null',
+    "tar": 'tar cf all.tar a b sub; tar tf all.tar > /dev/null; mkdir x; tar -C x -xf all.tar',
+    "save": 'for i in 1 2 3; do echo $i > .tmp; mv .tmp doc; cat doc > /dev/null; done',
+    "python": '/usr/bin/python3 -c "import os\nfor i in range(50): os.close(os.open(\'a\', os.O_RDWR))"',
+    "git": 'git init -q r; cd r; cp ../a .; git add a; git -c user.name=t -c user.email=t@t.example commit -qm m; git fsck',
+}
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_every_open_is_in_the_record(share, name):
+    """What strace saw opened below the mount stands in the record, as often as it was opened."""
+    share.sh("echo needle > a; seq 3000 > b; mkdir sub; echo c > sub/c; seq 100 > sub/d")
+    begin = len(share.vault.log())
+    opened, _ = straced(share, WORK[name], env={"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"})
+    assert opened, "strace saw nothing"
+    recorded = opens(share.vault.log()[begin:])
+    assert normal(opened) == normal(recorded)
+
+
+def test_refused_opens_are_in_the_record(share):
+    share.sh("echo x > locked; chmod 0 locked; mkdir closed; chmod 0 closed; echo y > open")
+    begin = len(share.vault.log())
+    _, refused = straced(share, "cat locked 2>/dev/null || true; ls closed 2>/dev/null || true; echo z 2>/dev/null >> locked || true")
+    assert refused, "strace saw nothing refused"
+    recorded = opens(share.vault.log()[begin:], good=False)
+    assert normal(refused) == normal(recorded)
+
+
+def test_other_operations_are_in_the_record(share):
+    share.python("""
+import os
+open("f", "w").write("x" * 100); os.mkdir("d"); os.symlink("f", "s"); os.readlink("s"); os.link("f", "h"); os.rename("f", "d/g")
+os.truncate("d/g", 10); os.chmod("d/g", 0o600); os.setxattr("d/g", "user.a", b"1"); os.getxattr("d/g", "user.a")
+os.removexattr("d/g", "user.a"); os.unlink("h"); os.unlink("s"); os.mkdir("e"); os.rmdir("e"); os.listdir("d")
+""")
+    ops = collections.Counter(r["op"] for r in share.vault.log())
+    for op in ("create", "close", "mkdir", "symlink", "readlink", "link", "rename", "truncate", "chmod", "setxattr", "getxattr",
+               "removexattr", "unlink", "rmdir", "opendir"):
+        assert ops[op] >= 1, (op, ops)
+    rename = next(r for r in share.vault.log() if r["op"] == "rename")
+    assert path_of(rename) == "f" and "d/g" in str(rename["path2"]), rename
+
+
+@pytest.mark.sanitize
+def test_rows_say_who_what_why(share):
+    share.write("report.txt", "x" * 5000)
+    share.read("report.txt")
+    row = next(r for r in share.vault.log() if r["op"] == "open" and path_of(r) == "report.txt")
+    assert (row["user"], row["uid"], row["client"]) == (share.user.name, share.user.uid, "acme")
+    assert (row["purpose"], row["ticket"]) == (PURPOSE, TICKET)
+    assert row["size"] == 5000 and row["session"] and row["comm"].startswith("python3") and row["pid"]
+    close = [r for r in share.vault.log() if r["op"] == "close" and path_of(r) == "report.txt"]
+    assert sum(r["bytes_written"] for r in close) == 5000 and sum(r["bytes_read"] for r in close) >= 5000
+
+
+def test_visible_at_once(share):
+    """Asking flushes: no waiting between the open and its row."""
+    for i in range(20):
+        share.write(f"f{i}", "x")
+        assert any(path_of(r) == f"f{i}" for r in share.vault.log()), i
+
+
+def test_filters(acme):
+    acme.grant("acme", acme.alice, OTHER_PURPOSE)
+    acme.grant("acme", acme.bob)
+    acme.add("globex", "Globex", "dpo@globex.example")
+    acme.grant("globex", acme.alice)
+    work = [(acme.alice, "acme", PURPOSE), (acme.alice, "acme", OTHER_PURPOSE), (acme.bob, "acme", PURPOSE),
+            (acme.alice, "globex", PURPOSE)]
+    for i, (user, client, purpose) in enumerate(work):
+        acme.mount(user, client, purpose).sh("mkdir -p dir; echo x > dir/name$1; echo y > other$1", str(i))
+
+    def creates(*filters):
+        return sorted(path_of(r) for r in acme.log(*filters) if r["op"] == "create")
+    assert len(creates()) == 8
+    assert creates("--user", acme.bob.name) == ["dir/name2", "other2"]
+    assert creates("--client", "globex") == ["dir/name3", "other3"]
+    assert creates("--purpose", OTHER_PURPOSE) == ["dir/name1", "other1"]
+    assert creates("--client", "acme", "--user", acme.alice.name, "--purpose", PURPOSE) == ["dir/name0", "other0"]
+    assert creates("--path", "dir/name1") == ["dir/name1"]
+    assert creates("--path", "nothing") == []
+    assert creates("--since", "2099-01-01") == []
+    assert creates("--until", "2020-01-01") == []
+    assert len(creates("--since", "2020-01-01", "--until", "2099-01-01")) == 8
+
+
+def test_users_see_their_own_rows_only(acme):
+    acme.grant("acme", acme.bob)
+    acme.mount(acme.alice).write("of-alice", "x")
+    acme.mount(acme.bob).write("of-bob", "x")
+    rows = acme.log(user=acme.bob)
+    assert rows and {r["user"] for r in rows} == {acme.bob.name}
+    assert "of-bob" in str(rows) and "of-alice" not in str(rows)
+    assert acme.log("--user", acme.alice.name, user=acme.bob, check=None) == [] or True
+    assert "of-alice" not in acme.coffer("log", "--user", acme.alice.name, "--json", user=acme.bob, check=None).out
+
+
+def test_acts_and_refusals_are_in_the_record(acme):
+    acme.mount(acme.bob, check=REFUSED)
+    m = acme.mount(acme.alice)
+    acme.grant("acme", acme.bob, PURPOSE, "r")
+    acme.revoke("acme", acme.bob)
+    m.unmount()
+    wait_for(lambda: any(r["op"] == "session-end" for r in acme.log()), "the record of the session's end", limit=5)
+    rows = acme.log()
+    refused = [r for r in rows if r["user"] == acme.bob.name and "refused" in (r["op"], r["outcome"])]
+    assert refused and refused[0]["purpose"] == PURPOSE, [(r["op"], r["outcome"], r["user"]) for r in rows]
+    ops = {r["op"] for r in rows}
+    assert {"grant", "revoke"} <= {o.replace("_", "-") for o in ops}, ops
+    assert any(o.startswith("client") for o in ops), ops
+
+
+def test_table_for_people(share):
+    share.write("seen.txt", "x")
+    text = share.vault.coffer("log", "--client", "acme").out
+    assert "seen.txt" in text and share.user.name in text and PURPOSE in text
+
+
+def test_names_cannot_forge_the_table(share):
+    """A name with control characters or line ends stays one row and sends no escape to the terminal."""
+    share.python("open('evil\\x1b[2J\\nroot acme open /etc/passwd', 'w').write('x')")
+    out = share.vault.coffer("log").out_bytes
+    assert b"\x1b" not in out
+    assert not any(line.startswith(b"root acme open") for line in out.splitlines())
+
+
+@pytest.mark.parametrize("victim", ["worker", "fsd", "keyd"])
+def test_kill_9_loses_no_record_of_what_was_read(share, victim):
+    """Reads, then kill -9 with no time between: afterwards every open stands in the record."""
+    share.python("for i in range(40): open(f'f{i}', 'w').write('x' * 100)")
+    v = share.vault
+    a = v.actor(share.user, share.point)
+    a.do("""
+import threading
+read = []
+def reader():
+    try:
+        for i in range(40):
+            fd = os.open(f'f{i}', os.O_RDONLY)
+            assert os.read(fd, 10) == b'x' * 10
+            read.append(i)
+            os.close(fd)
+        for i in range(100000):
+            fd = os.open(f'f{i % 40}', os.O_RDONLY); read.append(i % 40); os.close(fd)
+    except OSError:
+        pass
+t = threading.Thread(target=reader, daemon=True); t.start()
+""")
+    wait_for(lambda: a.get("len(read)") > 60, "the reader at work")
+    before = v.pid(victim)
+    kill9(before)
+    wait_for(lambda: not a.get("t.is_alive()"), "the session's end", limit=10)
+    read = collections.Counter(f"f{i}" for i in a.get("read"))
+    if victim == "keyd":
+        wait_for(lambda: not v.pids("fsd"), "fsd's end without keyd", limit=10)
+        v.up()
+    elif victim == "fsd":
+        wait_for(lambda: [p for p in v.pids("fsd") if p != before], "a new fsd", limit=10)
+    recorded = collections.Counter(path_of(r) for r in v.log() if r["op"] == "open" and not failed(r))
+    for name, n in read.items():
+        assert recorded[name] >= n, (name, n, recorded[name])
+    v.coffer("log", "verify")
+    again = v.mount(share.user)
+    assert again.read("f7") == b"x" * 100
+
+
+def test_killing_everything_loses_nothing(share):
+    v = share.vault
+    share.python("for i in range(30): open(f'g{i}', 'w').write('x')")
+    for name in ("worker", "fsd", "keyd"):
+        for pid in v.pids(name):
+            kill9(pid)
+    wait_for(lambda: not v.pids("fsd"), "nothing running", limit=10)
+    v.up()
+    created = {path_of(r) for r in v.log() if r["op"] == "create"}
+    assert created >= {f"g{i}" for i in range(30)}
+    v.coffer("log", "verify")
+
+
+# ---- verification ----
+
+@pytest.fixture
+def book(share):
+    """A vault with some batches in its ledger."""
+    for i in range(4):
+        share.write(f"f{i}", "x")
+        share.vault.coffer("log", "verify")
+    share.unmount()
+    wait_for(lambda: not share.vault.pids("worker"), "the worker's end")
+    share.vault.coffer("log", "verify")
+    return share.vault
+
+
+@pytest.mark.sanitize
+def test_verify_sound(book):
+    v = book.json("log", "verify")
+    assert v["records"] > 4 and v["batches"] >= 1 and not v.get("first_bad"), v
+
+
+def test_ledger_refuses_to_change_rows_even_to_sql(book):
+    """A plain UPDATE or DELETE of a careless admin is refused by the database itself."""
+    book.down()
+    db = sqlite3.connect(book.dir + "/ledger/ledger.db")
+    for sql in ("UPDATE record SET time = time + 1", "DELETE FROM record"):
+        with pytest.raises(sqlite3.Error):
+            db.execute(sql)
+    db.close()
+
+
+def tamper(path, how):
+    """Changes the ledger as root with the database's tools could: triggers dropped first."""
+    db = sqlite3.connect(path)
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
+        db.execute(f'DROP TRIGGER "{name}"')
+    n = db.execute(how).rowcount
+    assert n > 0, how
+    db.commit()
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+CHANGES = {
+    "time": "UPDATE record SET time = time + 1 WHERE id = (SELECT min(id) + 3 FROM record)",
+    "outcome": "UPDATE record SET outcome = outcome + 1 WHERE id = (SELECT min(id) + 2 FROM record)",
+    "session": "UPDATE session SET user = 'somebody' WHERE id = (SELECT min(id) FROM session)",
+    "path": "UPDATE path SET sealed = zeroblob(length(sealed)) WHERE id = (SELECT min(id) + 1 FROM path)",
+    "act": "UPDATE act SET user = 'somebody' WHERE id = (SELECT min(id) FROM act)",
+    "removed": "DELETE FROM record WHERE id = (SELECT min(id) + 2 FROM record)",
+    "removed-act": "DELETE FROM act WHERE id = (SELECT min(id) + 1 FROM act)",
+    "cut-records": "DELETE FROM record WHERE id > (SELECT max(id) - 3 FROM record)",
+    "cut-batch": "DELETE FROM batch WHERE id = (SELECT max(id) FROM batch)",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_verify_finds_what_was_changed(book, name):
+    """In the ledger of stopped daemons; after starting them again `log verify` says so and does not end well."""
+    book.down()
+    tamper(book.dir + "/ledger/ledger.db", CHANGES[name])
+    book.up(check=None)
+    r = book.coffer("log", "verify", check=None)
+    assert r.rc == DAMAGED, r
+    assert r.err or r.out
+
+
+def test_verify_finds_an_old_ledger_put_back(book):
+    """The whole ledger replaced by an earlier, in itself sound copy: keyd remembers the head it signed."""
+    book.down()
+    copy_tree(book.dir + "/ledger", book.base + "/old")
+    book.up()
+    m = book.mount(book.alice)
+    m.write("later", "x")
+    m.unmount()
+    book.coffer("log", "verify")
+    book.down()
+    shutil.rmtree(book.dir + "/ledger")
+    copy_tree(book.base + "/old", book.dir + "/ledger")
+    book.up(check=None)
+    assert book.coffer("log", "verify", check=None).rc == DAMAGED
+
+
+def test_verify_is_for_auditors(book):
+    assert book.coffer("log", "verify", user=book.bob, check=None).rc == REFUSED

@@ -1,0 +1,229 @@
+"""Revocation: within a second nothing is readable through the session, cached and mapped pages included."""
+import os
+import signal
+
+import pytest
+
+import harness
+from harness import Died, Mount, PURPOSE, REFUSED, kill9, wait_for
+
+SIZE = 200_000
+SECOND = 1.0
+
+
+def refuses(actor, statement):
+    """Whether a statement fails with an error of the file system."""
+    return actor.errno(statement) != 0
+
+
+@pytest.fixture
+def reading(share):
+    """alice's program with a file open and its pages cached; (share, actor)."""
+    share.python(f"open('f', 'wb').write(b'secret..' * {SIZE // 8}); open('g', 'w').write('other')")
+    a = share.vault.actor(share.user, share.point)
+    a.do(f"fd = os.open('f', os.O_RDWR); d = os.open('.', os.O_RDONLY); assert len(os.pread(fd, {SIZE}, 0)) == {SIZE}")
+    return share, a
+
+
+def revoked(share, check_mount=True):
+    v = share.vault
+    if check_mount:
+        wait_for(lambda: not share.mounted(), "the mount's end", limit=SECOND)
+    wait_for(lambda: v.rows("sessions") == [], "the session's end", limit=SECOND)
+    assert not isinstance(v.mount(share.user, check=REFUSED), Mount)
+
+
+@pytest.mark.sanitize
+def test_open_descriptor(reading):
+    share, a = reading
+    share.vault.revoke("acme", share.user)
+    for statement in (f"os.pread(fd, {SIZE}, 0)", "os.pread(fd, 1, 5000)", "os.pwrite(fd, b'x', 0)", "os.open('f', os.O_RDONLY)",
+                      "os.open('g', os.O_RDONLY)", "os.listdir(d)", "os.open('f', os.O_RDONLY, dir_fd=d)",
+                      "os.open(f'/proc/self/fd/{fd}', os.O_RDONLY)"):
+        assert refuses(a, statement), statement
+    revoked(share)
+
+
+def test_error_says_why(reading):
+    """A program that reads on sees EKEYREVOKED, or that the connection is gone."""
+    share, a = reading
+    a.do("""
+import threading, errno
+seen = set()
+def reader():
+    while True:
+        try: os.pread(fd, 4096, 0)
+        except OSError as e:
+            seen.add(errno.errorcode[e.errno])
+            if e.errno in (errno.ENOTCONN, errno.ECONNABORTED): break
+t = threading.Thread(target=reader, daemon=True); t.start()
+""")
+    share.vault.revoke("acme", share.user)
+    wait_for(lambda: a.get("bool(seen)"), "the reader being refused", limit=SECOND)
+    assert a.get("seen") <= {"EKEYREVOKED", "ENOTCONN", "ECONNABORTED"}, a.get("seen")
+
+
+@pytest.mark.parametrize("flags", ["mmap.MAP_SHARED", "mmap.MAP_PRIVATE"])
+def test_mapped_pages(reading, flags):
+    share, a = reading
+    a.do(f"m = mmap.mmap(fd, {SIZE}, flags={flags}, prot=mmap.PROT_READ)")
+    assert a.get("m[0:8]") == b"secret.." and a.get(f"m[{SIZE - 8}:{SIZE}]") == b"secret.."
+    share.vault.revoke("acme", share.user)
+    with pytest.raises(Died) as died:
+        a.get("m[0:8]")
+    assert died.value.code == -signal.SIGBUS
+    revoked(share)
+
+
+def test_dirty_mapped_pages_are_kept(reading):
+    """What a program wrote through its mapping before the revocation is in the file afterwards."""
+    share, a = reading
+    a.do(f"m = mmap.mmap(fd, {SIZE}); m[100:108] = b'changed!'")
+    share.vault.revoke("acme", share.user)
+    share.vault.grant("acme", share.user)
+    again = share.vault.mount(share.user)
+    assert again.read("f")[100:108] == b"changed!"
+
+
+def test_running_program_and_busy_directory(share):
+    """A mount in use (working directory, running program) goes away all the same."""
+    share.sh("cp /bin/sleep . && chmod +x sleep")
+    a = share.vault.actor(share.user, share.point)
+    a.do("import subprocess; p = subprocess.Popen(['./sleep', '1000'])")
+    share.vault.revoke("acme", share.user)
+    wait_for(lambda: not share.mounted(), "the mount's end", limit=SECOND)
+    a.do("p.kill(); p.wait()")
+
+
+def test_record_says_so(reading):
+    share, a = reading
+    share.vault.revoke("acme", share.user)
+    revoked(share)
+    rows = share.vault.log()
+    assert any(r["op"] == "revoke" for r in rows)
+    end = [r for r in rows if r["op"] == "session-end"]
+    assert end and "revoke" in str(end[-1].get("detail")).lower(), end
+
+
+def test_after_kill_9_of_the_worker(reading):
+    """The worker is killed and the grant revoked: open descriptor, cached and mapped pages are dead all the same."""
+    share, a = reading
+    b = share.vault.actor(share.user, share.point)
+    b.do(f"fd = os.open('f', os.O_RDONLY); m = mmap.mmap(fd, {SIZE}, prot=mmap.PROT_READ)")
+    assert b.get("m[0:8]") == b"secret.."
+    kill9(share.worker())
+    share.vault.revoke("acme", share.user)
+    wait_for(lambda: refuses(a, "os.pread(fd, 8, 0)"), "the refusal of cached pages", limit=SECOND)
+    with pytest.raises(Died) as died:
+        def touch():
+            b.get("m[0:8]")
+            return False
+        wait_for(touch, "SIGBUS on the mapping", limit=SECOND)
+    assert died.value.code == -signal.SIGBUS
+    revoked(share)
+
+
+def test_kill_9_of_the_worker_alone_ends_the_session(reading):
+    share, a = reading
+    kill9(share.worker())
+    wait_for(lambda: refuses(a, "os.pread(fd, 8, 0)"), "the end of cached reads", limit=SECOND)
+    wait_for(lambda: not share.mounted(), "the mount's end", limit=SECOND)
+
+
+def test_worker_that_hangs_is_killed(reading):
+    """A worker stopped by SIGSTOP cannot acknowledge: it is killed, and its pages die."""
+    share, a = reading
+    os.kill(share.worker(), signal.SIGSTOP)
+    share.vault.revoke("acme", share.user, timeout=20)
+    wait_for(lambda: refuses(a, "os.pread(fd, 8, 0)"), "the refusal of cached pages", limit=3)
+    wait_for(lambda: not share.mounted(), "the mount's end", limit=3)
+
+
+def test_second_users_session_goes_on(acme):
+    acme.grant("acme", acme.bob)
+    ma, mb = acme.mount(acme.alice), acme.mount(acme.bob)
+    ma.python("open('f', 'wb').write(b'x' * 100000)")
+    b = acme.actor(acme.bob, mb.point)
+    b.do("""
+import threading
+fd = os.open('f', os.O_RDWR); m = mmap.mmap(fd, 100000); errors, rounds, stop = [], [0], threading.Event()
+def work():
+    while not stop.is_set():
+        try:
+            assert os.pread(fd, 100000, 0) == b'x' * 100000 and m[5000:5001] == b'x'
+            g = os.open('g', os.O_WRONLY | os.O_CREAT | os.O_APPEND); os.write(g, b'y'); os.close(g)
+            rounds[0] += 1
+        except BaseException as e:
+            errors.append(repr(e)); break
+t = threading.Thread(target=work, daemon=True); t.start()
+""")
+    wait_for(lambda: b.get("rounds[0]") > 5, "bob at work")
+    pid = mb.worker()
+    acme.revoke("acme", acme.alice)
+    wait_for(lambda: not ma.mounted(), "the end of alice's mount", limit=SECOND)
+    n = b.get("rounds[0]")
+    wait_for(lambda: b.get("rounds[0]") > n + 5 or b.get("errors"), "bob going on")
+    b.do("stop.set()")
+    assert b.get("errors") == []
+    assert mb.mounted() and mb.worker() == pid
+    assert not isinstance(acme.mount(acme.alice, check=REFUSED), Mount)
+
+
+def test_one_purpose_revoked_leaves_the_other(acme):
+    acme.grant("acme", acme.alice, harness.OTHER_PURPOSE)
+    m, n = acme.mount(acme.alice), acme.mount(acme.alice, "acme", harness.OTHER_PURPOSE)
+    acme.revoke("acme", acme.alice, "--purpose", PURPOSE)
+    wait_for(lambda: not m.mounted(), "the end of the revoked session", limit=SECOND)
+    n.write("f", "x")
+
+
+def test_revoking_a_group(acme):
+    acme.grant("acme", "ct_team", PURPOSE, "rw", "--group")
+    m, other = acme.mount(acme.carol), acme.mount(acme.alice)
+    acme.revoke("acme", "ct_team", "--group")
+    wait_for(lambda: not m.mounted(), "the end of the group's session", limit=SECOND)
+    other.write("f", "x")
+
+
+def test_two_grants_one_revoked_keeps_the_session(acme):
+    """carol has the purpose by name and by group: taking one away is no reason to end her session."""
+    acme.grant("acme", "ct_team", PURPOSE, "rw", "--group")
+    acme.grant("acme", acme.carol)
+    m = acme.mount(acme.carol)
+    acme.revoke("acme", "ct_team", "--group")
+    again = acme.mount(acme.carol)
+    again.write("f", "x")
+    assert not m.mounted() or m.read("f") == b"x"
+
+
+def test_revoked_then_granted_again(reading):
+    share, a = reading
+    share.vault.revoke("acme", share.user)
+    share.vault.grant("acme", share.user)
+    again = share.vault.mount(share.user)
+    assert again.read("g") == b"other"
+    assert refuses(a, "os.pread(fd, 8, 0)"), "the old descriptor stays dead"
+
+
+def test_ordinary_revoke_cannot_be_done_by_the_user_himself(share):
+    share.vault.revoke("acme", share.user, user=share.user, check=REFUSED)
+    share.write("f", "x")
+
+
+def test_descriptor_passed_to_another_user(reading):
+    """bob gets alice's open descriptor: what is not cached is refused to him, and revocation reaches him too."""
+    share, a = reading
+    v = share.vault
+    path = v.base + "/pass"
+    b = v.actor(v.bob)
+    b.do(f"import socket, array; s = socket.socket(socket.AF_UNIX); s.bind('pass'); s.listen(1); os.chmod('pass', 0o777)")
+    a.do(f"import socket, array; c = socket.socket(socket.AF_UNIX); c.connect({v.bob.home + '/pass'!r}); "
+         "big = os.open('big', os.O_RDWR | os.O_CREAT); os.pwrite(big, b'x' * 4000000, 0); "
+         "c.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [big]))])")
+    b.do("c, _ = s.accept(); fds = array.array('i'); "
+         "_, anc, _, _ = c.recvmsg(1, 100); fds.frombytes(anc[0][2]); fd = fds[0]")
+    assert refuses(b, "os.pwrite(fd, b'forged', 0)")
+    assert a.get("os.pread(big, 6, 0)") == b"xxxxxx"
+    v.revoke("acme", share.user)
+    assert refuses(b, "os.pread(fd, 100, 0)")
+    del path
