@@ -1,4 +1,5 @@
 """What a mount is refused for, and what a mount keeps out."""
+import json
 import os
 import socket
 import stat
@@ -167,7 +168,6 @@ while not data.endswith(b"\\0"):
     data += more
 print(data.rstrip(b"\\0").decode() or "{}")
 """
-    import json
     r = user.python(script, sock, method, json.dumps(parameters), json.dumps(list(fds)))
     return json.loads(r.out)
 
@@ -222,7 +222,6 @@ def test_attach_by_another_user_is_refused(expected):
                                     "org.coffer.fsd.SessionExpected", "org.coffer.fsd.HeadSigned", "org.coffer.fsd.Nonsense"])
 def test_keyds_own_methods_are_nobody_elses(acme, method):
     """Not even root's: the role is keyd's inherited socket."""
-    import json
     for user in (acme.alice, None):
         argv_user = user or harness.User("root", "/root")
         reply = call(argv_user, acme.dir + "/run/fsd.sock", method, {"entries": [], "client": "acme"})

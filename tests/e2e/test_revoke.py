@@ -214,9 +214,8 @@ def test_descriptor_passed_to_another_user(reading):
     """bob gets alice's open descriptor: what is not cached is refused to him, and revocation reaches him too."""
     share, a = reading
     v = share.vault
-    path = v.base + "/pass"
     b = v.actor(v.bob)
-    b.do(f"import socket, array; s = socket.socket(socket.AF_UNIX); s.bind('pass'); s.listen(1); os.chmod('pass', 0o777)")
+    b.do("import socket, array; s = socket.socket(socket.AF_UNIX); s.bind('pass'); s.listen(1); os.chmod('pass', 0o777)")
     a.do(f"import socket, array; c = socket.socket(socket.AF_UNIX); c.connect({v.bob.home + '/pass'!r}); "
          "big = os.open('big', os.O_RDWR | os.O_CREAT); os.pwrite(big, b'x' * 4000000, 0); "
          "c.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [big]))])")
@@ -226,4 +225,3 @@ def test_descriptor_passed_to_another_user(reading):
     assert a.get("os.pread(big, 6, 0)") == b"xxxxxx"
     v.revoke("acme", share.user)
     assert refuses(b, "os.pread(fd, 100, 0)")
-    del path
