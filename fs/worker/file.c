@@ -1,0 +1,714 @@
+/* Opening, closing, the header, and what concerns the whole file.  Sectors: file_io.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/worker/backing.h"
+#include "fs/worker/file_impl.h"
+
+static struct file **bucket(struct store *s, ino_t ino)
+{
+	return &s->files[(ino * 0x9e3779b97f4a7c15u) >> 54];
+}
+_Static_assert(FILE_BUCKETS == 1 << 10, "the shift above");
+
+static struct file *find_locked(struct store *s, ino_t ino)
+{
+	struct file *f;
+
+	for (f = *bucket(s, ino); f; f = f->next)
+		if (f->ino == ino) {
+			f->refs++;
+			return f;
+		}
+	return NULL;
+}
+
+struct file *file_find(struct store *s, ino_t ino)
+{
+	struct file *f;
+
+	pthread_mutex_lock(&s->lock);
+	f = find_locked(s, ino);
+	pthread_mutex_unlock(&s->lock);
+	return f;
+}
+
+/* Into the table; if another thread was first, its object is returned and f is the caller's to free. */
+static struct file *publish(struct file *f)
+{
+	struct store *s = f->store;
+	struct file *other;
+
+	pthread_mutex_lock(&s->lock);
+	other = find_locked(s, f->ino);
+	if (!other) {
+		f->next = *bucket(s, f->ino);
+		*bucket(s, f->ino) = f;
+		f->refs = 1;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return other;
+}
+
+static bool unpublish(struct file *f)
+{
+	struct store *s = f->store;
+	struct file **at;
+	bool last;
+
+	pthread_mutex_lock(&s->lock);
+	last = --f->refs == 0;
+	if (last) {
+		for (at = bucket(s, f->ino); *at != f; at = &(*at)->next)
+			;
+		*at = f->next;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return last;
+}
+
+static void file_free(struct file *f)
+{
+	if (f->hidden_in)
+		(void)unlinkat(f->hidden_in->fd, f->hidden, 0);
+	store_dir_unref(f->hidden_in);
+	if (f->tail) {
+		sodium_memzero(f->tail, SECTOR_DATA);
+		free(f->tail);
+	}
+	store_key_free(f->store, f->key);
+	pthread_rwlock_destroy(&f->lock);
+	close_fdp(&f->fd);
+	free(f);
+}
+DEFINE_SCOPED(struct file *, file_free)
+
+static int file_new(struct store *s, int fd, struct file **ret)
+{
+	struct file *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	f->store = s;
+	f->fd = fd;
+	f->hint = true;
+	f->h.suite = s->suite;
+	pthread_rwlock_init(&f->lock, NULL);
+	*ret = f;
+	return 0;
+}
+
+/* What the header to come will say. */
+static void set_future(struct file *f, struct store_dir *d, const char *entry)
+{
+	randombytes_buf(f->h.id.b, sizeof(f->h.id.b));
+	f->h.rec.generation = 1;
+	f->h.rec.origin_class = f->store->class;
+	f->h.rec.origin_day = (uint16_t)atomic_load(&f->store->today);
+	place_of_file(&d->keys->place, &f->h.id, entry, &f->place.now);
+	f->place.before = f->place.now;
+}
+
+int file_prepare_header(struct file *f, uint32_t flags, uint8_t out[HEADER_BYTES])
+{
+	scoped(key32_wipe) struct key32 wrap = {0};
+	uint8_t place[PLACE_BYTES];
+	int r;
+
+	f->key = store_key_alloc(f->store);
+	if (!f->key)
+		return -ENOMEM;
+	r = store_new_leaf(f->store, f->store->class, KEY_USE_WRAP, &f->h.leaf, &wrap);
+	if (r == 0) {
+		/* Before the header: without it the header would be taken for one that was moved. */
+		place_encode(&f->place, place);
+		r = backing_setxattr(f->fd, PLACE_XATTR, place, sizeof(place), 0);
+	}
+	if (r < 0) {
+		file_abandon_header(f);
+		return r;
+	}
+	randombytes_buf(f->key->b, sizeof(f->key->b));
+	f->h.rec.generation = 1;
+	f->h.rec.flags = flags | (f->linked ? HEADER_LINKED : 0);
+	header_seal(&f->h, &wrap, f->key, out);
+	return 0;
+}
+
+void file_abandon_header(struct file *f)
+{
+	store_key_free(f->store, f->key);
+	f->key = NULL;
+	f->nonce_left = 0;
+	f->h.rec.flags = 0;
+}
+
+int file_need_header(struct file *f, uint32_t flags)
+{
+	uint8_t header[HEADER_BYTES];
+	int r;
+
+	if (f->has_header)
+		return file_set_flags(f, flags);
+	r = file_prepare_header(f, flags, header);
+	if (r < 0)
+		return r;
+	r = backing_write(f->fd, header, sizeof(header), 0);
+	if (r < 0) {
+		file_abandon_header(f);
+		(void)!ftruncate(f->fd, 0);
+		return r;
+	}
+	f->has_header = true;
+	return 0;
+}
+
+int file_write_record(struct file *f, const struct header_record *rec, bool durable)
+{
+	uint8_t bytes[HEADER_RECORD_BYTES];
+	struct header h = f->h;
+	int r;
+
+	h.rec = *rec;
+	h.rec.generation = f->h.rec.generation + 1;
+	header_seal_record(&h, f->key, bytes);
+	r = backing_write(f->fd, bytes, sizeof(bytes), header_record_offset(&h.rec));
+	if (r < 0)
+		return r;
+	f->h.rec = h.rec;
+	if (durable && fdatasync(f->fd) < 0)
+		return -errno;
+	return 0;
+}
+
+int file_set_flags(struct file *f, uint32_t flags)
+{
+	struct header_record rec = f->h.rec;
+
+	if ((rec.flags & flags) == flags)
+		return 0;
+	rec.flags |= flags;
+	return file_write_record(f, &rec, true);
+}
+
+/* Changes the backing's size, not the times that programs see. */
+static int set_backing_size(struct file *f, off_t size)
+{
+	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, {0}};
+	struct stat st;
+
+	if (fstat(f->fd, &st) < 0)
+		return -errno;
+	ts[1] = st.st_mtim;
+	if (st.st_size != size && (ftruncate(f->fd, size) < 0 || futimens(f->fd, ts) < 0))
+		return -errno;
+	return 0;
+}
+
+int file_drop_hint(struct file *f)
+{
+	int r = set_backing_size(f, file_sector_offset(file_sectors(f->size)));
+
+	if (r == 0)
+		f->hint = false;
+	return r;
+}
+
+int file_set_hint(struct file *f)
+{
+	uint64_t count = file_sectors(f->size);
+	uint64_t excess = count > 0 ? f->size - (count - 1) * SECTOR_DATA : 0;
+	int r;
+
+	if (f->hint || !f->writable || !f->has_header)
+		return 0;
+	r = set_backing_size(f, file_sector_offset(count) + (off_t)excess);
+	if (r == 0)
+		f->hint = true;
+	return r;
+}
+
+static int unwrap(struct file *f, const uint8_t header[HEADER_BYTES])
+{
+	scoped(key32_wipe) struct key32 wrap = {0};
+	struct header h;
+	int r;
+
+	r = header_peek(header, &h);
+	if (r < 0)
+		return store_damage("header");
+	r = keytree_derive(f->store->tree, h.leaf, KEY_USE_WRAP, &wrap);
+	if (r < 0)
+		return r;
+	f->key = store_key_alloc(f->store);
+	if (!f->key)
+		return -ENOMEM;
+	r = header_open(header, &wrap, &f->h, f->key);
+	return r < 0 ? store_damage("header") : 0;
+}
+
+static int load_place(struct file *f)
+{
+	uint8_t bytes[PLACE_BYTES + 1];
+	ssize_t n;
+
+	n = backing_getxattr(f->fd, PLACE_XATTR, bytes, sizeof(bytes));
+	if (n == -ENODATA || n == -ERANGE)
+		n = 0;
+	if (n < 0)
+		return (int)n;
+	if (n > 0 && place_decode(bytes, (size_t)n, &f->place) == 0)
+		return 0;
+	/* No place at all fits nothing but a linked file: a random one does the same. */
+	randombytes_buf(&f->place, sizeof(f->place));
+	return 0;
+}
+
+/* The header and what the backing says of the size. */
+static int load(struct file *f, const struct stat *st)
+{
+	uint64_t count = (uint64_t)(st->st_size - HEADER_BYTES) / SECTOR_BYTES;
+	size_t excess = (size_t)(st->st_size % SECTOR_BYTES), n;
+	uint8_t header[HEADER_BYTES];
+	int r;
+
+	if (st->st_size < HEADER_BYTES)
+		return store_damage("header");
+	r = backing_read(f->fd, header, sizeof(header), 0, &n);
+	if (r < 0)
+		return r;
+	if (n != sizeof(header))
+		return store_damage("header");
+	r = unwrap(f, header);
+	if (r < 0)
+		return r;
+	f->has_header = true;
+	f->hint = (count > 0) == (excess > 0) && excess <= SECTOR_DATA;
+	f->size = count * SECTOR_DATA;
+	if (count > 0 && f->hint)
+		f->size += excess - SECTOR_DATA;
+	r = file_load_tail(f);
+	return r < 0 ? r : load_place(f);
+}
+
+int file_check_place(struct file *f, struct store_dir *d, const char *entry)
+{
+	struct place_mac mac;
+	bool bound, fits;
+
+	pthread_rwlock_rdlock(&f->lock);
+	bound = f->has_header && !(f->h.rec.flags & HEADER_LINKED);
+	place_of_file(&d->keys->place, &f->h.id, entry, &mac);
+	fits = place_fits(&f->place, &mac);
+	pthread_rwlock_unlock(&f->lock);
+	return bound && !fits ? store_damage("place") : 0;
+}
+
+static int open_backing(struct store_dir *d, const char *entry, bool *ret_writable)
+{
+	int fd = backing_open(d->fd, entry, O_RDWR);
+
+	*ret_writable = fd >= 0;
+	if (fd == -EROFS || fd == -EACCES || fd == -EPERM || fd == -ETXTBSY)
+		fd = backing_open(d->fd, entry, O_RDONLY);
+	return fd;
+}
+
+int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
+{
+	scoped(file_freep) struct file *f = NULL;
+	scoped(close_fdp) int fd = -1;
+	struct file *other;
+	struct stat st;
+	bool writable;
+	int r;
+
+	fd = open_backing(d, entry, &writable);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	other = file_find(d->store, st.st_ino);
+	if (!other) {
+		r = file_new(d->store, fd, &f);
+		if (r < 0)
+			return r;
+		(void)take_fd(&fd);
+		f->ino = st.st_ino;
+		f->writable = writable;
+		f->linked = st.st_nlink > 1;
+		set_future(f, d, entry);
+		r = st.st_size > 0 ? load(f, &st) : 0;
+		if (r == 0)
+			r = file_set_hint(f); /* wrong only after a crash */
+		if (r < 0)
+			return r;
+		other = publish(f);
+	}
+	if (!other)
+		other = take_ptr(&f);
+	r = file_check_place(other, d, entry);
+	if (r < 0) {
+		file_close(other);
+		return r;
+	}
+	*ret = other;
+	return 0;
+}
+
+int file_open(struct store_dir *d, const char *name, struct file **ret)
+{
+	struct name_entry n;
+	int r;
+
+	r = name_seal(&d->keys->name, name, &n);
+	return r < 0 ? r : file_open_entry(d, n.entry, ret);
+}
+
+static int create(struct store_dir *d, const char *entry, mode_t mode, struct file **ret, struct stat *ret_st)
+{
+	scoped(file_freep) struct file *f = NULL;
+	scoped(close_fdp) int fd = -1;
+	int r;
+
+	fd = openat(d->fd, entry, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, ret_st) < 0) {
+		r = -errno;
+		(void)unlinkat(d->fd, entry, 0);
+		return r;
+	}
+	r = file_new(d->store, fd, &f);
+	if (r < 0) {
+		(void)unlinkat(d->fd, entry, 0);
+		return r;
+	}
+	(void)take_fd(&fd);
+	f->ino = ret_st->st_ino;
+	f->writable = true;
+	set_future(f, d, entry);
+	*ret = publish(f); /* another thread can have opened it by now */
+	if (!*ret)
+		*ret = take_ptr(&f);
+	return 0;
+}
+
+int file_create(struct store_dir *d, const char *name, mode_t mode, struct file **ret, struct stat *ret_st)
+{
+	struct name_entry n;
+	int r;
+
+	r = name_seal(&d->keys->name, name, &n);
+	if (r == 0)
+		r = dir_write_side(d, &n);
+	return r < 0 ? r : create(d, n.entry, mode, ret, ret_st);
+}
+
+int file_create_unnamed(struct store_dir *d, mode_t mode, struct file **ret, struct stat *ret_st)
+{
+	char hidden[SIDE_RANDOM_TEXT];
+	int r;
+
+	dir_side_random(SIDE_FILE_PREFIX, hidden);
+	r = create(d, hidden, mode, ret, ret_st);
+	if (r < 0)
+		return r;
+	memcpy((*ret)->hidden, hidden, sizeof(hidden));
+	(*ret)->hidden_in = store_dir_ref(d);
+	ret_st->st_nlink = 0;
+	return 0;
+}
+
+int file_link_unnamed(struct file *f, struct store_dir *to, const char *new_name)
+{
+	struct name_entry n;
+	int r;
+
+	r = name_seal(&to->keys->name, new_name, &n);
+	if (r < 0)
+		return r;
+	if (!f->hidden_in)
+		return -ENOENT;
+	r = dir_write_side(to, &n);
+	if (r == 0)
+		r = file_move(f, f->hidden_in, f->hidden, to, n.entry);
+	if (r < 0)
+		return r;
+	if (renameat2(f->hidden_in->fd, f->hidden, to->fd, n.entry, RENAME_NOREPLACE) < 0)
+		return -errno;
+	pthread_rwlock_wrlock(&f->lock);
+	store_dir_unref(f->hidden_in);
+	f->hidden_in = NULL;
+	pthread_rwlock_unlock(&f->lock);
+	return 0;
+}
+
+void file_close(struct file *f)
+{
+	if (!f)
+		return;
+	/* Before the reference goes: whoever opens the file next must find the hint of its last writer. */
+	(void)file_flush(f);
+	if (unpublish(f))
+		file_free(f);
+}
+
+bool file_writable(const struct file *f)
+{
+	return f->writable;
+}
+
+void file_id(const struct file *f, struct file_id *ret)
+{
+	struct file *shared = (struct file *)f;
+
+	pthread_rwlock_rdlock(&shared->lock);
+	*ret = f->has_header ? f->h.id : (struct file_id){{0}};
+	pthread_rwlock_unlock(&shared->lock);
+}
+
+int file_stat(struct file *f, struct stat *ret)
+{
+	int r = 0;
+
+	pthread_rwlock_rdlock(&f->lock);
+	if (fstat(f->fd, ret) < 0)
+		r = -errno;
+	ret->st_size = (off_t)f->size;
+	if (f->hidden_in)
+		ret->st_nlink = 0;
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+uint64_t file_size(struct file *f)
+{
+	uint64_t size;
+
+	pthread_rwlock_rdlock(&f->lock);
+	size = f->size;
+	pthread_rwlock_unlock(&f->lock);
+	return size;
+}
+
+int file_flush(struct file *f)
+{
+	bool due;
+	int r = 0;
+
+	pthread_rwlock_rdlock(&f->lock);
+	due = !f->hint;
+	pthread_rwlock_unlock(&f->lock);
+	if (!due)
+		return 0;
+	pthread_rwlock_wrlock(&f->lock);
+	r = file_set_hint(f);
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+/* `durable` bytes are on disk now; the file may have been cut since. */
+static int raise_floor(struct file *f, uint64_t durable)
+{
+	struct header_record rec = f->h.rec;
+
+	if (durable > f->size)
+		durable = f->size;
+	if (!f->has_header || !f->writable || rec.floor >= durable)
+		return 0;
+	rec.floor = durable;
+	return file_write_record(f, &rec, false);
+}
+
+int file_sync(struct file *f, bool data_only)
+{
+	uint64_t size;
+	int r;
+
+	pthread_rwlock_wrlock(&f->lock);
+	r = file_set_hint(f);
+	size = f->size;
+	pthread_rwlock_unlock(&f->lock);
+	if (r < 0)
+		return r;
+	if ((data_only ? fdatasync(f->fd) : fsync(f->fd)) < 0)
+		return -errno;
+	pthread_rwlock_wrlock(&f->lock);
+	r = raise_floor(f, size);
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+int file_move(
+	struct file *f, struct store_dir *d, const char *entry, struct store_dir *to, const char *new_entry)
+{
+	uint8_t bytes[PLACE_BYTES];
+	struct place place;
+	int r;
+
+	r = file_check_place(f, d, entry);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&f->lock);
+	place_of_file(&d->keys->place, &f->h.id, entry, &place.before);
+	place_of_file(&to->keys->place, &f->h.id, new_entry, &place.now);
+	if (f->has_header) {
+		place_encode(&place, bytes);
+		r = backing_setxattr(f->fd, PLACE_XATTR, bytes, sizeof(bytes), 0);
+	}
+	if (r == 0)
+		f->place = place;
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+int file_mark_linked(struct file *f)
+{
+	int r = 0;
+
+	pthread_rwlock_wrlock(&f->lock);
+	if (f->has_header)
+		r = file_set_flags(f, HEADER_LINKED);
+	f->linked = true;
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+/* Retention goes on counting from the file whose name this one takes. */
+int file_inherit(struct file *f, struct file *replaced)
+{
+	struct header_record rec;
+	uint16_t class, day;
+	bool had;
+	int r;
+
+	pthread_rwlock_rdlock(&replaced->lock);
+	had = replaced->has_header;
+	class = replaced->h.rec.origin_class;
+	day = replaced->h.rec.origin_day;
+	pthread_rwlock_unlock(&replaced->lock);
+	if (!had)
+		return 0;
+	pthread_rwlock_wrlock(&f->lock);
+	rec = f->h.rec;
+	rec.origin_class = class;
+	rec.origin_day = day;
+	r = 0;
+	if (rec.origin_class != f->h.rec.origin_class || rec.origin_day != f->h.rec.origin_day) {
+		if (f->has_header) {
+			r = file_write_record(f, &rec, false);
+		} else {
+			f->h.rec = rec;
+			r = file_need_header(f, 0);
+		}
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+int file_chmod(struct file *f, mode_t mode)
+{
+	return fchmod(f->fd, mode & 07777) < 0 ? -errno : 0;
+}
+
+int file_chown(struct file *f, uid_t uid, gid_t gid)
+{
+	return fchown(f->fd, uid, gid) < 0 ? -errno : 0;
+}
+
+/* The hint first: setting it at close must not touch the times that are set here. */
+int file_utimens(struct file *f, const struct timespec ts[2])
+{
+	int r = file_flush(f);
+
+	if (r < 0)
+		return r;
+	return futimens(f->fd, ts) < 0 ? -errno : 0;
+}
+
+static int owner_of(struct file *f, struct xattr_keys *keys, struct xattr_owner *ret)
+{
+	xattr_keys_of_file(f->key, keys);
+	ret->fd = f->fd;
+	ret->keys = keys;
+	memcpy(ret->id, f->h.id.b, sizeof(ret->id));
+	return 0;
+}
+
+int file_getxattr(struct file *f, const char *attr, void *buf, size_t cap)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	struct xattr_owner o;
+	int r;
+
+	r = xattr_check_name(attr);
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&f->lock);
+	r = -ENODATA;
+	if (f->has_header) {
+		owner_of(f, &keys, &o);
+		r = xattr_get(&o, attr, buf, cap);
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+int file_setxattr(struct file *f, const char *attr, const void *val, size_t n, int flags)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	struct xattr_owner o;
+	int r;
+
+	r = xattr_check_name(attr);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&f->lock);
+	r = f->writable ? file_need_header(f, 0) : -EROFS;
+	if (r == 0) {
+		owner_of(f, &keys, &o);
+		r = xattr_set(&o, attr, val, n, flags);
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+int file_listxattr(struct file *f, char *buf, size_t cap)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	struct xattr_owner o;
+	int r = 0;
+
+	pthread_rwlock_rdlock(&f->lock);
+	if (f->has_header) {
+		owner_of(f, &keys, &o);
+		r = xattr_list(&o, buf, cap);
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+int file_removexattr(struct file *f, const char *attr)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	struct xattr_owner o;
+	int r;
+
+	r = xattr_check_name(attr);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&f->lock);
+	r = -ENODATA;
+	if (f->has_header) {
+		owner_of(f, &keys, &o);
+		r = xattr_remove(&o, attr);
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}

@@ -1,0 +1,95 @@
+/* What the sources of a file share among themselves and with the store. */
+#ifndef COFFER_FILE_IMPL_H
+#define COFFER_FILE_IMPL_H
+
+#include <time.h>
+
+#include "fs/worker/file.h"
+#include "fs/worker/header.h"
+#include "fs/worker/sector.h"
+#include "fs/worker/store_impl.h"
+
+struct file {
+	struct store *store;
+	unsigned refs;		/* under store->lock */
+	ino_t ino;
+	struct file *next;	/* same bucket; under store->lock */
+	int fd;
+	bool writable;
+	struct store_dir *hidden_in;	/* while it has no name: where its hidden entry is */
+	char hidden[SIDE_RANDOM_TEXT];
+
+	pthread_rwlock_t lock;	/* before store->lock; of all that follows */
+	bool has_header;
+	bool linked;		/* without header: it has several names, say so in the header */
+	bool hint;		/* the backing's size tells ours */
+	struct header h;	/* without header: id and origin of the one to come */
+	struct key32 *key;	/* in a key slot; NULL without header */
+	struct place place;
+	uint64_t size;
+
+	uint8_t *tail;		/* SECTOR_DATA bytes: plaintext of the last sector when tail_len > 0 */
+	size_t tail_len;
+
+	struct cipher_nonce nonce;
+	uint32_t nonce_left;	/* sectors until a fresh salt */
+	time_t nonce_until;
+};
+
+static inline uint64_t file_sectors(uint64_t size)
+{
+	return (size + SECTOR_DATA - 1) / SECTOR_DATA;
+}
+
+static inline off_t file_sector_offset(uint64_t index)
+{
+	return HEADER_BYTES + (off_t)index * SECTOR_BYTES;
+}
+
+#define FILE_SIZE_MAX (((uint64_t)INT64_MAX / SECTOR_BYTES - 2) * SECTOR_DATA)
+
+DEFINE_SCOPED(struct file *, file_close)
+
+int file_open_entry(struct store_dir *d, const char *entry, struct file **ret);
+struct file *file_find(struct store *s, ino_t ino);	/* open already?  With a reference, or NULL */
+
+/* f->lock is held for writing. */
+int file_need_header(struct file *f, uint32_t flags);		/* a header with these flags is on disk */
+int file_write_record(struct file *f, const struct header_record *rec, bool durable);
+int file_set_flags(struct file *f, uint32_t flags);		/* durable when it returns */
+int file_drop_hint(struct file *f);
+int file_set_hint(struct file *f);
+/* Makes id, key and bytes of a header; the caller writes them, or calls file_abandon_header. */
+int file_prepare_header(struct file *f, uint32_t flags, uint8_t out[HEADER_BYTES]);
+void file_abandon_header(struct file *f);
+struct cipher_file file_cipher(const struct file *f);
+/* One sector's plaintext as it reads today, zero-extended.  A lock of either kind. */
+int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len);
+int file_load_tail(struct file *f);	/* at open: finds the true end */
+
+/* For names that change.  Namespace lock held, f->lock not. */
+int file_check_place(struct file *f, struct store_dir *d, const char *entry);
+int file_move(struct file *f, struct store_dir *d, const char *entry, struct store_dir *to, const char *new_entry);
+int file_mark_linked(struct file *f);
+int file_inherit(struct file *f, struct file *replaced);
+
+/* Attributes: of a descriptor, under keys derived by the caller. */
+struct xattr_keys {
+	struct key32 name, value;
+};
+struct xattr_owner {
+	int fd;
+	uint8_t id[16];
+	struct xattr_keys *keys;
+};
+void xattr_keys_wipe(struct xattr_keys *k);
+void xattr_keys_of_file(const struct key32 *content, struct xattr_keys *ret);
+void xattr_keys_of_dir(const struct key32 *names, struct xattr_keys *ret);
+int xattr_check_name(const char *attr);
+int xattr_get(const struct xattr_owner *o, const char *attr, void *buf, size_t cap);
+int xattr_set(const struct xattr_owner *o, const char *attr, const void *val, size_t n, int flags);
+int xattr_list(const struct xattr_owner *o, char *buf, size_t cap);
+int xattr_remove(const struct xattr_owner *o, const char *attr);
+void xattr_remove_all(int fd);
+
+#endif

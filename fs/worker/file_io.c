@@ -1,0 +1,621 @@
+/* Sectors in and out.  The lock of the file is held: for reading in the read calls, for writing in the rest.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/worker/backing.h"
+#include "fs/worker/file_impl.h"
+
+#define CHUNK_SECTORS 264 /* 1 MiB of plaintext at any offset */
+#define NONCE_SECTORS (1u << 20)
+#define NONCE_SECONDS 60
+
+/* Ciphertext on its way, one buffer a thread: room for a header, then for the sectors. */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t buffer_key;
+static bool buffer_key_made;
+static __thread uint8_t *buffer;
+
+static void buffer_free(void *p)
+{
+	free(p);
+	buffer = NULL;
+}
+
+static void init_once(void)
+{
+	buffer_key_made = pthread_key_create(&buffer_key, buffer_free) == 0;
+}
+
+static uint8_t *buffer_get(void)
+{
+	if (buffer)
+		return buffer;
+	pthread_once(&once, init_once);
+	if (!buffer_key_made)
+		return NULL;
+	buffer = aligned_alloc(4096, HEADER_BYTES + (size_t)CHUNK_SECTORS * SECTOR_BYTES);
+	if (buffer)
+		pthread_setspecific(buffer_key, buffer);
+	return buffer;
+}
+
+struct cipher_file file_cipher(const struct file *f)
+{
+	return (struct cipher_file){.suite = f->h.suite, .id = f->h.id, .key = f->key};
+}
+
+static void next_nonce(struct file *f)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (f->nonce_left == 0 || now.tv_sec >= f->nonce_until) {
+		randombytes_buf(f->nonce.salt, sizeof(f->nonce.salt));
+		f->nonce.counter = 0;
+		f->nonce_left = NONCE_SECTORS;
+		f->nonce_until = now.tv_sec + NONCE_SECONDS;
+	}
+	f->nonce_left--;
+	f->nonce.counter++;
+}
+
+static int seal(struct file *f, uint64_t index, const uint8_t *plain, size_t n, uint8_t *out)
+{
+	struct cipher_file c = file_cipher(f);
+
+	next_nonce(f);
+	return sector_seal(&c, &f->nonce, index, plain, n, out);
+}
+
+static int open_sector(struct file *f, uint64_t index, const uint8_t *in, uint8_t *plain, size_t *ret_n)
+{
+	struct cipher_file c = file_cipher(f);
+	int r;
+
+	if (sector_is_hole(in)) {
+		if (!(f->h.rec.flags & HEADER_HOLES))
+			return store_damage("sector");
+		memset(plain, 0, SECTOR_DATA);
+		*ret_n = SECTOR_DATA;
+		return 0;
+	}
+	r = sector_open(&c, index, in, plain, ret_n);
+	return r == -EBADMSG ? store_damage("sector") : r;
+}
+
+static bool in_tail(const struct file *f, uint64_t index)
+{
+	return f->tail_len > 0 && index == file_sectors(f->size) - 1;
+}
+
+int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len)
+{
+	uint64_t count = file_sectors(f->size);
+	uint8_t *b = buffer_get();
+	size_t n;
+	int r;
+
+	if (!b)
+		return -ENOMEM;
+	*ret_len = index + 1 < count ? SECTOR_DATA : f->size - index * SECTOR_DATA;
+	if (in_tail(f, index)) {
+		memcpy(plain, f->tail, f->tail_len);
+		memset(plain + f->tail_len, 0, SECTOR_DATA - f->tail_len);
+		return 0;
+	}
+	/* Behind the buffer's chunk in use: the last sector of it is never part of a chunk in the making. */
+	b += HEADER_BYTES + (size_t)(CHUNK_SECTORS - 1) * SECTOR_BYTES;
+	r = backing_read(f->fd, b, SECTOR_BYTES, file_sector_offset(index), &n);
+	if (r < 0)
+		return r;
+	if (n != SECTOR_BYTES)
+		return store_damage("size");
+	return open_sector(f, index, b, plain, &n);
+}
+
+/* Bytes [from, to) of sector `index` into out. */
+static int deliver(struct file *f, uint64_t index, const uint8_t *in, size_t from, size_t to, uint8_t *out)
+{
+	uint8_t plain[SECTOR_DATA];
+	size_t n;
+	int r;
+
+	if (from == 0 && to == SECTOR_DATA)
+		return open_sector(f, index, in, out, &n);
+	r = open_sector(f, index, in, plain, &n);
+	if (r < 0)
+		return r;
+	memcpy(out, plain + from, to - from);
+	return 0;
+}
+
+/* At most a chunk, all of it inside the file. */
+static int read_chunk(struct file *f, uint8_t *out, size_t n, uint64_t off)
+{
+	uint64_t first = off / SECTOR_DATA, last = (off + n - 1) / SECTOR_DATA, i;
+	size_t count = (size_t)(last - first + 1), got, from, to;
+	uint8_t *b = buffer_get();
+	int r;
+
+	if (!b)
+		return -ENOMEM;
+	if (in_tail(f, last))
+		count--;
+	if (count > 0) {
+		r = backing_read(f->fd, b, count * SECTOR_BYTES, file_sector_offset(first), &got);
+		if (r < 0)
+			return r;
+		if (got != count * SECTOR_BYTES)
+			return store_damage("size");
+	}
+	for (i = first; i <= last; i++) {
+		from = i == first ? off % SECTOR_DATA : 0;
+		to = i == last ? (size_t)(off + n - i * SECTOR_DATA) : SECTOR_DATA;
+		r = 0;
+		if (i - first == count)
+			memcpy(out, f->tail + from, to - from);
+		else
+			r = deliver(f, i, b + (i - first) * SECTOR_BYTES, from, to, out);
+		if (r < 0)
+			return r;
+		out += to - from;
+	}
+	return 0;
+}
+
+static size_t chunk_bytes(uint64_t off, size_t n)
+{
+	size_t room = (size_t)(CHUNK_SECTORS - 1) * SECTOR_DATA - off % SECTOR_DATA;
+
+	return n < room ? n : room;
+}
+
+ssize_t file_read(struct file *f, void *buf, size_t n, uint64_t off)
+{
+	size_t done = 0, k;
+	int r = 0;
+
+	pthread_rwlock_rdlock(&f->lock);
+	if (off >= f->size)
+		n = 0;
+	else if (n > f->size - off)
+		n = (size_t)(f->size - off);
+	while (r == 0 && done < n) {
+		k = chunk_bytes(off + done, n - done);
+		r = read_chunk(f, (uint8_t *)buf + done, k, off + done);
+		done += k;
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return r < 0 ? r : (ssize_t)n;
+}
+
+/* Seals sector `index` after bytes [from, to) of it were replaced by `data` (NULL: zeros); *ret_len is its
+ * length then. */
+static int compose(struct file *f, uint64_t index, const uint8_t *data, size_t from, size_t to, uint8_t *out,
+	uint8_t plain[SECTOR_DATA], size_t *ret_len)
+{
+	uint64_t count = file_sectors(f->size);
+	size_t len = 0;
+	int r;
+
+	if (index < count)
+		len = index + 1 < count ? SECTOR_DATA : (size_t)(f->size - index * SECTOR_DATA);
+	if (from == 0 && to >= len) {
+		*ret_len = to;
+		if (data)
+			return seal(f, index, data, to, out);
+		memset(plain, 0, to);
+		return seal(f, index, plain, to, out);
+	}
+	memset(plain, 0, SECTOR_DATA);
+	if (index < count) {
+		r = file_load_sector(f, index, plain, &len);
+		if (r < 0)
+			return r;
+	}
+	if (data)
+		memcpy(plain + from, data, to - from);
+	else
+		memset(plain + from, 0, to - from);
+	*ret_len = to > len ? to : len;
+	return seal(f, index, plain, *ret_len, out);
+}
+
+/* The last sector is now plain[0..len), or full. */
+static void remember_tail(struct file *f, const uint8_t *plain, size_t len)
+{
+	f->tail_len = 0;
+	if (len == SECTOR_DATA)
+		return;
+	if (!f->tail)
+		f->tail = malloc(SECTOR_DATA);
+	if (!f->tail) /* it is read back when needed */
+		return;
+	if (f->tail != plain)
+		memmove(f->tail, plain, len);
+	f->tail_len = len;
+}
+
+/* What a failed write may have left behind the end must not become the end at the next open. */
+static void cut_to_size(struct file *f)
+{
+	f->hint = false;
+	(void)!ftruncate(f->fd, f->has_header ? file_sector_offset(file_sectors(f->size)) : 0);
+}
+
+static int put_chunk(struct file *f, uint8_t *b, uint64_t first, size_t count, bool with_header)
+{
+	int r;
+
+	if (with_header && first == 0)
+		return backing_write(f->fd, b, HEADER_BYTES + count * SECTOR_BYTES, 0);
+	if (with_header) {
+		r = backing_write(f->fd, b, HEADER_BYTES, 0);
+		if (r < 0)
+			return r;
+	}
+	return backing_write(f->fd, b + HEADER_BYTES, count * SECTOR_BYTES, file_sector_offset(first));
+}
+
+/* Header flags that a write beginning in sector `first` needs. */
+static uint32_t flags_for(const struct file *f, uint64_t first)
+{
+	return first > file_sectors(f->size) ? HEADER_HOLES : 0;
+}
+
+/* Before sectors first..last change. */
+static int before_change(struct file *f, uint64_t first, uint64_t end, uint8_t *b, bool *ret_with_header)
+{
+	uint32_t flags = flags_for(f, first);
+	int r;
+
+	*ret_with_header = false;
+	if (!f->has_header) {
+		r = file_prepare_header(f, flags, b);
+		if (r == 0)
+			*ret_with_header = true;
+		return r;
+	}
+	r = file_set_flags(f, flags);
+	if (r < 0)
+		return r;
+	/* In place, the backing's size would go on telling the old length. */
+	if (f->hint && end > f->size && file_sectors(end) == file_sectors(f->size))
+		return file_drop_hint(f);
+	return 0;
+}
+
+/* data == NULL: zeros. */
+static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t off)
+{
+	uint64_t first = off / SECTOR_DATA, last = (off + n - 1) / SECTOR_DATA, i, end;
+	uint8_t plain[SECTOR_DATA], *b = buffer_get();
+	const uint8_t *from_data = data;
+	size_t from, to, len = 0;
+	bool with_header, direct = false;
+	int r;
+
+	if (!b)
+		return -ENOMEM;
+	r = before_change(f, first, off + n, b, &with_header);
+	for (i = first; r == 0 && i <= last; i++) {
+		from = i == first ? off % SECTOR_DATA : 0;
+		to = i == last ? (size_t)(off + n - i * SECTOR_DATA) : SECTOR_DATA;
+		from_data = data;
+		r = compose(f, i, data, from, to, b + HEADER_BYTES + (i - first) * SECTOR_BYTES, plain, &len);
+		direct = data && from == 0 && to == len;
+		if (data)
+			data += to - from;
+	}
+	if (r == 0)
+		r = put_chunk(f, b, first, (size_t)(last - first + 1), with_header);
+	if (r < 0) {
+		if (with_header)
+			file_abandon_header(f);
+		cut_to_size(f);
+		sodium_memzero(plain, sizeof(plain));
+		return r;
+	}
+	f->has_header = true;
+	end = last * SECTOR_DATA + len;
+	if (file_sectors(end) >= file_sectors(f->size)) {
+		remember_tail(f, direct ? from_data : plain, len);
+		if (end > f->size) {
+			f->size = end;
+			f->hint = false;
+		}
+	}
+	return 0;
+}
+
+static int write_range(struct file *f, const uint8_t *data, uint64_t n, uint64_t off)
+{
+	size_t k;
+	int r;
+
+	while (n > 0) {
+		k = chunk_bytes(off, n > SIZE_MAX / 2 ? SIZE_MAX / 2 : (size_t)n);
+		r = write_chunk(f, data, k, off);
+		if (r < 0)
+			return r;
+		if (data)
+			data += k;
+		off += k;
+		n -= k;
+	}
+	return 0;
+}
+
+static ssize_t write_locked(struct file *f, const void *buf, size_t n, uint64_t off)
+{
+	uint64_t before = f->size;
+	int r;
+
+	if (n > SSIZE_MAX || off > FILE_SIZE_MAX || n > FILE_SIZE_MAX - off)
+		return -EFBIG;
+	if (!f->writable)
+		return -EROFS;
+	r = write_range(f, buf, n, off);
+	if (r < 0 && f->size > before && f->size > off) /* some chunks went in: say how far */
+		return (ssize_t)(f->size - off < n ? f->size - off : n);
+	return r < 0 ? r : (ssize_t)n;
+}
+
+ssize_t file_write(struct file *f, const void *buf, size_t n, uint64_t off)
+{
+	ssize_t r;
+
+	pthread_rwlock_wrlock(&f->lock);
+	r = write_locked(f, buf, n, off);
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+ssize_t file_append(struct file *f, const void *buf, size_t n, uint64_t *ret_off)
+{
+	ssize_t r;
+
+	pthread_rwlock_wrlock(&f->lock);
+	*ret_off = f->size;
+	r = write_locked(f, buf, n, f->size);
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+/* The last sector is written even where it is zeros: its length is the size. */
+static int grow(struct file *f, uint64_t size)
+{
+	uint64_t last = (size - 1) / SECTOR_DATA;
+	uint64_t from = last * SECTOR_DATA;
+
+	if (from < f->size)
+		from = f->size;
+	return write_range(f, NULL, size - from, from);
+}
+
+/* To `floor`, not to size: between cutting and writing the last sector again the file may be shorter. */
+static int lower_floor(struct file *f, uint64_t size, uint64_t floor)
+{
+	struct header_record rec = f->h.rec;
+
+	if (!f->has_header || rec.floor <= size)
+		return 0;
+	rec.floor = floor;
+	return file_write_record(f, &rec, true);
+}
+
+static int shrink(struct file *f, uint64_t size)
+{
+	uint64_t count = file_sectors(size);
+	size_t len = (size_t)(size - (count ? count - 1 : 0) * SECTOR_DATA), old;
+	bool was_durable = f->h.rec.floor > size;
+	uint8_t plain[SECTOR_DATA], *b = buffer_get();
+	int r = 0;
+
+	if (!b)
+		return -ENOMEM;
+	if (count > 0)
+		r = file_load_sector(f, count - 1, plain, &old);
+	if (r == 0)
+		r = lower_floor(f, size, count > 0 ? (count - 1) * SECTOR_DATA : 0);
+	if (r < 0)
+		return r;
+	/* Cut before the new last sector is written, and durably so if the old content was: the other order
+	 * could leave the old size with zeros in the middle. */
+	if (ftruncate(f->fd, file_sector_offset(count)) < 0)
+		return -errno;
+	f->size = count * SECTOR_DATA;
+	f->tail_len = 0;
+	f->hint = count == 0;
+	if (count == 0)
+		return 0;
+	if (was_durable && fdatasync(f->fd) < 0)
+		return -errno;
+	r = seal(f, count - 1, plain, len, b + HEADER_BYTES);
+	if (r == 0)
+		r = backing_write(f->fd, b + HEADER_BYTES, SECTOR_BYTES, file_sector_offset(count - 1));
+	if (r < 0)
+		return r;
+	f->size = size;
+	remember_tail(f, plain, len);
+	return 0;
+}
+
+int file_truncate(struct file *f, uint64_t size)
+{
+	const struct timespec now[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+	int r = 0;
+
+	if (size > FILE_SIZE_MAX)
+		return -EFBIG;
+	pthread_rwlock_wrlock(&f->lock);
+	if (!f->writable)
+		r = -EROFS;
+	else if (size > f->size)
+		r = grow(f, size);
+	else if (size < f->size)
+		r = shrink(f, size);
+	else if (futimens(f->fd, now) < 0)
+		r = -errno;
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+/* [off, end) inside the file reads as zeros afterwards; whole sectors but the last become holes. */
+static int punch(struct file *f, uint64_t off, uint64_t end)
+{
+	uint64_t first = (off + SECTOR_DATA - 1) / SECTOR_DATA, behind = end / SECTOR_DATA;
+	uint64_t count = file_sectors(f->size);
+	int r;
+
+	if (behind > count - 1)
+		behind = count - 1; /* the last sector stays: its length is the size */
+	if (first >= behind)
+		return write_range(f, NULL, end - off, off);
+	r = file_set_flags(f, HEADER_HOLES);
+	if (r < 0)
+		return r;
+	if (off < first * SECTOR_DATA)
+		r = write_range(f, NULL, first * SECTOR_DATA - off, off);
+	if (r == 0 && fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, file_sector_offset(first),
+			      (off_t)(behind - first) * SECTOR_BYTES) < 0)
+		r = -errno;
+	if (r == 0 && end > behind * SECTOR_DATA)
+		r = write_range(f, NULL, end - behind * SECTOR_DATA, behind * SECTOR_DATA);
+	return r;
+}
+
+static int reserve(struct file *f, uint64_t off, uint64_t end)
+{
+	uint64_t first = off / SECTOR_DATA, behind = file_sectors(end);
+
+	if (fallocate(f->fd, FALLOC_FL_KEEP_SIZE, file_sector_offset(first),
+		    (off_t)(behind - first) * SECTOR_BYTES) < 0)
+		return -errno;
+	return 0;
+}
+
+static int allocate(struct file *f, int mode, uint64_t off, uint64_t end)
+{
+	uint64_t inside = end < f->size ? end : f->size;
+	bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	int r = 0;
+
+	if (!zero)
+		r = reserve(f, off, end);
+	else if (off < inside)
+		r = punch(f, off, inside);
+	if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && end > f->size)
+		r = grow(f, end);
+	return r;
+}
+
+int file_allocate(struct file *f, int mode, uint64_t off, uint64_t n)
+{
+	int r;
+
+	switch (mode) {
+	case 0:
+	case FALLOC_FL_KEEP_SIZE:
+	case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+	case FALLOC_FL_ZERO_RANGE:
+	case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
+		break;
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (n == 0)
+		return -EINVAL;
+	if (off > FILE_SIZE_MAX || n > FILE_SIZE_MAX - off)
+		return -EFBIG;
+	pthread_rwlock_wrlock(&f->lock);
+	r = f->writable ? allocate(f, mode, off, off + n) : -EROFS;
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+static int64_t seek_backing(struct file *f, uint64_t off, int whence)
+{
+	uint64_t index = off / SECTOR_DATA, found;
+	off_t at;
+
+	at = lseek(f->fd, file_sector_offset(index), whence);
+	if (at < 0)
+		return errno == ENXIO && whence == SEEK_HOLE ? (int64_t)f->size : -errno;
+	found = (uint64_t)(at - HEADER_BYTES) / SECTOR_BYTES;
+	if (found >= file_sectors(f->size))
+		return whence == SEEK_HOLE ? (int64_t)f->size : -ENXIO;
+	return (int64_t)(found <= index ? off : found * SECTOR_DATA);
+}
+
+int64_t file_seek(struct file *f, uint64_t off, int whence)
+{
+	int64_t r;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return -EINVAL;
+	pthread_rwlock_rdlock(&f->lock);
+	if (off >= f->size)
+		r = -ENXIO;
+	else if (f->h.rec.flags & HEADER_HOLES)
+		r = seek_backing(f, off, whence);
+	else
+		r = whence == SEEK_DATA ? (int64_t)off : (int64_t)f->size;
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+/* How many sectors there are: zeros at the end were never written (a crash came first). */
+static int last_written(struct file *f, uint64_t *count, uint8_t *b)
+{
+	size_t n;
+	int r;
+
+	for (; *count > 0; (*count)--) {
+		r = backing_read(f->fd, b, SECTOR_BYTES, file_sector_offset(*count - 1), &n);
+		if (r < 0)
+			return r;
+		if (n != SECTOR_BYTES)
+			return store_damage("size");
+		if (!sector_is_hole(b))
+			break;
+	}
+	return 0;
+}
+
+/* f->size is what the backing's size says; b holds nothing yet. */
+int file_load_tail(struct file *f)
+{
+	uint64_t count = file_sectors(f->size), before = count;
+	struct cipher_file c = file_cipher(f);
+	uint8_t plain[SECTOR_DATA], *b = buffer_get();
+	size_t len = 0;
+	uint64_t size = 0;
+	int r;
+
+	if (!b)
+		return -ENOMEM;
+	r = last_written(f, &count, b);
+	if (r < 0)
+		return r;
+	if (count > 0) {
+		r = sector_open(&c, count - 1, b, plain, &len);
+		if (r < 0)
+			return r == -EBADMSG ? store_damage("sector") : r;
+		size = (count - 1) * SECTOR_DATA + len;
+	}
+	if (size < f->h.rec.floor)
+		return store_damage("size");
+	if (size != f->size || count != before)
+		f->hint = false;
+	f->size = size;
+	if (count > 0)
+		remember_tail(f, plain, len);
+	return 0;
+}

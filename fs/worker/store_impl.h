@@ -1,0 +1,99 @@
+/* What the sources of the store share among themselves; nobody else includes it. */
+#ifndef COFFER_STORE_IMPL_H
+#define COFFER_STORE_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/scope.h"
+#include "fs/worker/name.h"
+#include "fs/worker/place.h"
+#include "fs/worker/store.h"
+
+struct file;
+
+#define FILE_BUCKETS 1024
+#define KEY_SLOT_BYTES 64	/* two keys */
+
+struct key_chunk;
+
+struct store {
+	int root_fd;
+	struct keytree *tree;	/* the caller's */
+	uint8_t suite;
+	uint16_t class;
+	atomic_uint today;
+	struct store_dir *root;
+
+	pthread_mutex_t lock;	/* last in the order; of what follows */
+	uint32_t leaf_load;	/* 14 random bits */
+	uint32_t leaf_next;	/* 18 counting */
+	struct key_chunk *chunks;
+	void *free_slots;
+	struct file *files[FILE_BUCKETS];	/* open ones by inode number */
+};
+
+struct dir_keys {	/* in a key slot */
+	struct key32 name, place;
+};
+_Static_assert(sizeof(struct dir_keys) <= KEY_SLOT_BYTES, "a slot holds two keys");
+
+struct store_dir {
+	struct store *store;
+	atomic_uint refs;
+	int fd;
+	struct dir_id id;
+	struct dir_keys *keys;
+};
+
+DEFINE_SCOPED(struct store_dir *, store_dir_unref)
+
+int store_damage(const char *word);	/* remembers the word; -EBADMSG */
+
+/* A leaf that was never handed out, and its key for `use`. */
+int store_new_leaf(struct store *s, uint16_t class, enum key_use use, struct leaf_index *ret, struct key32 *ret_key);
+/* One slot of 64 bytes from the arena; freeing wipes. */
+void *store_key_alloc(struct store *s);
+void store_key_free(struct store *s, void *slot);
+
+#define DIR_ID ".id"
+#define DIR_ID_NEW ".id+"
+#define SIDE_NAME_PREFIX ".n"		/* + hash: a long name */
+#define SIDE_TEXT_PREFIX ".t"		/* + random: a long symlink target */
+#define SIDE_FILE_PREFIX ".u"		/* + random: a file that has no name (yet) */
+#define SIDE_RANDOM_TEXT 25		/* prefix, 22 characters, NUL */
+
+void dir_side_random(const char *prefix, char out[SIDE_RANDOM_TEXT]);
+/* Writes the side symlink of a long name, if it is one. */
+int dir_write_side(struct store_dir *d, const struct name_entry *n);
+/* Removes it; failing is legal (a stale one). */
+void dir_drop_side(struct store_dir *d, const char *entry);
+int dir_open_root(struct store *s, struct store_dir **ret);
+int dir_open_entry(struct store_dir *parent, const char *entry, struct store_dir **ret);
+int dir_write_id(int fd, const char *which, const struct key32 *parent_place, const struct dir_id *id, const char *entry);
+int dir_new_id(struct store *s, struct dir_id *ret);
+/* Empties an empty directory of what is ours in it, so that the backing can remove it.  -ENOTEMPTY.
+ * dir_undo_removal puts the id back; dir_removal_done lets go.  Both are fine on {.fd = -1}. */
+struct dir_removal {
+	int fd;
+	mode_t mode;		/* what to put back when it stays */
+	char id[PLACE_DIR_TEXT];	/* "" when it had none */
+};
+int dir_prepare_removal(struct store_dir *d, const char *entry, struct dir_removal *ret);
+void dir_undo_removal(struct dir_removal *m);
+void dir_removal_done(struct dir_removal *m);
+
+/* Symlinks: the side file of a long target travels with it.  An entry that is none, or is missing: none. */
+struct link_side {
+	char name[SIDE_RANDOM_TEXT];	/* "" when there is none */
+	bool last;			/* no other name uses it */
+};
+int link_target_length(struct store_dir *d, const char *entry, off_t on_disk, off_t *ret);
+int link_side_of(struct store_dir *d, const char *entry, struct link_side *ret);
+int link_side_copy(const struct link_side *l, struct store_dir *from, struct store_dir *to);
+void link_side_drop(const struct link_side *l, struct store_dir *d);
+
+/* Translates what the backing said. */
+int store_translate(struct store_dir *d, const char *entry, struct stat *st);
+
+#endif

@@ -1,0 +1,285 @@
+/* Names that come and go: mkdir, mknod, unlink, rmdir, link; attributes by name.  Renames: store_rename.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "fs/worker/backing.h"
+#include "fs/worker/file_impl.h"
+
+static int entry_stat(struct store_dir *d, const char *entry, struct stat *ret)
+{
+	return fstatat(d->fd, entry, ret, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+static int fill_dir(struct store_dir *d, const char *entry, mode_t mode, struct stat *ret)
+{
+	scoped(close_fdp) int fd = -1;
+	struct dir_id id;
+	int r;
+
+	fd = backing_open(d->fd, entry, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	r = dir_new_id(d->store, &id);
+	if (r == 0)
+		r = dir_write_id(fd, DIR_ID, &d->keys->place, &id, entry);
+	if (r < 0)
+		return r;
+	if (fstat(fd, ret) < 0)
+		return -errno;
+	if ((ret->st_mode & 0777) == (mode & 0777))
+		return 0;
+	mode = (mode & 0777) | (ret->st_mode & 07000);
+	if (fchmod(fd, mode) < 0)
+		return -errno;
+	ret->st_mode = S_IFDIR | mode;
+	return 0;
+}
+
+int store_mkdir(struct store_dir *d, const char *name, mode_t mode, struct stat *ret)
+{
+	struct name_entry n;
+	int r;
+
+	r = name_seal(&d->keys->name, name, &n);
+	if (r == 0)
+		r = dir_write_side(d, &n);
+	if (r < 0)
+		return r;
+	if (mkdirat(d->fd, n.entry, (mode & 07777) | 0700) < 0)
+		return -errno;
+	r = fill_dir(d, n.entry, mode, ret);
+	if (r < 0) {
+		struct dir_removal m = {.fd = -1};
+
+		(void)dir_prepare_removal(d, n.entry, &m);
+		(void)unlinkat(d->fd, n.entry, AT_REMOVEDIR);
+		dir_removal_done(&m);
+	}
+	return r;
+}
+
+int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, struct stat *ret)
+{
+	struct name_entry n;
+	struct file *f;
+	int r;
+
+	if (S_ISCHR(mode) || S_ISBLK(mode))
+		return -EPERM;
+	if (S_ISREG(mode) || (mode & S_IFMT) == 0) {
+		r = file_create(d, name, mode, &f, ret);
+		if (r == 0)
+			file_close(f);
+		return r;
+	}
+	if (!S_ISFIFO(mode) && !S_ISSOCK(mode))
+		return -EINVAL;
+	r = name_seal(&d->keys->name, name, &n);
+	if (r == 0)
+		r = dir_write_side(d, &n);
+	if (r < 0)
+		return r;
+	if (mknodat(d->fd, n.entry, mode, 0) < 0)
+		return -errno;
+	return entry_stat(d, n.entry, ret);
+}
+
+int store_unlink(struct store_dir *d, const char *name)
+{
+	struct name_entry n;
+	struct link_side side;
+	int r;
+
+	r = name_seal(&d->keys->name, name, &n);
+	if (r == 0)
+		r = link_side_of(d, n.entry, &side);
+	if (r < 0)
+		return r;
+	if (unlinkat(d->fd, n.entry, 0) < 0)
+		return -errno;
+	link_side_drop(&side, d);
+	dir_drop_side(d, n.entry);
+	return 0;
+}
+
+int store_rmdir(struct store_dir *d, const char *name)
+{
+	struct dir_removal m = {.fd = -1};
+	struct name_entry n;
+	int r;
+
+	r = name_seal(&d->keys->name, name, &n);
+	if (r == 0)
+		r = dir_prepare_removal(d, n.entry, &m);
+	if (r < 0)
+		return r;
+	if (unlinkat(d->fd, n.entry, AT_REMOVEDIR) < 0) {
+		r = -errno;
+		dir_undo_removal(&m);
+		return r;
+	}
+	dir_removal_done(&m);
+	dir_drop_side(d, n.entry);
+	return 0;
+}
+
+/* What must be true before a second name may appear. */
+static int prepare_link(struct store_dir *d, const char *entry, struct store_dir *to)
+{
+	struct link_side side;
+	struct file *f;
+	struct stat st;
+	int r;
+
+	r = entry_stat(d, entry, &st);
+	if (r < 0)
+		return r;
+	if (S_ISDIR(st.st_mode))
+		return -EPERM;
+	if (S_ISREG(st.st_mode)) {
+		r = file_open_entry(d, entry, &f);
+		if (r < 0)
+			return r;
+		r = file_mark_linked(f);
+		file_close(f);
+		return r;
+	}
+	r = link_side_of(d, entry, &side);
+	return r < 0 ? r : link_side_copy(&side, d, to);
+}
+
+int store_link(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name)
+{
+	struct name_entry n, m;
+	struct stat st;
+	int r;
+
+	r = name_seal(&d->keys->name, name, &n);
+	if (r == 0)
+		r = name_seal(&to->keys->name, new_name, &m);
+	if (r < 0)
+		return r;
+	if (entry_stat(to, m.entry, &st) == 0)
+		return -EEXIST;
+	r = prepare_link(d, n.entry, to);
+	if (r == 0)
+		r = dir_write_side(to, &m);
+	if (r < 0)
+		return r;
+	return linkat(d->fd, n.entry, to->fd, m.entry, 0) < 0 ? -errno : 0;
+}
+
+/* Whose attribute it is: an open file, or a directory. */
+struct target {
+	struct file *file;
+	struct store_dir *dir;
+};
+
+static void target_done(struct target *t)
+{
+	file_close(t->file);
+	store_dir_unref(t->dir);
+}
+
+/* -EPERM: a symlink, fifo or socket has none of user.*, as on ext4. */
+static int target_open(struct store_dir *d, const char *name, struct target *ret)
+{
+	struct name_entry n;
+	struct stat st;
+	int r;
+
+	if (!name) {
+		ret->dir = store_dir_ref(d);
+		return 0;
+	}
+	r = name_seal(&d->keys->name, name, &n);
+	if (r == 0)
+		r = entry_stat(d, n.entry, &st);
+	if (r < 0)
+		return r;
+	if (S_ISREG(st.st_mode))
+		return file_open_entry(d, n.entry, &ret->file);
+	if (S_ISDIR(st.st_mode))
+		return dir_open_entry(d, n.entry, &ret->dir);
+	return -EPERM;
+}
+
+static void dir_owner(struct store_dir *d, struct xattr_keys *keys, struct xattr_owner *ret)
+{
+	xattr_keys_of_dir(&d->keys->name, keys);
+	ret->fd = d->fd;
+	ret->keys = keys;
+	place_dir_bytes(&d->id, ret->id);
+}
+
+int store_getxattr(struct store_dir *d, const char *name, const char *attr, void *buf, size_t cap)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	scoped(target_done) struct target t = {0};
+	struct xattr_owner o;
+	int r;
+
+	r = xattr_check_name(attr);
+	if (r == 0)
+		r = target_open(d, name, &t);
+	if (r < 0)
+		return r == -EPERM ? -ENODATA : r;
+	if (t.file)
+		return file_getxattr(t.file, attr, buf, cap);
+	dir_owner(t.dir, &keys, &o);
+	return xattr_get(&o, attr, buf, cap);
+}
+
+int store_setxattr(
+	struct store_dir *d, const char *name, const char *attr, const void *val, size_t n, int flags)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	scoped(target_done) struct target t = {0};
+	struct xattr_owner o;
+	int r;
+
+	r = xattr_check_name(attr);
+	if (r == 0)
+		r = target_open(d, name, &t);
+	if (r < 0)
+		return r;
+	if (t.file)
+		return file_setxattr(t.file, attr, val, n, flags);
+	dir_owner(t.dir, &keys, &o);
+	return xattr_set(&o, attr, val, n, flags);
+}
+
+int store_listxattr(struct store_dir *d, const char *name, char *buf, size_t cap)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	scoped(target_done) struct target t = {0};
+	struct xattr_owner o;
+	int r;
+
+	r = target_open(d, name, &t);
+	if (r < 0)
+		return r == -EPERM ? 0 : r;
+	if (t.file)
+		return file_listxattr(t.file, buf, cap);
+	dir_owner(t.dir, &keys, &o);
+	return xattr_list(&o, buf, cap);
+}
+
+int store_removexattr(struct store_dir *d, const char *name, const char *attr)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	scoped(target_done) struct target t = {0};
+	struct xattr_owner o;
+	int r;
+
+	r = xattr_check_name(attr);
+	if (r == 0)
+		r = target_open(d, name, &t);
+	if (r < 0)
+		return r;
+	if (t.file)
+		return file_removexattr(t.file, attr);
+	dir_owner(t.dir, &keys, &o);
+	return xattr_remove(&o, attr);
+}
