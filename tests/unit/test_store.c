@@ -243,7 +243,7 @@ static void test_directories(void **state)
 	assert_int_equal(store_rename(x->root, "a", a, "inside", 0), -EINVAL);
 	expect(a, "f", "text");
 	assert_int_equal(store_rename(x->root, "a", x->root, "empty", 0), 0);
-	expect(a, "f", "text");	/* the open one follows */
+	expect(a, "f", "text"); /* the open one follows */
 	store_dir_unref(a);
 	a = sub(x, "empty");
 	expect(a, "f", "text");
