@@ -281,6 +281,17 @@ static void shred(struct batch *b)
 		log_error("the old root key is not overwritten yet, it is tried again: %s", err.text);
 		return;
 	}
+	if (outcome ==
+		SHRED_UNKNOWN) { /* the disk decides: as after a crash, when the keys are opened again */
+		int ended;
+
+		log_error("the keys are sealed, since the disk took neither the new ones nor their removal: "
+			  "%s; make room or "
+			  "repair it, then run `coffer unseal`",
+			err.text);
+		keyd_seal(k, &ended);
+		return;
+	}
 	for (size_t i = 0; i < b->n; i++)
 		abandon(k, &b->victims[i],
 			r == -EBUSY ? "a hold was placed"

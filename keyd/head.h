@@ -7,7 +7,7 @@
 
 struct keyd;
 
-#define HEAD_CONTEXT "coffer-ledger-head"
+#define HEAD_CONTEXT "coffer-head"
 
 /* Asks fsd for the head, signs it, remembers it, tells fsd.  ret (or NULL): the newest signed head.
  * -ESTALE: the ledger goes back or differs from what was signed; status says so.  -ENOKEY: sealed. */

@@ -166,5 +166,5 @@ int chain_head_message(int64_t batch, const struct chain_hash *hash, char buf[CH
 	char hex[CHAIN_HASH_HEX];
 
 	sodium_bin2hex(hex, sizeof(hex), hash->b, sizeof(hash->b));
-	return snprintf(buf, CHAIN_MESSAGE_MAX, "coffer-ledger-head-1\n%lld\n%s\n", (long long)batch, hex);
+	return snprintf(buf, CHAIN_MESSAGE_MAX, "coffer-head%ccoffer-ledger-head-1\n%lld\n%s\n", 0, (long long)batch, hex);
 }

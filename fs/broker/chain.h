@@ -51,7 +51,8 @@ int chain_last(sqlite3 *db, struct chain_batch *ret);
 #define CHAIN_COLUMNS "id,time,journal_to,session_to,path_to,process_to,record_to,act_to,hash"
 int chain_from_row(sqlite3_stmt *st, struct chain_batch *ret);
 
-/* The text that coffer-keyd signs for a head: "coffer-ledger-head-1\n<batch>\n<hash in hex>\n". */
+/* What coffer-keyd signs for a head: context, zero byte and text (doc/format-keys.md, "Signatures"):
+ * "coffer-head\0coffer-ledger-head-1\n<batch>\n<hash in hex>\n". */
 #define CHAIN_MESSAGE_MAX 128
 int chain_head_message(int64_t batch, const struct chain_hash *hash, char buf[CHAIN_MESSAGE_MAX]); /* length */
 

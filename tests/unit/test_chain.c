@@ -283,11 +283,12 @@ static void test_message(void **state)
 {
 	struct chain_hash hash = {.b = {0xab}};
 	char text[CHAIN_MESSAGE_MAX];
+	static const char expected[] = "coffer-head\0coffer-ledger-head-1\n12\n"
+				       "ab00000000000000000000000000000000000000000000000000000000000000\n";
 	int n = chain_head_message(12, &hash, text);
 
-	assert_int_equal(n, strlen(text));
-	assert_string_equal(text, "coffer-ledger-head-1\n12\n"
-				  "ab00000000000000000000000000000000000000000000000000000000000000\n");
+	assert_int_equal(n, sizeof(expected) - 1);
+	assert_memory_equal(text, expected, sizeof(expected));
 }
 
 static void test_no_file(void **state)
