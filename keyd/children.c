@@ -24,6 +24,7 @@
 #define PING_EVERY 10
 #define WORKER_GRACE 5     /* without a session before it is asked to go */
 #define EXIT_WAIT_MS 5000  /* asked to go */
+#define CLOSED_WAIT_MS 200 /* between its socket's end and its own */
 #define KILL_WAIT_MS 10000 /* told: only a process in state D takes long */
 #define SUITE_AES_GCM 1
 #define SUITE_XCHACHA 2
@@ -195,13 +196,21 @@ static void on_fsd_news(json_t *params, void *userdata)
 	k->traffic = true;
 }
 
-/* Its socket is closed: whatever else it does, it is of no use. */
+/* Its socket is closed: it exits now, or is of no use. */
+static void end_closed(const struct child *c)
+{
+	struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
+
+	if (poll(&p, 1, CLOSED_WAIT_MS) <= 0)
+		(void)pidfd_send_signal(c->pidfd, SIGKILL, NULL, 0);
+}
+
 static void on_fsd_closed(void *userdata)
 {
 	struct keyd *k = userdata;
 
 	if (k->children.fsd.pid != 0 && !k->stopping)
-		(void)pidfd_send_signal(k->children.fsd.pidfd, SIGKILL, NULL, 0);
+		end_closed(&k->children.fsd);
 }
 
 int fsd_start(struct keyd *k)
@@ -312,7 +321,7 @@ static void on_worker_closed(void *userdata)
 {
 	struct worker *w = userdata;
 
-	(void)pidfd_send_signal(w->child.pidfd, SIGKILL, NULL, 0);
+	end_closed(&w->child);
 }
 
 int worker_call(struct worker *w, const char *method, json_t *params, struct varlink_failure *failure)
