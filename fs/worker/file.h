@@ -9,16 +9,16 @@
 struct file;
 
 /* Opens d/name read-write if the backing allows, else read-only (file_writable tells).  Verifies header, place
- * and the last sector; -EBADMSG: damage. */
+ * and the last sector; -EBADMSG: damage; -ENOKEY: its key is destroyed.  Opened twice, by whatever name, it is the
+ * same object: each opening is closed once.  After a crash the size can differ from what store_lookup said. */
 int file_open(struct store_dir *d, const char *name, struct file **ret);
-/* O_CREAT|O_EXCL.  Costs one openat: no header until there is content. */
+/* O_CREAT|O_EXCL.  Costs one openat: no header until there is content.  The umask of the process must be 0. */
 int file_create(struct store_dir *d, const char *name, mode_t mode, struct file **ret, struct stat *ret_st);
 int file_create_unnamed(struct store_dir *d, mode_t mode, struct file **ret, struct stat *ret_st);	/* O_TMPFILE */
 int file_link_unnamed(struct file *f, struct store_dir *to, const char *new_name);
 void file_close(struct file *f);	/* flushes the size hint; NULL is fine */
 
 bool file_writable(const struct file *f);
-/* The name changed (rename), or is gone (unlink): for the place.  Called under the namespace lock. */
 void file_id(const struct file *f, struct file_id *ret);	/* zero while it has no header */
 
 int file_stat(struct file *f, struct stat *ret);

@@ -29,7 +29,8 @@ struct store_options {
 };
 
 /* Takes root_fd (the client's folder, O_PATH or O_RDONLY) and keeps `tree` (the caller frees it after).  Gives
- * the root its id if it is empty.  -EROFS and -EACCES as the backing says. */
+ * the root its id if it is empty.  -EROFS and -EACCES as the backing says; -EOPNOTSUPP: it keeps no user.* attributes.
+ * On failure root_fd stays the caller's.  Files must be closed and directories let go before store_close. */
 int store_open(int root_fd, struct keytree *tree, const struct store_options *opt, struct store **ret);
 void store_close(struct store *s);
 void store_set_today(struct store *s, uint16_t today);
@@ -46,7 +47,7 @@ int store_dir_stat(struct store_dir *d, struct stat *ret);
 int store_dir_sync(struct store_dir *d);
 
 /* Reading.  `cookie`: 0 at first, then what fill was given; fill returns nonzero to stop (that entry is given
- * again next time).  Names that do not open are reported as damage and left out.  "." and ".." are the caller's. */
+ * again next time).  Names that do not open are counted as damage and left out.  "." and ".." are the caller's. */
 struct store_entry {
 	const char *name;
 	uint64_t cookie, ino;

@@ -747,8 +747,107 @@ static void test_wrong_tree(void **state)
 	keytree_free(other);
 }
 
+static void tree_to_file(struct fixture *x, const char *path)
+{
+	uint8_t *raw;
+	size_t n, i;
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_int_equal(keytree_serialise(x->tree, &raw, &n), 0);
+	for (i = 0; i < n; i++)
+		fprintf(f, "%02x", raw[i]);
+	fclose(f);
+	secret_free(raw);
+}
+
+static void sha256_hex(const void *data, size_t n, char hex[65])
+{
+	uint8_t hash[crypto_hash_sha256_BYTES];
+
+	crypto_hash_sha256(hash, data, n);
+	sodium_bin2hex(hex, 65, hash, sizeof(hash));
+}
+
+/* What tests/vectors/read_store.py prints for the store; it was written from doc/FORMAT.md alone. */
+static void read_independently(struct fixture *x, char *out, size_t cap, int *ret_status)
+{
+	const char *source = getenv("COFFER_SOURCE");
+	char tree[300], command[1024];
+	size_t n;
+	FILE *p;
+
+	p = popen("/usr/bin/python3 -c 'import cryptography' 2>&1", "r");
+	assert_non_null(p);
+	if (pclose(p) != 0 || !source)
+		skip();
+	snprintf(tree, sizeof(tree), "%s/.tree", x->path);
+	tree_to_file(x, tree);
+	snprintf(command, sizeof(command), "/usr/bin/python3 '%s/tests/vectors/read_store.py' '%s' '%s'",
+		source, x->path, tree);
+	p = popen(command, "r");
+	assert_non_null(p);
+	n = fread(out, 1, cap - 1, p);
+	out[n] = 0;
+	*ret_status = pclose(p);
+	unlink(tree);
+}
+
+static void test_independent_reader(void **state)
+{
+	static char out[1 << 20], data[3 * SECTOR_DATA + 99];
+	struct fixture *x = *state;
+	struct store_dir *d = make_sub(x, "dir");
+	char long_name[201], target[4001], hex[65], expected[8300];
+	struct stat st;
+	struct file *f;
+	int status;
+
+	memset(long_name, 'n', 200);
+	memset(target, 't', 4000);
+	long_name[200] = target[4000] = 0;
+	put(x->root, "plain", "text");
+	randombytes_buf(data, sizeof(data));
+	assert_int_equal(file_create(d, long_name, 0600, &f, &st), 0);
+	assert_int_equal(file_write(f, data, sizeof(data), 0), sizeof(data));
+	assert_int_equal(file_setxattr(f, "user.a", "\x01\x02", 2, 0), 0);
+	file_close(f);
+	assert_int_equal(file_create(d, "sparse", 0600, &f, &st), 0);
+	assert_int_equal(file_write(f, "a", 1, 0), 1);
+	assert_int_equal(file_sync(f, true), 0);
+	assert_int_equal(file_truncate(f, 5 * SECTOR_DATA + 7), 0);
+	file_close(f);
+	assert_int_equal(store_symlink(d, "short", "over/there", &st), 0);
+	assert_int_equal(store_symlink(d, "long", target, &st), 0);
+	assert_int_equal(store_setxattr(d, NULL, "user.d", "v", 1, 0), 0);
+	assert_int_equal(store_rename(x->root, "dir", x->root, "moved", 0), 0);
+	assert_int_equal(store_link(x->root, "plain", d, "linked"), 0);
+	store_dir_unref(d);
+
+	read_independently(x, out, sizeof(out), &status);
+	assert_int_equal(status, 0);
+	sha256_hex("text", 4, hex);
+	assert_non_null(strstr(out, hex));
+	sha256_hex(data, sizeof(data), hex);
+	snprintf(expected, sizeof(expected),
+		"{\"attributes\": {\"user.a\": \"0102\"}, \"kind\": \"file\", \"path\": \"moved/%s\", "
+		"\"sha256\": \"%s\"",
+		long_name, hex);
+	assert_non_null(strstr(out, expected));
+	memset(data, 0, sizeof(data));
+	assert_non_null(strstr(out, "\"path\": \"moved/sparse\""));
+	assert_non_null(strstr(out, "\"size\": 20167"));
+	assert_non_null(strstr(out, "\"path\": \"moved/short\", \"target\": \"over/there\""));
+	snprintf(expected, sizeof(expected), "\"target\": \"%s\"", target);
+	assert_non_null(strstr(out, expected));
+	assert_non_null(strstr(
+		out, "{\"attributes\": {\"user.d\": \"76\"}, \"kind\": \"directory\", \"path\": \"moved\"}"));
+	assert_non_null(strstr(out, "\"path\": \"moved/linked\""));
+}
+
 int main(void)
 {
+	static uint8_t suites[] = {CIPHER_AES_256_GCM, CIPHER_XCHACHA20_POLY1305};
 #define TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_names),
@@ -772,6 +871,10 @@ int main(void)
 		TEST(test_many_directories),
 		TEST(test_audit_path),
 		TEST(test_wrong_tree),
+		{"test_independent_reader", test_independent_reader, fixture_setup, fixture_teardown,
+			&suites[0]},
+		{"test_independent_reader_2", test_independent_reader, fixture_setup, fixture_teardown,
+			&suites[1]},
 	};
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
