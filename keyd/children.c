@@ -324,10 +324,10 @@ static void on_worker_closed(void *userdata)
 	end_closed(&w->child);
 }
 
-int worker_call(struct worker *w, const char *method, json_t *params, struct varlink_failure *failure)
+int worker_call(
+	struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure)
 {
-	int r = varlink_call(
-		w->child.client, method, params, NULL, 0, WORKER_TIMEOUT_MS, NULL, NULL, failure);
+	int r = varlink_call(w->child.client, method, params, NULL, 0, timeout_ms, NULL, NULL, failure);
 
 	if (r < 0 && r != -EREMOTEIO) {
 		log_error("%s is not answered by " WORKER_NAME " of %s: %s", method, w->client, strerror(-r));
@@ -494,13 +494,13 @@ static void each_worker(struct keyd *k, void (*visit)(struct worker *w))
 static void ping_worker(struct worker *w)
 {
 	if (!w->doomed)
-		(void)worker_call(w, "org.coffer.worker.Ping", NULL, NULL);
+		(void)worker_call(w, "org.coffer.worker.Ping", NULL, WORKER_TIMEOUT_MS, NULL);
 }
 
 static void tell_today(struct worker *w)
 {
 	(void)worker_call(w, "org.coffer.worker.Today",
-		json_pack("{s:i}", "today", (int)w->keyd->children.today), NULL);
+		json_pack("{s:i}", "today", (int)w->keyd->children.today), WORKER_TIMEOUT_MS, NULL);
 }
 
 static void ask_to_go(struct worker *w)

@@ -14,7 +14,8 @@
 struct keyd;
 
 #define FSD_TIMEOUT_MS 5000
-#define WORKER_TIMEOUT_MS 1000	/* a revocation that is not acknowledged within a second ends in SIGKILL */
+#define WORKER_END_TIMEOUT_MS 1000	/* a revocation that is not acknowledged within a second ends in SIGKILL */
+#define WORKER_TIMEOUT_MS 5000		/* what is not a revocation may meet a loaded machine */
 #define WORKER_OPEN_TIMEOUT_MS 10000
 
 struct child {
@@ -56,7 +57,7 @@ int fsd_call(struct keyd *k, const char *method, json_t *params, json_t **ret, s
 /* The worker of that client, started when there is none. */
 int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret);
 /* Steals params.  A worker that does not answer in time is killed and gone when this returns (-ETIME, -ECONNRESET). */
-int worker_call(struct worker *w, const char *method, json_t *params, struct varlink_failure *failure);
+int worker_call(struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure);
 void worker_kill(struct worker *w);	/* waits for its exit; w is gone */
 
 void children_tick(struct keyd *k);

@@ -113,7 +113,7 @@ static int tell_worker(struct worker *w, const struct session *s, const char *to
 		json_pack("{s:I, s:s, s:I, s:I, s:s, s:I}", "session", (json_int_t)s->id, "token", token,
 			"uid", (json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights",
 			policy_rights_name(s->rights), "until", (json_int_t)s->until),
-		&failure);
+		WORKER_TIMEOUT_MS, &failure);
 	if (r == -EREMOTEIO)
 		log_error("the worker of %s refuses a session: %s", s->client, failure.message);
 	return r;

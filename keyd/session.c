@@ -105,7 +105,7 @@ void session_end(struct keyd *k, uint64_t id, const char *reason, int error, str
 		(void)worker_call(s->worker, "org.coffer.worker.End",
 			json_pack("{s:I, s:s, s:i}", "session", (json_int_t)id, "reason", reason, "errno",
 				error),
-			NULL);
+			WORKER_END_TIMEOUT_MS, NULL);
 	session_gone(k, id, reason);
 }
 
