@@ -1,0 +1,501 @@
+#include "fs/worker/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/keytree.h"
+#include "common/log.h"
+#include "common/scope.h"
+#include "common/secret.h"
+#include "common/varlink.h"
+#include "fs/worker/recorder.h"
+#include "fs/worker/sandbox.h"
+#include "fs/worker/session.h"
+#include "fs/worker/worker.h"
+
+#define LEASE_SECONDS 30 /* without a Ping nobody can revoke: fail closed */
+#define TICK_USEC 1000000u
+#define KEYTREE_BYTES_MAX (4u << 20)
+#define TOKEN_MAX 128
+
+struct entry {
+	struct entry *next;
+	struct session *session;
+	char token[TOKEN_MAX]; /* "": used */
+	int64_t until;         /* seconds since 1970; 0: no end */
+	struct varlink_call *attach, *end;
+};
+
+struct control {
+	sd_event *event;
+	struct varlink_server *server;
+	struct control_fds fds;
+	bool memory_locked, open, exiting;
+	struct worker worker;
+	struct keytree *tree;
+	struct entry *entries;
+	struct varlink_call *watch_keyd, *watch_fsd, *exit;
+	uint64_t last_ping; /* monotonic seconds */
+};
+
+static uint64_t monotonic_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec;
+}
+
+static struct entry *entry_find(struct control *c, json_int_t number)
+{
+	for (struct entry *e = c->entries; e; e = e->next) {
+		if (e->session->number == (uint64_t)number)
+			return e;
+	}
+	return NULL;
+}
+
+static int bad_parameters(struct varlink_call *call, const json_error_t *e)
+{
+	return varlink_errorf(call, "InvalidParameter", NULL, "%s", e->text);
+}
+
+static int no_session(struct varlink_call *call)
+{
+	return varlink_error(call, "NoSuchSession", "this worker has no such session", NULL);
+}
+
+/* ---- ends ---- */
+
+static void tell(struct varlink_call *watch, const struct session *s)
+{
+	if (watch)
+		varlink_reply_more(watch, json_pack("{s:s,s:I,s:s}", "event", "session-ended", "session",
+						  (json_int_t)s->number, "reason", s->end_reason));
+}
+
+static void entry_free(struct control *c, struct entry *e)
+{
+	for (struct entry **p = &c->entries; *p; p = &(*p)->next) {
+		if (*p == e) {
+			*p = e->next;
+			break;
+		}
+	}
+	session_free(e->session);
+	sodium_memzero(e->token, sizeof(e->token));
+	free(e);
+}
+
+static void entry_end(struct control *c, struct entry *e, int error, const char *reason)
+{
+	session_end(e->session, error, reason);
+	if (atomic_load(&e->session->state) != SESSION_EXPECTED)
+		return; /* its keeper goes on from here */
+	if (e->end)
+		varlink_reply(e->end, NULL);
+	tell(c->watch_keyd, e->session);
+	tell(c->watch_fsd, e->session);
+	entry_free(c, e);
+}
+
+/* Answers who waits for a session's next step; buries the dead. */
+static void entry_look(struct control *c, struct entry *e)
+{
+	struct session *s = e->session;
+	int state = atomic_load(&s->state);
+
+	if (e->attach && atomic_load(&s->inited)) {
+		varlink_reply(e->attach, NULL);
+		e->attach = NULL;
+	}
+	if (e->end && state >= SESSION_UNREADABLE) {
+		varlink_reply(e->end, NULL);
+		e->end = NULL;
+	}
+	if (state != SESSION_DEAD)
+		return;
+	if (e->attach)
+		varlink_error(e->attach, "NotServed", "the mount ended before its first request", NULL);
+	log_info("session %" PRIu64 " ended: %s", s->number, s->end_reason);
+	tell(c->watch_keyd, s);
+	tell(c->watch_fsd, s);
+	entry_free(c, e);
+}
+
+static void exit_when_done(struct control *c)
+{
+	if (!c->exiting || c->entries)
+		return;
+	if (c->exit)
+		varlink_reply(c->exit, NULL);
+	c->exit = NULL;
+	sd_event_exit(c->event, 0);
+}
+
+static int on_session_event(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct control *c = userdata;
+	uint64_t n;
+
+	if (read(fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+		return -errno;
+	for (struct entry *e = c->entries, *next; e; e = next) {
+		next = e->next;
+		entry_look(c, e);
+	}
+	exit_when_done(c);
+	return 0;
+}
+
+static void end_all(struct control *c, int error, const char *reason)
+{
+	c->exiting = true;
+	for (struct entry *e = c->entries, *next; e; e = next) {
+		next = e->next;
+		entry_end(c, e, error, reason);
+	}
+	exit_when_done(c);
+}
+
+static void on_keyd_gone(void *userdata)
+{
+	struct control *c = userdata;
+
+	c->watch_keyd = NULL;
+	end_all(c, EKEYREVOKED, "coffer-keyd is gone");
+}
+
+static void on_fsd_gone(void *userdata)
+{
+	struct control *c = userdata;
+
+	c->watch_fsd = NULL;
+	end_all(c, EKEYREVOKED, "coffer-fsd is gone");
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct control *c = userdata;
+	int64_t now = (int64_t)time(NULL);
+
+	if (!c->exiting && monotonic_seconds() - c->last_ping > LEASE_SECONDS) {
+		log_error("no sign of life from coffer-keyd for %d seconds: all sessions end", LEASE_SECONDS);
+		end_all(c, EKEYREVOKED, "coffer-keyd is silent");
+	}
+	for (struct entry *e = c->entries, *next; e; e = next) {
+		next = e->next;
+		if (e->until && now >= e->until)
+			entry_end(c, e, EKEYEXPIRED, "expired");
+	}
+	sd_event_source_set_time(source, usec + TICK_USEC);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* ---- from keyd ---- */
+
+static int tree_take(struct control *c, int fd)
+{
+	void *bytes = NULL;
+	size_t n;
+	int r = secret_fd_take(fd, KEYTREE_BYTES_MAX, &bytes, &n);
+
+	if (r == 0)
+		r = keytree_parse(bytes, n, &c->tree);
+	secret_free(bytes);
+	return r;
+}
+
+static int open_client(
+	struct control *c, int tree_fd, const struct store_options *opt, struct sandbox_report *ret)
+{
+	struct store *s = NULL;
+	int r = tree_fd < 0 ? tree_fd : tree_take(c, tree_fd);
+	int root = -1;
+
+	if (r == 0) {
+		root = fcntl(
+			c->fds.store, F_DUPFD_CLOEXEC, 0); /* the store's own; ours is for Landlock's rule */
+		r = root < 0 ? -errno : store_open(root, c->tree, opt, &s);
+	}
+	if (r == 0)
+		r = worker_use_store(&c->worker, s);
+	if (r == 0)
+		r = sandbox_enter(c->fds.store, c->fds.proc, ret);
+	return r;
+}
+
+static int method_open(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	struct store_options opt = {0};
+	struct sandbox_report box;
+	scoped(close_fdp) int tree_fd = -1;
+	const char *client;
+	json_error_t e;
+	int class, suite, today, r;
+
+	if (c->open)
+		return varlink_error(call, "AlreadyOpen", "this worker has its client", NULL);
+	if (json_unpack_ex(params, &e, 0, "{s:s,s:i,s:i,s:i}", "client_id", &client, "class", &class, "suite",
+		    &suite, "today", &today) < 0)
+		return bad_parameters(call, &e);
+	opt = (struct store_options){
+		.suite = (uint8_t)suite, .class = (uint16_t) class, .today = (uint16_t)today};
+	tree_fd = varlink_call_take_fd(call, 0);
+	r = open_client(c, tree_fd, &opt, &box);
+	if (r < 0) {
+		log_error("the store cannot be opened: %s", strerror(-r));
+		c->exiting = true;
+		sd_event_exit(c->event, r);
+		return varlink_errorf(call, "OpenFailed", NULL, "the store of the client: %s", strerror(-r));
+	}
+	c->open = true;
+	if (!box.landlock)
+		log_warning(
+			"this kernel has no Landlock (2 or later): file access is limited by ownership only");
+	return varlink_reply(call, json_pack("{s:{s:b,s:b,s:b}}", "sandbox", "landlock", box.landlock > 0,
+					   "seccomp", box.seccomp, "memory_locked", c->memory_locked));
+}
+
+static int method_expect(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	const char *token, *rights;
+	json_int_t number, uid, gid, until;
+	struct session_terms terms;
+	struct entry *entry;
+	json_error_t e;
+	int r;
+
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I}", "session", &number, "token", &token,
+		    "uid", &uid, "gid", &gid, "rights", &rights, "until", &until) < 0)
+		return bad_parameters(call, &e);
+	if (!c->open || c->exiting)
+		return varlink_error(call, "NotOpen", "this worker has no client, or ends", NULL);
+	if (entry_find(c, number) || !token[0] || strlen(token) >= TOKEN_MAX)
+		return varlink_error(call, "InvalidParameter",
+			"session is there already, or a token that cannot be", NULL);
+	terms = (struct session_terms){.number = (uint64_t)number,
+		.uid = (uid_t)uid,
+		.gid = (gid_t)gid,
+		.read_only = strcmp(rights, "rw") != 0};
+	entry = calloc(1, sizeof(*entry));
+	if (!entry)
+		return -ENOMEM;
+	r = session_new(&c->worker, &terms, &entry->session);
+	if (r < 0) {
+		free(entry);
+		return r;
+	}
+	memcpy(entry->token, token, strlen(token) + 1);
+	entry->until = until;
+	entry->next = c->entries;
+	c->entries = entry;
+	return varlink_reply(call, NULL);
+}
+
+static int method_end(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	json_int_t number;
+	const char *reason;
+	struct entry *entry;
+	json_error_t e;
+	int error;
+
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:i}", "session", &number, "reason", &reason, "errno",
+		    &error) < 0)
+		return bad_parameters(call, &e);
+	entry = entry_find(c, number);
+	if (!entry)
+		return varlink_reply(call, NULL); /* it has ended: nothing of it is readable */
+	if (entry->end)
+		return varlink_error(call, "Busy", "this session is ending", NULL);
+	entry->end = call;
+	entry_end(c, entry, error > 0 ? error : EKEYREVOKED, reason);
+	/* It may have become unreadable by itself a moment ago. */
+	entry = entry_find(c, number);
+	if (entry)
+		entry_look(c, entry);
+	return 0;
+}
+
+static int method_today(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	json_error_t e;
+	int today;
+
+	if (json_unpack_ex(params, &e, 0, "{s:i}", "today", &today) < 0)
+		return bad_parameters(call, &e);
+	if (c->open)
+		store_set_today(c->worker.store, (uint16_t)today);
+	return varlink_reply(call, NULL);
+}
+
+static int method_ping(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	c->last_ping = monotonic_seconds();
+	return varlink_reply(
+		call, json_pack("{s:i,s:i,s:i}", "sessions", (int)atomic_load(&c->worker.session_count),
+			      "inodes", c->open ? (int)inode_table_count(c->worker.inodes) : 0, "files",
+			      (int)atomic_load(&c->worker.open_files)));
+}
+
+static int method_watch(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	struct varlink_call **watch =
+		varlink_call_peer(call)->roles & ROLE_KEYD ? &c->watch_keyd : &c->watch_fsd;
+
+	if (!varlink_call_wants_more(call) || *watch)
+		return varlink_error(call, "InvalidParameter", "one Watch, with \"more\"", NULL);
+	*watch = call;
+	return 0;
+}
+
+static int method_exit(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	c->exit = call;
+	end_all(c, EKEYREVOKED, "shut down");
+	return 0;
+}
+
+/* ---- from fsd ---- */
+
+static int journal_use(struct control *c, int journal_fd, int kick_fd)
+{
+	struct journal_writer *journal;
+	int r;
+
+	if (journal_fd < 0 || kick_fd < 0)
+		return -EBADF;
+	r = journal_writer_open(journal_fd, kick_fd, &journal);
+	if (r < 0)
+		return r;
+	r = recorder_new(journal, c->worker.store, c->fds.proc, &c->worker.recorder);
+	if (r < 0)
+		journal_writer_close(journal);
+	return r;
+}
+
+/* The writer keeps neither descriptor, but uses kick_fd as long as it lives: so they stay open. */
+static int method_journal(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	int r;
+
+	if (!c->open || c->worker.recorder)
+		return varlink_error(call, "NotOpen", "no client yet, or a journal already", NULL);
+	r = journal_use(c, varlink_call_take_fd(call, 0), varlink_call_take_fd(call, 1));
+	if (r < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "the journal: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+/* A token is good once, whatever comes of it. */
+static bool token_take(struct entry *e, const char *token)
+{
+	char given[TOKEN_MAX] = "";
+	bool same = false;
+
+	if (e->token[0] && strlen(token) < TOKEN_MAX) {
+		memcpy(given, token, strlen(token));
+		same = sodium_memcmp(given, e->token, TOKEN_MAX) == 0;
+	}
+	sodium_memzero(e->token, sizeof(e->token));
+	sodium_memzero(given, sizeof(given));
+	return same;
+}
+
+static int method_attach(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	scoped(close_fdp) int fuse_fd = -1, table_fd = -1;
+	json_int_t number;
+	const char *token;
+	struct entry *entry;
+	json_error_t e;
+	int r;
+
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s}", "session", &number, "token", &token) < 0)
+		return bad_parameters(call, &e);
+	fuse_fd = varlink_call_take_fd(call, 0);
+	table_fd = varlink_call_take_fd(call, 1);
+	entry = entry_find(c, number);
+	if (!entry || atomic_load(&entry->session->state) != SESSION_EXPECTED)
+		return no_session(call);
+	if (!token_take(entry, token))
+		return varlink_error(call, "WrongToken", "that is not the token of this session", NULL);
+	if (!c->worker.recorder || fuse_fd < 0 || table_fd < 0)
+		return varlink_error(
+			call, "InvalidParameter", "a journal, a mount and a table are needed first", NULL);
+	r = session_attach(entry->session, take_fd(&fuse_fd), table_fd);
+	if (r < 0)
+		return varlink_errorf(
+			call, "NotServed", NULL, "the mount cannot be served: %s", strerror(-r));
+	entry->attach = call;
+	entry_look(c, entry);
+	return 0;
+}
+
+static const struct varlink_method methods[] = {
+	{"org.coffer.worker.Open", ROLE_KEYD, 0, method_open},
+	{"org.coffer.worker.Expect", ROLE_KEYD, 0, method_expect},
+	{"org.coffer.worker.End", ROLE_KEYD, 0, method_end},
+	{"org.coffer.worker.Today", ROLE_KEYD, 0, method_today},
+	{"org.coffer.worker.Ping", ROLE_KEYD, 0, method_ping},
+	{"org.coffer.worker.Exit", ROLE_KEYD, 0, method_exit},
+	{"org.coffer.worker.Journal", ROLE_FSD, 0, method_journal},
+	{"org.coffer.worker.Attach", ROLE_FSD, 0, method_attach},
+	{"org.coffer.worker.Watch", ROLE_KEYD | ROLE_FSD, 0, method_watch},
+	{NULL, 0, 0, NULL},
+};
+
+static int control_begin(struct control *c)
+{
+	uint64_t now;
+	int r = sd_event_default(&c->event);
+
+	if (r >= 0)
+		r = sd_event_now(c->event, CLOCK_MONOTONIC, &now);
+	if (r >= 0)
+		r = sd_event_add_io(c->event, NULL, c->worker.event_fd, EPOLLIN, on_session_event, c);
+	if (r >= 0)
+		r = sd_event_add_time(c->event, NULL, CLOCK_MONOTONIC, now + TICK_USEC, 0, on_tick, c);
+	if (r >= 0)
+		r = varlink_server_new(c->event, methods, (uid_t)-1, c, &c->server);
+	if (r >= 0)
+		r = varlink_server_add_connection(c->server, c->fds.keyd, ROLE_KEYD, on_keyd_gone, c);
+	if (r >= 0)
+		r = varlink_server_add_connection(c->server, c->fds.fsd, ROLE_FSD, on_fsd_gone, c);
+	return r;
+}
+
+int control_run(const struct control_fds *fds, bool memory_locked)
+{
+	struct control c = {.fds = *fds, .memory_locked = memory_locked, .last_ping = monotonic_seconds()};
+	int r = worker_init(&c.worker);
+
+	if (r == 0)
+		r = control_begin(&c);
+	if (r >= 0)
+		r = sd_event_loop(c.event);
+	varlink_server_free(c.server);
+	worker_done(&c.worker);
+	keytree_free(c.tree);
+	sd_event_unref(c.event);
+	return r;
+}

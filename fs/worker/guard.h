@@ -1,0 +1,25 @@
+/* Looks at a raw request before libfuse decodes it: lengths and names, which libfuse takes for granted, and who
+ * asks.  The kernel sends well-formed ones; this holds when the other end is no kernel. */
+#ifndef COFFER_GUARD_H
+#define COFFER_GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fuse_in_header;
+
+struct guard_verdict {
+	int error;		/* 0: decode it; else the positive errno to answer; -1: no answer, the session ends */
+	const char *word;	/* for the record, when it was a forged one; else NULL */
+};
+
+/* `n` bytes at buf were read as one request.  `uid`: the session's.  `refuse`: positive errno when the session has ended
+ * and only what closes things is let through; 0 else. */
+struct guard_verdict guard_check(const void *buf, size_t n, uid_t uid, int refuse);
+/* It may take long: another thread should read the next one. */
+bool guard_is_long(const void *buf);
+bool guard_wants_no_reply(uint32_t opcode);
+
+#endif

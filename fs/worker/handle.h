@@ -1,0 +1,53 @@
+/* What one session has open.  A handle is index | generation << 32: it comes back from a kernel whose owner may
+ * have forged it, so it is looked up here and never a pointer.  Entry i of the session's table of open node ids,
+ * shared with coffer-fsd, holds the node id of handle i (0: free), so that cached pages can be invalidated when
+ * this process is dead.  Thread-safe. */
+#ifndef COFFER_HANDLE_H
+#define COFFER_HANDLE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define HANDLE_MAX 65536u
+
+struct file;
+struct inode;
+struct store_iter;
+
+enum handle_kind { HANDLE_FILE = 1, HANDLE_DIR = 2 };
+
+struct handle {
+	struct inode *inode;	/* a reference */
+	struct file *file;	/* kept open by resolve_file_get */
+	struct store_iter *iter;	/* under lock */
+	pthread_mutex_t lock;
+	uint32_t index, refs;	/* refs: under the table's lock */
+	uint8_t kind;
+	uint8_t flags;		/* enum record_flags */
+	bool released;
+	bool recorded;		/* its open is in the journal: so will be its close */
+	atomic_uint_fast64_t bytes_read, bytes_written;
+	uint32_t process;	/* the record's, of who opened it */
+};
+
+struct handle_table;
+
+/* `open_nodes`: HANDLE_MAX entries, stays the caller's and outlives the table. */
+int handle_table_new(_Atomic uint64_t *open_nodes, struct handle_table **ret);
+void handle_table_free(struct handle_table *t);	/* all handles must be gone */
+
+/* Makes a handle for `node`, whose only reference is the table's; *ret_fh names it.  -EMFILE: all in use. */
+int handle_new(struct handle_table *t, enum handle_kind kind, uint64_t node, struct handle **ret, uint64_t *ret_fh);
+/* With a reference; NULL: no such handle, of another kind or of another node. */
+struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node);
+/* True: that was the last reference; the caller frees what is in it, then calls handle_free. */
+bool handle_put(struct handle_table *t, struct handle *h);
+/* The table's own reference becomes the caller's (who puts it); NULL as handle_get. */
+struct handle *handle_release(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node);
+void handle_free(struct handle_table *t, struct handle *h);	/* its place can be used again */
+struct handle *handle_release_any(struct handle_table *t);	/* some handle, at a session's end; NULL: none left */
+unsigned handle_count(struct handle_table *t);
+
+#endif

@@ -1,0 +1,105 @@
+/* The inodes that some session knows, shared by all sessions of the worker, and what each session knows of them.
+ * No descriptor and no path is kept per inode: names and parents, from which both can be made.
+ *
+ * A node id is index | generation << 32 and means something only in a session whose lookup count for it is
+ * above 0: it comes back from a kernel whose owner may have forged it.  Thread-safe (one short lock). */
+#ifndef COFFER_INODE_H
+#define COFFER_INODE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#define INODE_ROOT 1u
+#define INODE_MAX (1u << 24)	/* entries of the table: 24 bits of index are far beyond memory's end */
+
+struct file;
+struct store_dir;
+struct inode;
+struct inode_table;
+
+struct dentry {
+	struct dentry *next;	/* of the same inode (hard links) */
+	struct inode *parent;	/* holds a reference */
+	char name[];
+};
+
+struct inode {
+	uint32_t index, generation;
+	dev_t dev;
+	ino_t ino;
+	struct inode *hash_next;
+	uint64_t lookups;	/* sum over the sessions */
+	uint32_t refs;		/* running requests, handles, names below it */
+	bool hashed;		/* its backing number still means this inode */
+	struct dentry *names;	/* changed under the table's lock and the namespace lock */
+	_Atomic uint32_t mode;	/* as in the backing */
+	_Atomic uint32_t changes;	/* counts every change of content, attributes or names in it */
+	/* who has it open: under the table's lock */
+	uint32_t opens, writers;
+	uint64_t open_session, write_session;	/* the only one; 0: several */
+	/* under the resolver's stripe lock */
+	struct file *file;
+	uint32_t file_users;
+	_Atomic bool written;	/* was open once: a name's size may be behind the file's for a moment */
+	/* under the resolver's directory lock */
+	struct store_dir *dir;
+	struct inode *lru_prev, *lru_next;
+	/* the path's number in the journal: under the recorder's lock */
+	uint32_t path_ref, path_epoch;
+	uint16_t path_month;
+};
+
+/* What one session knows.  Zero-initialised is empty. */
+struct inode_view {
+	uint32_t *lookups;	/* by index; under the table's lock */
+	uint32_t cap;
+	uint32_t known;		/* entries above 0 */
+};
+
+static inline uint64_t inode_node(const struct inode *i)
+{
+	return i->index | (uint64_t)i->generation << 32;
+}
+
+int inode_table_new(const struct stat *root, struct inode_table **ret);
+void inode_table_free(struct inode_table *t);	/* `on_free` is not called */
+/* Called for an inode that nobody knows any more, before it is freed, without the table's lock. */
+void inode_table_on_free(struct inode_table *t, void (*on_free)(struct inode *i, void *arg), void *arg);
+void inode_table_lock(struct inode_table *t);
+void inode_table_unlock(struct inode_table *t);
+unsigned inode_table_count(struct inode_table *t);
+
+/* The inode of `node` in this view, with a reference.  NULL: unknown there (stale or forged). */
+struct inode *inode_get(struct inode_table *t, const struct inode_view *v, uint64_t node);
+struct inode *inode_ref(struct inode_table *t, struct inode *i);
+void inode_unref(struct inode_table *t, struct inode *i);	/* NULL is fine */
+bool inode_known(struct inode_table *t, const struct inode_view *v, const struct inode *i);
+
+/* The inode of parent/name, whose attributes are st; made if new; one lookup is added to the view.  *ret has a
+ * reference.  -ENOMEM, -ENFILE. */
+int inode_enter(struct inode_table *t, struct inode_view *v, struct inode *parent, const char *name,
+	const struct stat *st, struct inode **ret);
+/* The inode with these backing numbers if any session knows it, with a reference. */
+struct inode *inode_find(struct inode_table *t, const struct stat *st);
+/* Tolerates more than there is, and ids that nobody was given. */
+void inode_forget(struct inode_table *t, struct inode_view *v, uint64_t node, uint64_t n);
+void inode_view_enter_root(struct inode_table *t, struct inode_view *v);
+void inode_view_done(struct inode_table *t, struct inode_view *v);	/* forgets everything */
+/* All node ids the view knows, malloc'ed. */
+int inode_view_list(struct inode_table *t, const struct inode_view *v, uint64_t **ret, size_t *ret_n);
+
+/* Names, under the namespace lock for writing. */
+void inode_name_remove(struct inode_table *t, struct inode *i, struct inode *parent, const char *name, bool last);
+int inode_name_add(struct inode_table *t, struct inode *i, struct inode *parent, const char *name);
+/* Under the namespace lock: some name of it, which stays while that lock and a reference are held; NULL: none is left. */
+const struct dentry *inode_name(struct inode_table *t, const struct inode *i);
+bool inode_is_below(struct inode_table *t, const struct inode *i, const struct inode *top);
+
+/* Opens.  *ret_conflict: another session has it open in a way that forbids cached pages here. */
+void inode_opened(struct inode_table *t, struct inode *i, uint64_t session, bool writing, bool *ret_conflict);
+void inode_closed(struct inode_table *t, struct inode *i, bool writing);
+
+#endif

@@ -1,0 +1,35 @@
+/* Who reads a session's requests, and when.  A module of its own because who wakes whom decides the speed of
+ * everything short: another strategy is another struct loop_ops. */
+#ifndef COFFER_LOOP_H
+#define COFFER_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOOP_IO_MAX (1u << 20)			/* largest READ or WRITE */
+#define LOOP_REQUEST_MAX (LOOP_IO_MAX + 4096)	/* with its headers */
+
+struct loop;
+
+struct loop_client {
+	void *arg;
+	void (*handle)(void *arg, void *buf, size_t n);	/* answers one request */
+	bool (*is_long)(const void *buf, size_t n);	/* let another thread read on meanwhile */
+	void (*gone)(void *arg);			/* the connection ended; at most once, from one of the threads */
+};
+
+struct loop_ops {
+	const char *name;
+	int (*start)(int fd, const struct loop_client *client, struct loop **ret);
+	void (*stop)(struct loop *l);	/* what is queued is answered, handlers end, threads end; frees l */
+};
+
+/* One thread reads and answers what is short itself; before something long it hands the reading on.  It polls for
+ * some microseconds before it sleeps, since waking a sleeper costs more than most answers.  fd is non-blocking. */
+extern const struct loop_ops loop_leader_follower;
+
+/* The calling loop thread's buffer for an answer: LOOP_IO_MAX bytes.  NULL in other threads. */
+void *loop_answer_buffer(void);
+
+#endif

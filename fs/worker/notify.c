@@ -1,0 +1,158 @@
+#include "fs/worker/notify.h"
+
+#include <fuse_lowlevel.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/worker/inode.h"
+#include "fs/worker/session.h"
+#include "fs/worker/worker.h"
+
+void note_queue_init(struct note_queue *q)
+{
+	*q = (struct note_queue){.first = NULL};
+	q->last = &q->first;
+	pthread_mutex_init(&q->lock, NULL);
+	pthread_cond_init(&q->wake, NULL);
+}
+
+static void drop_all(struct note_queue *q)
+{
+	for (struct note *n = q->first, *next; n; n = next) {
+		next = n->next;
+		free(n);
+	}
+	q->first = NULL;
+	q->last = &q->first;
+	q->count = 0;
+}
+
+void note_queue_done(struct note_queue *q)
+{
+	drop_all(q);
+	pthread_cond_destroy(&q->wake);
+	pthread_mutex_destroy(&q->lock);
+}
+
+void note_queue_stop(struct note_queue *q)
+{
+	pthread_mutex_lock(&q->lock);
+	q->stop = true;
+	pthread_cond_signal(&q->wake);
+	pthread_mutex_unlock(&q->lock);
+}
+
+struct note *note_queue_next(struct note_queue *q)
+{
+	struct note *n = NULL;
+
+	pthread_mutex_lock(&q->lock);
+	while (!q->stop && !q->first)
+		pthread_cond_wait(&q->wake, &q->lock);
+	if (!q->stop) {
+		n = q->first;
+		q->first = n->next;
+		if (!q->first)
+			q->last = &q->first;
+		q->count--;
+	}
+	pthread_mutex_unlock(&q->lock);
+	return n;
+}
+
+/* A note that cannot be made, or is one too many, becomes NOTE_ALL: too much is right, too little is not. */
+static void queue_add(struct note_queue *q, const struct note *what, const char *name)
+{
+	size_t n = name ? strlen(name) + 1 : 0;
+	struct note *note;
+
+	pthread_mutex_lock(&q->lock);
+	if (q->count >= NOTES_MAX)
+		drop_all(q);
+	note = malloc(sizeof(*note) + n);
+	if (!note) {
+		drop_all(q);
+		note = calloc(1, sizeof(*note));
+		if (note)
+			note->kind = NOTE_ALL;
+	} else {
+		*note = *what;
+		if (n)
+			memcpy(note->name, name, n);
+	}
+	if (note) {
+		note->next = NULL;
+		*q->last = note;
+		q->last = &note->next;
+		q->count++;
+		pthread_cond_signal(&q->wake);
+	}
+	pthread_mutex_unlock(&q->lock);
+}
+
+static void tell_others(struct session *by, struct inode *i, const struct note *what, const char *name)
+{
+	struct worker *w = by->worker;
+
+	atomic_fetch_add(&i->changes, 1);
+	if (atomic_load(&w->session_count) < 2)
+		return;
+	inode_table_lock(w->inodes);
+	for (struct session *s = atomic_load(&w->sessions); s; s = s->next) {
+		if (s == by || i->index >= s->view.cap || s->view.lookups[i->index] == 0)
+			continue;
+		queue_add(&s->notes, what, name);
+	}
+	inode_table_unlock(w->inodes);
+}
+
+void notify_content(struct session *by, struct inode *i, int64_t off, int64_t len)
+{
+	struct note n = {.kind = NOTE_CONTENT, .node = inode_node(i), .off = off, .len = len};
+
+	tell_others(by, i, &n, NULL);
+}
+
+void notify_attributes(struct session *by, struct inode *i)
+{
+	struct note n = {.kind = NOTE_ATTRIBUTES, .node = inode_node(i)};
+
+	tell_others(by, i, &n, NULL);
+}
+
+void notify_entry(struct session *by, struct inode *dir, const char *name)
+{
+	struct note n = {.kind = NOTE_ENTRY, .node = inode_node(dir)};
+
+	tell_others(by, dir, &n, name);
+}
+
+void notify_deleted(struct session *by, struct inode *dir, struct inode *child, const char *name)
+{
+	struct note n = {.kind = NOTE_DELETED, .node = inode_node(dir), .child = inode_node(child)};
+
+	tell_others(by, dir, &n, name);
+	notify_attributes(by, child);
+}
+
+void note_send(struct fuse_session *se, const struct note *n)
+{
+	switch (n->kind) {
+	case NOTE_CONTENT:
+		fuse_lowlevel_notify_inval_inode(se, n->node, n->off, n->len);
+		break;
+	case NOTE_ATTRIBUTES:
+		fuse_lowlevel_notify_inval_inode(se, n->node, -1, 0);
+		break;
+	case NOTE_ENTRY:
+		fuse_lowlevel_notify_inval_entry(se, n->node, n->name, strlen(n->name));
+		fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
+		break;
+	case NOTE_DELETED:
+		fuse_lowlevel_notify_delete(se, n->node, n->child, n->name, strlen(n->name));
+		fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
+		break;
+	case NOTE_ALL:
+		break; /* session_invalidate_all(): the session's thread knows the session */
+	}
+}

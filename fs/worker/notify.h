@@ -1,0 +1,57 @@
+/* Tells the kernels of the other sessions what one session changed.  Each session has a queue, emptied by its own
+ * thread: nobody ever waits for a notification, since the kernel may need a lock for it that is held by a caller
+ * who waits for our answer. */
+#ifndef COFFER_NOTIFY_H
+#define COFFER_NOTIFY_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fuse_session;
+struct inode;
+struct session;
+
+#define NOTES_MAX 65536u	/* waiting ones; above that everything the session knows is invalidated instead */
+
+enum note_kind {
+	NOTE_CONTENT,		/* node, off, len: data and attributes */
+	NOTE_ATTRIBUTES,	/* node */
+	NOTE_ENTRY,		/* node (the directory), name */
+	NOTE_DELETED,		/* node (the directory), child, name */
+	NOTE_ALL,
+};
+
+struct note {
+	struct note *next;
+	enum note_kind kind;
+	uint64_t node, child;
+	int64_t off, len;
+	char name[];
+};
+
+struct note_queue {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct note *first, **last;
+	uint32_t count;
+	bool stop;
+};
+
+void note_queue_init(struct note_queue *q);
+void note_queue_done(struct note_queue *q);	/* drops what waits */
+void note_queue_stop(struct note_queue *q);	/* note_queue_next returns NULL from now on */
+struct note *note_queue_next(struct note_queue *q);	/* waits; the caller frees */
+
+/* One thing changed by `by`, for all other sessions that know it (`i`: the inode, or the directory).  Also counts
+ * the change of `i`, so that answers under way which do not know it get no time to live. */
+void notify_content(struct session *by, struct inode *i, int64_t off, int64_t len);
+void notify_attributes(struct session *by, struct inode *i);
+void notify_entry(struct session *by, struct inode *dir, const char *name);	/* appeared, or means another thing */
+void notify_deleted(struct session *by, struct inode *dir, struct inode *child, const char *name);
+
+/* Sends one; the thread of the session.  What the kernel does not know (-ENOENT) is fine. */
+void note_send(struct fuse_session *se, const struct note *n);
+
+#endif

@@ -1,0 +1,576 @@
+/* Open files. */
+#include "fs/worker/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "common/scope.h"
+#include "fs/worker/handle.h"
+#include "fs/worker/lock.h"
+#include "fs/worker/ops.h"
+#include "fs/worker/recorder.h"
+#include "fs/worker/resolve.h"
+#include "fs/worker/worker.h"
+
+#define FLAG_EXEC 0x20 /* the kernel's FMODE_EXEC among the open flags: execve */
+
+DEFINE_SCOPED(struct store_dir *, store_dir_unref)
+
+static uint8_t record_flags(int flags)
+{
+	unsigned f = 0;
+
+	if ((flags & O_ACCMODE) != O_WRONLY)
+		f |= RECORD_READ;
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		f |= RECORD_WRITE;
+	if (flags & O_TRUNC)
+		f |= RECORD_TRUNC;
+	if (flags & O_APPEND)
+		f |= RECORD_APPEND;
+	if (flags & FLAG_EXEC)
+		f |= RECORD_EXEC;
+	return (uint8_t)f;
+}
+
+static bool writes(unsigned flags)
+{
+	return flags & (RECORD_WRITE | RECORD_TRUNC);
+}
+
+/* ---- end of a handle ---- */
+
+static void record_close(struct session *s, struct handle *h)
+{
+	struct record_access a = {.session = s->number,
+		.op = RECORD_CLOSE,
+		.flags = h->flags,
+		.process = h->process,
+		.bytes_read = atomic_load(&h->bytes_read),
+		.bytes_written = atomic_load(&h->bytes_written),
+		.size = file_size(h->file)};
+
+	file_id(h->file, &a.file);
+	pthread_rwlock_rdlock(&s->worker->names);
+	a.path = recorder_path(s->worker->recorder, s->worker->inodes, h->inode, NULL);
+	pthread_rwlock_unlock(&s->worker->names);
+	recorder_append(s->worker->recorder, &a);
+}
+
+void ops_handle_put(struct session *s, struct handle *h)
+{
+	struct worker *w = s->worker;
+
+	if (!handle_put(s->handles, h))
+		return;
+	if (h->kind == HANDLE_FILE && h->file) {
+		if (h->recorded)
+			record_close(s, h);
+		inode_closed(w->inodes, h->inode, h->flags & RECORD_WRITE);
+		resolve_file_put(w->resolver, h->inode);
+		atomic_fetch_sub(&w->open_files, 1);
+	}
+	store_iter_free(h->iter);
+	inode_unref(w->inodes, h->inode);
+	handle_free(s->handles, h);
+}
+
+static void handle_undo(const struct op *o, uint64_t fh, uint64_t node)
+{
+	struct handle *h = handle_release(o->s->handles, fh, HANDLE_FILE, node);
+
+	if (h)
+		ops_handle_put(o->s, h);
+}
+
+/* ---- open and create ---- */
+
+/* Takes file (one use of it, by resolve_file_get). */
+static int handle_make(const struct op *o, struct inode *i, struct file *file, uint8_t flags,
+	struct fuse_file_info *fi, struct handle **ret)
+{
+	struct handle *h;
+	bool conflict;
+	int r = handle_new(o->s->handles, HANDLE_FILE, inode_node(i), &h, &fi->fh);
+
+	if (r < 0) {
+		resolve_file_put(o->w->resolver, i);
+		return r;
+	}
+	h->inode = inode_ref(o->w->inodes, i);
+	h->file = file;
+	h->flags = flags;
+	h->process = recorder_process(o->w->recorder, (uint32_t)fuse_req_ctx(o->req)->pid);
+	atomic_fetch_add(&o->w->open_files, 1);
+	inode_opened(o->w->inodes, i, o->s->number, flags & RECORD_WRITE, &conflict);
+	/* Appends must find the true end here; and two kernels cannot share dirty pages. */
+	fi->direct_io = conflict || (flags & RECORD_APPEND);
+	fi->keep_cache = 1;
+	fi->noflush = !(flags & RECORD_WRITE);
+	*ret = h;
+	return 0;
+}
+
+static int may_open(const struct op *o, struct inode *i, uint8_t flags)
+{
+	unsigned mask = 0;
+	int r;
+
+	if (flags & RECORD_EXEC)
+		mask |= OP_X;
+	else if (flags & RECORD_READ)
+		mask |= OP_R;
+	if (writes(flags))
+		mask |= OP_W;
+	r = writes(flags) ? op_may_change(o) : recorder_ready(o->w->recorder);
+	return r < 0 ? r : op_may(o, i, mask);
+}
+
+static int truncate_on_open(const struct op *o, struct inode *i, struct file *f)
+{
+	int r = file_size(f) > 0 ? file_truncate(f, 0) : 0;
+
+	if (r == 0)
+		notify_content(o->s, i, 0, 0);
+	return r;
+}
+
+static int open_file(const struct op *o, struct inode *i, struct fuse_file_info *fi)
+{
+	struct record_access a = {.flags = record_flags(fi->flags)};
+	struct handle *h = NULL;
+	struct file *f;
+	int r = may_open(o, i, a.flags);
+
+	if (r == 0)
+		r = resolve_file_get(o->w->resolver, i, &f);
+	if (r == 0) {
+		a.size = file_size(f);
+		file_id(f, &a.file);
+		r = handle_make(o, i, f, a.flags, fi, &h);
+	}
+	if (r == 0 && writes(a.flags) && !file_writable(f))
+		r = -EROFS;
+	if (r == 0 && (a.flags & RECORD_TRUNC))
+		r = truncate_on_open(o, i, f);
+	r = op_outcome(o, i, r);
+	a.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
+	a.process = h ? h->process : 0;
+	r = op_record(o, &a, RECORD_OPEN, r);
+	if (r < 0 && h)
+		handle_undo(o, fi->fh, inode_node(i));
+	else if (h)
+		h->recorded = true;
+	return r;
+}
+
+static void reply_open(const struct op *o, struct fuse_file_info *fi, uint64_t node)
+{
+	if (fuse_reply_open(o->req, fi) == -ENOENT)
+		handle_undo(o, fi->fh, node);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct inode *i = op_inode(&o, node);
+	int r = -ESTALE;
+
+	if (i) {
+		pthread_rwlock_rdlock(&o.w->names);
+		r = open_file(&o, i, fi);
+		pthread_rwlock_unlock(&o.w->names);
+	}
+	if (r == 0)
+		reply_open(&o, fi, node);
+	else
+		op_reply(&o, r);
+	inode_unref(o.w->inodes, i);
+}
+
+static int create_new(const struct op *o, struct inode *dir, const char *name, mode_t mode,
+	struct fuse_file_info *fi, struct op_entry *e, struct handle **ret)
+{
+	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	struct file *f;
+	struct stat st;
+	int r = op_may_change_in(o, dir);
+
+	if (r == 0 && strlen(name) > STORE_NAME_MAX)
+		r = -ENAMETOOLONG;
+	if (r == 0)
+		r = resolve_dir(o->w->resolver, dir, &d);
+	if (r == 0)
+		r = file_create(d, name, mode & 01777, &f, &st);
+	if (r < 0)
+		return r;
+	st.st_mode = (st.st_mode & ~(mode_t)S_IFMT) | S_IFREG;
+	r = op_entry_enter(o, dir, name, &st, e);
+	if (r < 0) {
+		file_close(f);
+		return r;
+	}
+	f = resolve_file_adopt(o->w->resolver, e->inode, f);
+	return handle_make(o, e->inode, f, record_flags(fi->flags & ~O_TRUNC), fi, ret);
+}
+
+/* The name was there after all (another session made it): an open like any other. */
+static int create_found(const struct op *o, struct inode *dir, const char *name, struct fuse_file_info *fi,
+	struct op_entry *e)
+{
+	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	int r = resolve_dir(o->w->resolver, dir, &d);
+
+	if (r == 0)
+		r = op_entry_find(o, dir, d, name, e);
+	if (r == 0 && !S_ISREG(atomic_load(&e->inode->mode)))
+		r = S_ISDIR(atomic_load(&e->inode->mode)) ? -EISDIR : -EEXIST;
+	if (r == 0)
+		r = open_file(o, e->inode, fi);
+	if (r < 0)
+		op_entry_undo(o, e);
+	return r;
+}
+
+static int create(const struct op *o, struct inode *dir, const char *name, mode_t mode,
+	struct fuse_file_info *fi, struct op_entry *e)
+{
+	struct record_access a = {.flags = record_flags(fi->flags & ~O_TRUNC)};
+	struct handle *h = NULL;
+	int r = create_new(o, dir, name, mode, fi, e, &h);
+
+	if (r == -EEXIST && !(fi->flags & O_EXCL))
+		return create_found(o, dir, name, fi, e);
+	r = op_outcome(o, dir, r);
+	if (r == 0)
+		notify_entry(o->s, dir, name);
+	if (e->inode)
+		a.path = recorder_path(o->w->recorder, o->w->inodes, e->inode, NULL);
+	else
+		a.path = recorder_path(o->w->recorder, o->w->inodes, dir, name);
+	a.process = h ? h->process : 0;
+	r = op_record(o, &a, RECORD_CREATE, r);
+	if (r < 0 && h)
+		handle_undo(o, fi->fh, inode_node(e->inode));
+	else if (h)
+		h->recorded = true;
+	if (r < 0)
+		op_entry_undo(o, e);
+	return r;
+}
+
+static void reply_create(const struct op *o, struct op_entry *e, struct inode *dir, uint32_t changes,
+	struct fuse_file_info *fi)
+{
+	int r;
+
+	pthread_rwlock_rdlock(&o->s->replies);
+	if (atomic_load(&dir->changes) != changes)
+		e->e.entry_timeout = 0;
+	if (atomic_load(&e->inode->changes) != e->changes)
+		e->e.attr_timeout = 0;
+	r = fuse_reply_create(o->req, &e->e, fi);
+	pthread_rwlock_unlock(&o->s->replies);
+	if (r < 0) {
+		handle_undo(o, fi->fh, e->e.ino);
+		op_entry_undo(o, e);
+	} else {
+		op_entry_done(o, e);
+	}
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct inode *dir = op_inode(&o, parent);
+	struct op_entry e = {.inode = NULL};
+	uint32_t changes = 0;
+	int r = -ESTALE;
+
+	if (dir) {
+		pthread_rwlock_wrlock(&o.w->names);
+		r = create(&o, dir, name, mode, fi, &e);
+		changes = atomic_load(&dir->changes);
+		pthread_rwlock_unlock(&o.w->names);
+	}
+	if (r == 0)
+		reply_create(&o, &e, dir, changes, fi);
+	else
+		op_reply(&o, r);
+	inode_unref(o.w->inodes, dir);
+}
+
+/* ---- data ---- */
+
+static struct handle *file_handle(const struct op *o, const struct fuse_file_info *fi, fuse_ino_t node)
+{
+	return fi ? op_handle(o, fi->fh, HANDLE_FILE, node) : NULL;
+}
+
+static void damaged(const struct op *o, struct handle *h)
+{
+	pthread_rwlock_rdlock(&o->w->names);
+	op_outcome(o, h->inode, -EBADMSG);
+	pthread_rwlock_unlock(&o->w->names);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	void *buf = loop_answer_buffer();
+	ssize_t n = -EBADF;
+
+	if (size > LOOP_IO_MAX)
+		size = LOOP_IO_MAX;
+	if (h && !(h->flags & (RECORD_READ | RECORD_EXEC)))
+		session_record_refused(o.s, "read-not-opened");
+	else if (h && off < 0)
+		n = -EINVAL;
+	else if (h)
+		n = buf ? file_read(h->file, buf, size, (uint64_t)off) : -ENOMEM;
+	if (n == -EBADMSG) {
+		damaged(&o, h);
+		n = -EIO;
+	}
+	if (n > 0)
+		atomic_fetch_add(&h->bytes_read, (uint64_t)n);
+	if (n >= 0)
+		fuse_reply_buf(req, buf, (size_t)n);
+	else
+		op_reply(&o, (int)n);
+	if (h)
+		ops_handle_put(o.s, h);
+}
+
+static ssize_t write_file(
+	const struct op *o, struct handle *h, const char *buf, size_t size, uint64_t off, bool page)
+{
+	int r = recorder_ready(o->w->recorder);
+
+	if (r < 0)
+		return r;
+	if ((h->flags & RECORD_APPEND) && !page)
+		return file_append(h->file, buf, size, &off);
+	return file_write(h->file, buf, size, off);
+}
+
+void op_write(
+	fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	ssize_t n = -EBADF;
+
+	if (h && !(h->flags & RECORD_WRITE))
+		session_record_refused(o.s, "write-not-opened");
+	else if (h && off < 0)
+		n = -EINVAL;
+	else if (h)
+		n = write_file(&o, h, buf, size, (uint64_t)off, fi->writepage);
+	if (n == -EBADMSG) {
+		damaged(&o, h);
+		n = -EIO;
+	}
+	if (n > 0) {
+		atomic_fetch_add(&h->bytes_written, (uint64_t)n);
+		if (h->flags & RECORD_APPEND)
+			notify_content(o.s, h->inode, 0, 0);
+		else
+			notify_content(o.s, h->inode, off, n);
+	}
+	if (n >= 0)
+		fuse_reply_write(req, (size_t)n);
+	else
+		op_reply(&o, (int)n);
+	if (h)
+		ops_handle_put(o.s, h);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	int r = -EBADF;
+
+	if (h) {
+		lock_release_owner(o.w->locks, LOCK_POSIX, o.s->number, fi->lock_owner, node);
+		r = h->flags & RECORD_WRITE ? file_flush(h->file) : 0;
+		ops_handle_put(o.s, h);
+	}
+	op_reply(&o, r == -EBADMSG ? -EIO : r);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct handle *h = handle_release(o.s->handles, fi->fh, HANDLE_FILE, node);
+
+	if (!h) {
+		session_record_refused(o.s, "unknown-handle");
+		op_reply(&o, -EBADF);
+		return;
+	}
+	lock_release_handle(o.w->locks, o.s->number, fi->fh, node);
+	ops_handle_put(o.s, h);
+	op_reply(&o, 0);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	int r = -EBADF;
+
+	if (h) {
+		r = recorder_sync(o.w->recorder); /* nothing durable lacks its record */
+		if (r == 0)
+			r = file_sync(h->file, datasync);
+		ops_handle_put(o.s, h);
+	}
+	op_reply(&o, r == -EBADMSG ? -EIO : r);
+}
+
+static int allocate(const struct op *o, struct handle *h, int mode, uint64_t off, uint64_t len)
+{
+	struct record_access a = {.size = file_size(h->file)};
+	int r = op_may_change(o);
+
+	if (r == 0)
+		r = file_allocate(h->file, mode, off, len);
+	if (r == 0)
+		notify_content(o->s, h->inode, 0, 0);
+	file_id(h->file, &a.file);
+	pthread_rwlock_rdlock(&o->w->names);
+	r = op_outcome(o, h->inode, r);
+	a.path = recorder_path(o->w->recorder, o->w->inodes, h->inode, NULL);
+	pthread_rwlock_unlock(&o->w->names);
+	return op_record(o, &a, RECORD_FALLOCATE, r);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	int r = -EBADF;
+
+	if (h && !(h->flags & RECORD_WRITE))
+		session_record_refused(o.s, "write-not-opened");
+	else if (h && (off < 0 || len <= 0))
+		r = -EINVAL;
+	else if (h)
+		r = allocate(&o, h, mode, (uint64_t)off, (uint64_t)len);
+	if (h)
+		ops_handle_put(o.s, h);
+	op_reply(&o, r);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	int64_t to = -EBADF;
+
+	if (h && (off < 0 || (whence != SEEK_DATA && whence != SEEK_HOLE)))
+		to = -EINVAL;
+	else if (h)
+		to = file_seek(h->file, (uint64_t)off, whence);
+	if (h)
+		ops_handle_put(o.s, h);
+	if (to >= 0)
+		fuse_reply_lseek(req, to);
+	else
+		op_reply(&o, to == -EBADMSG ? -EIO : (int)to);
+}
+
+/* ---- locks ---- */
+
+static struct lock_claim claim(
+	const struct op *o, fuse_ino_t node, const struct fuse_file_info *fi, const struct flock *l)
+{
+	struct lock_claim c = {.session = o->s->number,
+		.owner = fi->lock_owner,
+		.node = node,
+		.fh = fi->fh,
+		.kind = LOCK_POSIX,
+		.type = l->l_type,
+		.start = (uint64_t)l->l_start,
+		.pid = (uint32_t)l->l_pid};
+
+	c.end = l->l_len == 0 ? UINT64_MAX : c.start + (uint64_t)l->l_len - 1;
+	return c;
+}
+
+static bool range_ok(const struct flock *l)
+{
+	return l->l_start >= 0 && l->l_len >= 0 &&
+	       (l->l_type == F_RDLCK || l->l_type == F_WRLCK || l->l_type == F_UNLCK);
+}
+
+void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	struct lock_claim want, found;
+
+	if (!h || !range_ok(lock)) {
+		op_reply(&o, h ? -EINVAL : -EBADF);
+	} else {
+		want = claim(&o, node, fi, lock);
+		lock_test(o.w->locks, &want, &found);
+		lock->l_type = found.type;
+		lock->l_start = (off_t)found.start;
+		lock->l_len = found.end == UINT64_MAX ? 0 : (off_t)(found.end - found.start + 1);
+		/* Another session's process is of another user: his pid is none of this one's business. */
+		lock->l_pid = found.session == o.s->number ? (pid_t)found.pid : -1;
+		fuse_reply_lock(req, lock);
+	}
+	if (h)
+		ops_handle_put(o.s, h);
+}
+
+static void set_lock(const struct op *o, const struct lock_claim *c, bool wait)
+{
+	if (wait && c->type != F_UNLCK)
+		lock_set_wait(o->w->locks, c, o->req);
+	else
+		op_reply(o, lock_set(o->w->locks, c));
+}
+
+void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock, int sleep)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	struct lock_claim c;
+
+	if (!h || !range_ok(lock)) {
+		op_reply(&o, h ? -EINVAL : -EBADF);
+	} else {
+		c = claim(&o, node, fi, lock);
+		set_lock(&o, &c, sleep);
+	}
+	if (h)
+		ops_handle_put(o.s, h);
+}
+
+void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int what)
+{
+	struct op o = op_begin(req);
+	struct handle *h = file_handle(&o, fi, node);
+	struct lock_claim c = {.session = o.s->number,
+		.owner = fi->lock_owner,
+		.node = node,
+		.fh = fi->fh,
+		.kind = LOCK_FLOCK,
+		.end = UINT64_MAX};
+
+	c.type = what & LOCK_UN ? F_UNLCK : what & LOCK_SH ? F_RDLCK : F_WRLCK;
+	if (h)
+		set_lock(&o, &c, !(what & LOCK_NB));
+	else
+		op_reply(&o, -EBADF);
+	if (h)
+		ops_handle_put(o.s, h);
+}

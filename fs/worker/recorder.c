@@ -1,0 +1,259 @@
+#include "fs/worker/recorder.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/date.h"
+#include "common/log.h"
+#include "fs/worker/process.h"
+#include "fs/worker/store.h"
+
+#define WAIT_MS 500                  /* for fsd to make room: long for a program, short for an unmount */
+#define OWED_MAX 1024                /* one for each request that can run at once, and more */
+#define PROCESSES 256                /* direct-mapped by pid */
+#define PROCESS_FRESH_NS 1000000000u /* a pid runs another program after exec: look again after a second */
+#define PATH_TEXT_MAX 4095
+
+struct known_process {
+	uint32_t pid, ref;
+	uint64_t looked_ns;
+	struct process_info info;
+};
+
+struct recorder {
+	struct journal_writer *journal;
+	struct store *store;
+	int proc_fd;
+	pthread_mutex_t lock; /* numbers, owed records; spans appends, so that a number is written before it
+				 is used */
+	uint32_t last_path, last_process, epoch;
+	struct known_process processes[PROCESSES];
+	struct record_access owed[OWED_MAX];
+	atomic_uint owed_count;
+	bool owed_lost;
+};
+
+int recorder_new(struct journal_writer *journal, struct store *store, int proc_fd, struct recorder **ret)
+{
+	struct recorder *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	pthread_mutex_init(&r->lock, NULL);
+	r->journal = journal;
+	r->store = store;
+	r->proc_fd = proc_fd;
+	*ret = r;
+	return 0;
+}
+
+void recorder_free(struct recorder *r)
+{
+	if (!r)
+		return;
+	journal_writer_close(r->journal);
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int append(struct recorder *r, const struct record *record)
+{
+	uint8_t buf[RECORD_BYTES_MAX];
+	int n = record_encode(record, buf, sizeof(buf));
+
+	if (n < 0)
+		return n;
+	return journal_append(r->journal, buf, (size_t)n, WAIT_MS);
+}
+
+static int append_access(struct recorder *r, const struct record_access *a)
+{
+	struct record record = {.kind = RECORD_KIND_ACCESS, .access = *a};
+
+	return append(r, &record);
+}
+
+/* Under the lock. */
+static int pay_owed(struct recorder *r)
+{
+	unsigned n = atomic_load(&r->owed_count), done;
+	int e = 0;
+
+	for (done = 0; done < n && e == 0; done++)
+		e = append_access(r, &r->owed[done]);
+	if (e < 0)
+		done--;
+	memmove(r->owed, r->owed + done, (n - done) * sizeof(r->owed[0]));
+	atomic_store(&r->owed_count, n - done);
+	return e;
+}
+
+int recorder_ready(struct recorder *r)
+{
+	int e = 0;
+
+	if (atomic_load(&r->owed_count) == 0)
+		return 0;
+	pthread_mutex_lock(&r->lock);
+	e = pay_owed(r);
+	pthread_mutex_unlock(&r->lock);
+	return e;
+}
+
+int recorder_append(struct recorder *r, struct record_access *a)
+{
+	int e;
+
+	a->time_ns = clock_ns(CLOCK_REALTIME);
+	e = recorder_ready(r);
+	if (e == 0)
+		e = append_access(r, a);
+	if (e == 0)
+		return 0;
+	pthread_mutex_lock(&r->lock);
+	if (atomic_load(&r->owed_count) < OWED_MAX) {
+		r->owed[atomic_load(&r->owed_count)] = *a;
+		atomic_fetch_add(&r->owed_count, 1);
+	} else if (!r->owed_lost) {
+		r->owed_lost = true;
+		log_error("no room for records and none in memory: records are lost");
+	}
+	pthread_mutex_unlock(&r->lock);
+	log_error("no room in the journal for a record: access is refused until there is (%s)", strerror(-e));
+	return -ENOSPC;
+}
+
+int recorder_sync(struct recorder *r)
+{
+	return journal_sync(r->journal);
+}
+
+/* ---- paths ---- */
+
+/* Writes the path before `end`, from the last name upwards.  NULL: no name left, or too long. */
+static char *path_build(
+	struct inode_table *t, const struct inode *i, const char *name, char *start, char *end)
+{
+	while (name || i->index != INODE_ROOT) {
+		size_t n;
+
+		if (!name) {
+			const struct dentry *d = inode_name(t, i);
+
+			if (!d)
+				return NULL;
+			name = d->name;
+			i = d->parent;
+		}
+		n = strlen(name);
+		if ((size_t)(end - start) < n + 1)
+			return NULL;
+		end -= n;
+		memcpy(end, name, n);
+		if (i->index != INODE_ROOT)
+			*--end = '/';
+		name = NULL;
+	}
+	return end;
+}
+
+static uint32_t path_write(
+	struct recorder *r, struct inode_table *t, struct inode *i, const char *name, uint16_t month)
+{
+	char text[PATH_TEXT_MAX + 1];
+	uint8_t sealed[RECORD_PATH_MAX];
+	char *end = text + sizeof(text), *path = path_build(t, i, name, text, end);
+	struct record record = {.kind = RECORD_KIND_PATH};
+	int n;
+
+	if (!path)
+		return 0;
+	n = store_seal_path(r->store, month, path, (size_t)(end - path), sealed, sizeof(sealed));
+	if (n < 0) {
+		log_error("a path could not be sealed for the ledger: %s", strerror(-n));
+		return 0;
+	}
+	record.path = (struct record_path){
+		.ref = r->last_path + 1, .month = month, .sealed_len = (uint16_t)n, .sealed = sealed};
+	if (append(r, &record) < 0)
+		return 0;
+	return ++r->last_path;
+}
+
+uint32_t recorder_path(struct recorder *r, struct inode_table *t, struct inode *i, const char *name)
+{
+	static _Thread_local int64_t month_checked;
+	static _Thread_local uint16_t month_day;
+	int64_t now = (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000000u);
+	uint32_t ref;
+
+	if (now != month_checked) {
+		month_checked = now;
+		month_day = date_month_day(now);
+	}
+	pthread_mutex_lock(&r->lock);
+	if (!name && i->path_ref && i->path_epoch == r->epoch && i->path_month == month_day) {
+		ref = i->path_ref;
+	} else {
+		ref = path_write(r, t, i, name, month_day);
+		if (!name) {
+			i->path_ref = ref;
+			i->path_epoch = r->epoch;
+			i->path_month = month_day;
+		}
+	}
+	pthread_mutex_unlock(&r->lock);
+	return ref;
+}
+
+void recorder_paths_changed(struct recorder *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->epoch++;
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- processes ---- */
+
+uint32_t recorder_process(struct recorder *r, uint32_t pid)
+{
+	struct known_process *k = &r->processes[pid % PROCESSES];
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
+	struct record record = {.kind = RECORD_KIND_PROCESS};
+	struct process_info info;
+	uint32_t ref;
+
+	if (pid == 0)
+		return 0;
+	pthread_mutex_lock(&r->lock);
+	ref = k->pid == pid && now - k->looked_ns < PROCESS_FRESH_NS ? k->ref : 0;
+	pthread_mutex_unlock(&r->lock);
+	if (ref)
+		return ref;
+	process_look(r->proc_fd, pid, &info);
+	pthread_mutex_lock(&r->lock);
+	if (k->pid != pid || k->ref == 0 || memcmp(&k->info, &info, sizeof(info)) != 0) {
+		record.process = (struct record_process){
+			.ref = r->last_process + 1, .pid = pid, .loginuid = info.loginuid};
+		memcpy(record.process.comm, info.comm, sizeof(info.comm));
+		*k = (struct known_process){.pid = pid, .info = info};
+		if (append(r, &record) == 0)
+			k->ref = ++r->last_process;
+	}
+	k->looked_ns = now;
+	ref = k->ref;
+	pthread_mutex_unlock(&r->lock);
+	return ref;
+}

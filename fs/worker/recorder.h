@@ -1,0 +1,34 @@
+/* Records of what sessions do, into the journal, before the answer that they are about.  A path and a process are
+ * written once and then named by number.  A record for which there is no room is owed: it is kept here, and
+ * recorder_ready() refuses everything until it is written, so that nothing happens without a record.  Thread-safe. */
+#ifndef COFFER_RECORDER_H
+#define COFFER_RECORDER_H
+
+#include <stdint.h>
+
+#include "common/journal.h"
+#include "common/record.h"
+#include "fs/worker/inode.h"
+
+struct recorder;
+struct store;
+
+/* Takes the writer.  proc_fd: of /proc, stays the caller's; -1: processes have no names. */
+int recorder_new(struct journal_writer *journal, struct store *store, int proc_fd, struct recorder **ret);
+void recorder_free(struct recorder *r);
+
+/* 0, or -ENOSPC: a record is owed and still has no room.  Before anything that will need a record. */
+int recorder_ready(struct recorder *r);
+
+/* The number of the path of `i`, or of `name` in directory `i` (NULL: of i itself); 0 when it has none left.
+ * Under the namespace lock. */
+uint32_t recorder_path(struct recorder *r, struct inode_table *t, struct inode *i, const char *name);
+/* A directory got another path: every number given so far may be another path now. */
+void recorder_paths_changed(struct recorder *r);
+uint32_t recorder_process(struct recorder *r, uint32_t pid);
+
+/* Sets the time and appends.  -ENOSPC: no room; it is owed then. */
+int recorder_append(struct recorder *r, struct record_access *a);
+int recorder_sync(struct recorder *r);
+
+#endif

@@ -1,0 +1,378 @@
+#include "fs/worker/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "fs/worker/guard.h"
+#include "fs/worker/handle.h"
+#include "fs/worker/lock.h"
+#include "fs/worker/ops.h"
+#include "fs/worker/recorder.h"
+#include "fs/worker/worker.h"
+
+#define TABLE_BYTES (HANDLE_MAX * sizeof(uint64_t))
+#define REFUSED_PER_SECOND 10u
+
+static void tell_main(struct session *s, enum session_state state)
+{
+	uint64_t one = 1;
+
+	atomic_store(&s->state, state);
+	while (write(s->worker->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+int session_new(struct worker *w, const struct session_terms *terms, struct session **ret)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->worker = w;
+	s->number = terms->number;
+	s->uid = terms->uid;
+	s->gid = terms->gid;
+	s->read_only = terms->read_only;
+	s->fd = -1;
+	s->loop_ops = &loop_leader_follower;
+	note_queue_init(&s->notes);
+	pthread_rwlock_init(&s->replies, NULL);
+	pthread_mutex_init(&s->end_lock, NULL);
+	*ret = s;
+	return 0;
+}
+
+void session_free(struct session *s)
+{
+	if (!s)
+		return;
+	if (atomic_load(&s->state) == SESSION_DEAD)
+		pthread_join(s->keeper, NULL);
+	note_queue_done(&s->notes);
+	pthread_rwlock_destroy(&s->replies);
+	pthread_mutex_destroy(&s->end_lock);
+	if (s->open_nodes)
+		munmap((void *)s->open_nodes, TABLE_BYTES);
+	free(s);
+}
+
+static void begin_end(struct session *s, int error, const char *reason, bool gone)
+{
+	pthread_mutex_lock(&s->end_lock);
+	if (!s->ending) {
+		s->ending = true;
+		s->end_error = error;
+		snprintf(s->end_reason, sizeof(s->end_reason), "%s", reason);
+	}
+	s->gone |= gone;
+	pthread_mutex_unlock(&s->end_lock);
+	note_queue_stop(&s->notes);
+}
+
+void session_end(struct session *s, int error, const char *reason)
+{
+	begin_end(s, error, reason, false);
+}
+
+/* ---- raw requests and answers ---- */
+
+void session_record_refused(struct session *s, const char *word)
+{
+	struct record_access a = {.session = s->number, .op = RECORD_REFUSED, .outcome = EBADF};
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	if (atomic_exchange(&s->refused_second, (uint64_t)ts.tv_sec) != (uint64_t)ts.tv_sec)
+		atomic_store(&s->refused_count, 0);
+	if (atomic_fetch_add(&s->refused_count, 1) >= REFUSED_PER_SECOND)
+		return;
+	snprintf(a.detail, sizeof(a.detail), "%s", word);
+	recorder_append(s->worker->recorder, &a);
+	log_warning("session %llu: refused a request: %s", (unsigned long long)s->number, word);
+}
+
+static void answer_error(struct session *s, uint64_t unique, int error)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = -error, .unique = unique};
+
+	/* Fails only when the request was interrupted or the connection is gone: nobody waits then. */
+	if (write(s->fd, &out, sizeof(out)) < 0)
+		return;
+}
+
+void session_handle_request(void *arg, void *buf, size_t n)
+{
+	struct session *s = arg;
+	const struct fuse_in_header *in = buf;
+	struct guard_verdict v = guard_check(buf, n, s->uid, atomic_load(&s->refuse));
+	struct fuse_buf fb = {.mem = buf, .size = n};
+
+	if (v.word)
+		session_record_refused(s, v.word);
+	if (v.error != 0) {
+		if (v.error > 0 && !guard_wants_no_reply(in->opcode))
+			answer_error(s, in->unique, v.error);
+		return;
+	}
+	if (in->opcode == FUSE_INIT && !atomic_load(&s->inited)) {
+		const struct fuse_init_in *init = (const void *)(in + 1);
+
+		s->init_unique = in->unique;
+		s->kill_priv = init->flags & FUSE_HANDLE_KILLPRIV_V2;
+	}
+	fuse_session_process_buf(s->se, &fb);
+	if (in->opcode == FUSE_INTERRUPT)
+		lock_answer_interrupted(s->worker->locks, s->number);
+	if (in->opcode == FUSE_INIT && !atomic_exchange(&s->inited, true))
+		tell_main(s, SESSION_SERVING);
+	if (fuse_session_exited(s->se))
+		begin_end(s, ENODEV, "protocol error", true);
+}
+
+/* libfuse 3.14 does not know HANDLE_KILLPRIV_V2: without it the kernel asks for security.capability before
+ * each write.  Set-id bits are never shown here, so there is nothing to clear. */
+static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct session *s = userdata;
+	const struct fuse_out_header *out = iov[0].iov_base;
+
+	if (s->init_unique && out->unique == s->init_unique && out->error == 0 && count > 1 &&
+		iov[1].iov_len >= sizeof(struct fuse_init_out)) {
+		struct fuse_init_out *init = iov[1].iov_base;
+
+		if (s->kill_priv) {
+			init->flags |= FUSE_HANDLE_KILLPRIV_V2;
+			init->flags &= ~(uint32_t)FUSE_HANDLE_KILLPRIV;
+		}
+		s->init_unique = 0;
+	}
+	return writev(fd, iov, count);
+}
+
+static ssize_t io_read(int fd, void *buf, size_t n, void *userdata)
+{
+	return read(fd, buf, n);
+}
+
+static const struct fuse_custom_io custom_io = {.writev = io_writev, .read = io_read};
+
+/* ---- the keeper: notifications, then the end ---- */
+
+static void invalidate_all(struct session *s)
+{
+	uint64_t *nodes = NULL;
+	size_t n = 0;
+
+	if (inode_view_list(s->worker->inodes, &s->view, &nodes, &n) < 0) {
+		log_error("session %llu: no memory to invalidate its cached pages: the worker ends",
+			(unsigned long long)s->number);
+		abort(); /* fsd then invalidates what is open from its own table */
+	}
+	for (size_t k = 0; k < n; k++)
+		fuse_lowlevel_notify_inval_inode(s->se, nodes[k], 0, 0);
+	free(nodes);
+}
+
+static void close_all(struct session *s)
+{
+	struct handle *h;
+
+	while ((h = handle_release_any(s->handles)))
+		ops_handle_put(s, h);
+}
+
+static void leave_worker(struct session *s)
+{
+	struct worker *w = s->worker;
+	struct session *first;
+
+	inode_table_lock(w->inodes);
+	first = atomic_load(&w->sessions);
+	if (first == s) {
+		atomic_store(&w->sessions, s->next);
+	} else {
+		while (first && first->next != s)
+			first = first->next;
+		if (first)
+			first->next = s->next;
+	}
+	atomic_fetch_sub(&w->session_count, 1);
+	inode_table_unlock(w->inodes);
+	inode_view_done(w->inodes, &s->view);
+}
+
+static bool is_gone(struct session *s)
+{
+	bool gone;
+
+	pthread_mutex_lock(&s->end_lock);
+	gone = s->gone;
+	pthread_mutex_unlock(&s->end_lock);
+	return gone;
+}
+
+/* Invalidate while writes are still taken (dirty mapped pages arrive), refuse, invalidate what was read
+ * between. */
+static void finish(struct session *s)
+{
+	struct record_access a = {.session = s->number, .op = RECORD_SESSION_END};
+
+	if (!is_gone(s)) {
+		invalidate_all(s);
+		atomic_store(&s->refuse, s->end_error);
+		invalidate_all(s);
+	}
+	atomic_store(&s->refuse, s->end_error);
+	lock_release_session(s->worker->locks, s->number, s->end_error);
+	s->loop_ops->stop(s->loop);
+	lock_release_session(s->worker->locks, s->number, s->end_error); /* what a last handler left */
+	tell_main(s, SESSION_UNREADABLE);
+	close_all(s);
+	leave_worker(s);
+	handle_table_free(s->handles);
+	memcpy(a.detail, s->end_reason, sizeof(a.detail));
+	recorder_append(s->worker->recorder, &a);
+	fuse_session_destroy(s->se); /* closes the descriptor */
+	tell_main(s, SESSION_DEAD);
+}
+
+static void *keeper_thread(void *arg)
+{
+	struct session *s = arg;
+	struct note *n;
+
+	while ((n = note_queue_next(&s->notes))) {
+		pthread_rwlock_wrlock(&s->replies);
+		pthread_rwlock_unlock(&s->replies);
+		if (n->kind == NOTE_ALL)
+			invalidate_all(s);
+		else
+			note_send(s->se, n);
+		free(n);
+	}
+	finish(s);
+	return NULL;
+}
+
+/* ---- beginning ---- */
+
+static void on_gone(void *arg)
+{
+	begin_end(arg, ENODEV, "unmounted", true);
+}
+
+static bool is_long(const void *buf, size_t n)
+{
+	return n >= sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in) && guard_is_long(buf);
+}
+
+static int table_map(int fd, _Atomic uint64_t **ret)
+{
+	struct stat st;
+	void *p;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size < (off_t)TABLE_BYTES)
+		return -EINVAL;
+	p = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	*ret = p;
+	return 0;
+}
+
+static int fuse_begin(struct session *s, int fuse_fd)
+{
+	char name[] = "coffer", opt[] = "-omax_read=1048576";
+	char *argv[] = {name, opt, NULL};
+	struct fuse_args args = FUSE_ARGS_INIT(2, argv);
+	int flags = fcntl(fuse_fd, F_GETFL);
+	int r;
+
+	if (flags < 0 || fcntl(fuse_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	s->se = fuse_session_new(&args, ops_table(), ops_table_size(), s);
+	fuse_opt_free_args(&args);
+	if (!s->se)
+		return -ENOMEM;
+	r = fuse_session_custom_io(s->se, &custom_io, fuse_fd);
+	if (r < 0) {
+		fuse_session_destroy(s->se);
+		s->se = NULL;
+		return r;
+	}
+	s->fd = fuse_fd;
+	return 0;
+}
+
+static void join_worker(struct session *s)
+{
+	struct worker *w = s->worker;
+
+	inode_view_enter_root(w->inodes, &s->view);
+	inode_table_lock(w->inodes);
+	s->next = atomic_load(&w->sessions);
+	atomic_store(&w->sessions, s);
+	atomic_fetch_add(&w->session_count, 1);
+	inode_table_unlock(w->inodes);
+}
+
+static int threads_begin(struct session *s)
+{
+	struct loop_client client = {
+		.arg = s, .handle = session_handle_request, .is_long = is_long, .gone = on_gone};
+	sigset_t all, old;
+	int r;
+
+	r = s->loop_ops->start(s->fd, &client, &s->loop);
+	if (r < 0)
+		return r;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = -pthread_create(&s->keeper, NULL, keeper_thread, s);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r < 0)
+		s->loop_ops->stop(s->loop);
+	return r;
+}
+
+int session_attach(struct session *s, int fuse_fd, int table_fd)
+{
+	int r = table_map(table_fd, &s->open_nodes);
+
+	if (r == 0)
+		r = handle_table_new(s->open_nodes, &s->handles);
+	if (r == 0)
+		r = fuse_begin(s, fuse_fd);
+	if (r < 0) {
+		close(fuse_fd);
+		handle_table_free(s->handles);
+		s->handles = NULL;
+		return r;
+	}
+	join_worker(s);
+	atomic_store(&s->state, SESSION_SERVING);
+	r = threads_begin(s);
+	if (r < 0) {
+		leave_worker(s);
+		fuse_session_destroy(s->se);
+		s->se = NULL;
+		handle_table_free(s->handles);
+		s->handles = NULL;
+		atomic_store(&s->state, SESSION_EXPECTED);
+	}
+	return r;
+}

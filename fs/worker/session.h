@@ -1,0 +1,79 @@
+/* One session: one user, one purpose, one mount.  Expected (by keyd), then attached (by fsd, with a connected
+ * /dev/fuse), then ended.  Made, attached and freed by the main thread; served by its loop's threads; what must
+ * not wait for those (notifications, the end) runs in one more thread of its own, the keeper. */
+#ifndef COFFER_SESSION_H
+#define COFFER_SESSION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fs/worker/inode.h"
+#include "fs/worker/loop.h"
+#include "fs/worker/notify.h"
+
+#define SESSION_WORD 32
+
+struct fuse_session;
+struct handle_table;
+struct worker;
+
+enum session_state { SESSION_EXPECTED, SESSION_SERVING, SESSION_UNREADABLE, SESSION_DEAD };
+
+struct session {
+	struct session *next;	/* worker.sessions; under the inode table's lock */
+	struct worker *worker;
+	uint64_t number;
+	uid_t uid;
+	gid_t gid;
+	bool read_only;
+	atomic_int state;	/* enum session_state; each step is told through worker.event_fd */
+	atomic_bool inited;	/* the kernel's INIT was read and answered by us */
+	atomic_int refuse;	/* positive errno for everything from now on; 0: serving */
+
+	struct fuse_session *se;
+	int fd;
+	const struct loop_ops *loop_ops;
+	struct loop *loop;
+	_Atomic uint64_t init_unique;
+	atomic_bool kill_priv;		/* the kernel can leave suid to us */
+	pthread_t keeper;
+
+	struct inode_view view;		/* under the inode table's lock */
+	struct handle_table *handles;
+	_Atomic uint64_t *open_nodes;	/* shared with fsd */
+	struct note_queue notes;
+	/* Shared while an answer that may be cached is compared with the changes and written; a notification is sent
+	 * after taking it alone for a moment: so it never passes an answer that is older than it. */
+	pthread_rwlock_t replies;
+
+	pthread_mutex_t end_lock;
+	bool ending, gone;	/* gone: the kernel ended it, nothing is to be invalidated */
+	int end_error;
+	char end_reason[SESSION_WORD];
+	_Atomic uint64_t refused_second;
+	atomic_uint refused_count;
+};
+
+struct session_terms {
+	uint64_t number;
+	uid_t uid;
+	gid_t gid;
+	bool read_only;
+};
+
+int session_new(struct worker *w, const struct session_terms *terms, struct session **ret);
+/* Serves fuse_fd (taken, also on error) from now on.  table_fd (stays the caller's): HANDLE_MAX node ids. */
+int session_attach(struct session *s, int fuse_fd, int table_fd);
+/* Begins the end; returns at once.  The first reason counts.  error: what requests get (positive). */
+void session_end(struct session *s, int error, const char *reason);
+void session_free(struct session *s);	/* expected or dead ones */
+
+/* ---- for operations ---- */
+/* A request that no honest kernel sends: one record (not more than some a second). */
+void session_record_refused(struct session *s, const char *word);
+void session_handle_request(void *session, void *buf, size_t n);	/* one raw request; for tests, too */
+
+#endif

@@ -1,0 +1,61 @@
+#include "fs/worker/worker.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "fs/worker/inode.h"
+#include "fs/worker/lock.h"
+#include "fs/worker/recorder.h"
+#include "fs/worker/resolve.h"
+
+int worker_init(struct worker *w)
+{
+	pthread_rwlockattr_t attr;
+	int r;
+
+	memset(w, 0, sizeof(*w));
+	w->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->event_fd < 0)
+		return -errno;
+	/* A steady stream of lookups must not keep a rename waiting for ever; nobody takes it twice. */
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	r = -pthread_rwlock_init(&w->names, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	if (r == 0)
+		r = lock_table_new(&w->locks);
+	return r;
+}
+
+int worker_use_store(struct worker *w, struct store *s)
+{
+	struct store_dir *root;
+	struct stat st;
+	int r = store_dir_root(s, &root);
+
+	if (r < 0)
+		return r;
+	r = store_dir_stat(root, &st);
+	store_dir_unref(root);
+	if (r == 0)
+		r = inode_table_new(&st, &w->inodes);
+	if (r == 0)
+		r = resolve_new(s, w->inodes, &w->resolver);
+	if (r == 0)
+		w->store = s;
+	return r;
+}
+
+void worker_done(struct worker *w)
+{
+	recorder_free(w->recorder);
+	resolve_free(w->resolver);
+	inode_table_free(w->inodes);
+	lock_table_free(w->locks);
+	store_close(w->store);
+	pthread_rwlock_destroy(&w->names);
+	if (w->event_fd >= 0)
+		close(w->event_fd);
+}

@@ -1,0 +1,48 @@
+/* What all sessions of this worker share: one client, one store, one table of inodes. */
+#ifndef COFFER_WORKER_H
+#define COFFER_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/worker/store.h"
+
+struct inode_table;
+struct lock_table;
+struct recorder;
+struct session;
+struct resolver;
+
+/* Locks, in the order they may be taken (a later one while holding an earlier one, never the other way):
+ *
+ *	1  worker.names          read: resolve, open, attributes; write: whatever changes a name
+ *	2  handle.lock           the reading position of one open directory
+ *	3  resolver stripe       one of 64 by inode: opening, closing and looking at the size of one file
+ *	4  session.handles       the session's handle table
+ *	5  lock_table.lock       byte-range and flock locks
+ *	6  recorder.lock         numbers of paths and processes, owed records
+ *	7  inode_table lock      inodes, names, lookup counts, and the list of sessions
+ *	8  note_queue.lock, the resolver's cache of directories: leaves
+ *
+ * None is held while a request is answered, except session.replies (shared; see session.h), which is taken
+ * last, alone, around the answer itself.  None is held while a notification is sent. */
+struct worker {
+	struct store *store;
+	struct resolver *resolver;
+	struct inode_table *inodes;
+	struct lock_table *locks;
+	struct recorder *recorder;
+	pthread_rwlock_t names;
+	struct session *_Atomic sessions;	/* changed under inode_table's lock */
+	atomic_uint session_count;
+	int event_fd;			/* eventfd: a session began or ended; the main thread looks */
+	atomic_uint open_files;
+};
+
+int worker_init(struct worker *w);	/* all but store and recorder, which come with Open and Journal */
+int worker_use_store(struct worker *w, struct store *s);	/* takes it, on success */
+void worker_done(struct worker *w);
+
+#endif
