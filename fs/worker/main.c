@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "common/log.h"
 #include "common/secret.h"
@@ -52,6 +53,19 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/* The limit first: the capability that stands above it is given up with the sandbox, and then every
+ * allocation of a process that locks all its memory would fail at the limit. */
+static bool lock_memory(void)
+{
+	const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit l;
+
+	if (setrlimit(RLIMIT_MEMLOCK, &none) < 0 &&
+		(getrlimit(RLIMIT_MEMLOCK, &l) < 0 || l.rlim_cur != RLIM_INFINITY))
+		return false;
+	return secret_lock_all() == 0;
+}
+
 int main(void)
 {
 	struct control_fds fds = {.keyd = FD_KEYD, .fsd = FD_FSD, .store = FD_STORE, .proc = -1};
@@ -72,7 +86,7 @@ int main(void)
 	r = secret_harden_process();
 	if (r < 0)
 		return say(r, "the process cannot be hardened");
-	locked = secret_lock_all() == 0;
+	locked = lock_memory();
 	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_ADD_ALL_CIPHERS, NULL);
 	EVP_CIPHER_free(EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL));
 	fuse_set_log_func(fuse_is_silent);

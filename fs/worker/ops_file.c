@@ -1,12 +1,11 @@
 /* Open files. */
-#include "fs/worker/file.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
 
 #include "common/scope.h"
+#include "fs/worker/file.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/lock.h"
 #include "fs/worker/ops.h"
