@@ -53,21 +53,25 @@ static struct file *publish(struct file *f)
 	return other;
 }
 
-static bool unpublish(struct file *f)
+/* Lets one reference go.  False: it is the last one and the hint is not set yet, so that whoever opens the
+ * file next would not find it. */
+static bool unpublish(struct file *f, bool flushed, bool *ret_last)
 {
 	struct store *s = f->store;
 	struct file **at;
-	bool last;
+	bool done;
 
 	pthread_mutex_lock(&s->lock);
-	last = --f->refs == 0;
-	if (last) {
+	/* The only reference: nobody else changes the hint. */
+	done = f->refs > 1 || f->hint || flushed;
+	*ret_last = done && --f->refs == 0;
+	if (*ret_last) {
 		for (at = bucket(s, f->ino); *at != f; at = &(*at)->next)
 			;
 		*at = f->next;
 	}
 	pthread_mutex_unlock(&s->lock);
-	return last;
+	return done;
 }
 
 static void file_free(struct file *f)
@@ -203,8 +207,11 @@ static int set_backing_size(struct file *f, off_t size)
 	if (fstat(f->fd, &st) < 0)
 		return -errno;
 	ts[1] = st.st_mtim;
-	if (st.st_size != size && (ftruncate(f->fd, size) < 0 || futimens(f->fd, ts) < 0))
+	if (st.st_size == size)
+		return 0;
+	if (ftruncate(f->fd, size) < 0)
 		return -errno;
+	(void)futimens(f->fd, ts);
 	return 0;
 }
 
@@ -223,8 +230,12 @@ int file_set_hint(struct file *f)
 	uint64_t excess = count > 0 ? f->size - (count - 1) * SECTOR_DATA : 0;
 	int r;
 
-	if (f->hint || !f->writable || !f->has_header)
+	if (f->hint)
 		return 0;
+	if (!f->writable || !f->has_header) {
+		f->hint = true; /* nothing to be set */
+		return 0;
+	}
 	r = set_backing_size(f, file_sector_offset(count) + (off_t)excess);
 	if (r == 0)
 		f->hint = true;
@@ -272,17 +283,17 @@ static int load(struct file *f, const struct stat *st)
 {
 	uint64_t count = (uint64_t)(st->st_size - HEADER_BYTES) / SECTOR_BYTES;
 	size_t excess = (size_t)(st->st_size % SECTOR_BYTES), n;
-	uint8_t header[HEADER_BYTES];
+	uint8_t head[HEADER_BYTES + SECTOR_BYTES]; /* most files have one sector: then this is all of it */
 	int r;
 
 	if (st->st_size < HEADER_BYTES)
 		return store_damage("header");
-	r = backing_read(f->fd, header, sizeof(header), 0, &n);
+	r = backing_read(f->fd, head, count == 1 ? sizeof(head) : HEADER_BYTES, 0, &n);
 	if (r < 0)
 		return r;
-	if (n != sizeof(header))
+	if (n < HEADER_BYTES)
 		return store_damage("header");
-	r = unwrap(f, header);
+	r = unwrap(f, head);
 	if (r < 0)
 		return r;
 	f->has_header = true;
@@ -290,7 +301,7 @@ static int load(struct file *f, const struct stat *st)
 	f->size = count * SECTOR_DATA;
 	if (count > 0 && f->hint)
 		f->size += excess - SECTOR_DATA;
-	r = file_load_tail(f);
+	r = file_load_tail(f, n == sizeof(head) ? head + HEADER_BYTES : NULL);
 	return r < 0 ? r : load_place(f);
 }
 
@@ -451,11 +462,15 @@ int file_link_unnamed(struct file *f, struct store_dir *to, const char *new_name
 
 void file_close(struct file *f)
 {
+	bool last, failed = false;
+
 	if (!f)
 		return;
-	/* Before the reference goes: whoever opens the file next must find the hint of its last writer. */
-	(void)file_flush(f);
-	if (unpublish(f))
+	/* Another thread can have found the file, written and let go between our flush and our going: again.
+	 */
+	while (!unpublish(f, failed, &last))
+		failed = file_flush(f) < 0;
+	if (last)
 		file_free(f);
 }
 

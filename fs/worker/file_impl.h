@@ -22,7 +22,7 @@ struct file {
 	pthread_rwlock_t lock;	/* before store->lock; of all that follows */
 	bool has_header;
 	bool linked;		/* without header: it has several names, say so in the header */
-	bool hint;		/* the backing's size tells ours */
+	bool hint;		/* the backing's size tells ours, or nothing can be done about it */
 	struct header h;	/* without header: id and origin of the one to come */
 	struct key32 *key;	/* in a key slot; NULL without header */
 	struct place place;
@@ -65,7 +65,8 @@ void file_abandon_header(struct file *f);
 struct cipher_file file_cipher(const struct file *f);
 /* One sector's plaintext as it reads today, zero-extended.  A lock of either kind. */
 int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len);
-int file_load_tail(struct file *f);	/* at open: finds the true end */
+/* At open: finds the true end.  `only`: the ciphertext of sector 0 of a file that has one, or NULL. */
+int file_load_tail(struct file *f, const uint8_t *only);
 
 /* For names that change.  Namespace lock held, f->lock not. */
 int file_check_place(struct file *f, struct store_dir *d, const char *entry);

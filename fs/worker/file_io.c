@@ -590,18 +590,21 @@ static int last_written(struct file *f, uint64_t *count, uint8_t *b)
 }
 
 /* f->size is what the backing's size says; b holds nothing yet. */
-int file_load_tail(struct file *f)
+int file_load_tail(struct file *f, const uint8_t *only)
 {
 	uint64_t count = file_sectors(f->size), before = count;
 	struct cipher_file c = file_cipher(f);
 	uint8_t plain[SECTOR_DATA], *b = buffer_get();
 	size_t len = 0;
 	uint64_t size = 0;
-	int r;
+	int r = 0;
 
 	if (!b)
 		return -ENOMEM;
-	r = last_written(f, &count, b);
+	if (only && count == 1 && !sector_is_hole(only))
+		memcpy(b, only, SECTOR_BYTES);
+	else
+		r = last_written(f, &count, b);
 	if (r < 0)
 		return r;
 	if (count > 0) {

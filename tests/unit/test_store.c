@@ -254,11 +254,11 @@ static void test_directories(void **state)
 	store_dir_unref(make_sub(x, "peer"));
 	assert_int_equal(store_rename(b, "moved", x->root, "peer", RENAME_EXCHANGE), 0);
 	store_dir_unref(a);
+	store_dir_unref(b);
 	fixture_reopen(x);
 	a = sub(x, "peer");
 	expect(a, "f", "text");
 	store_dir_unref(a);
-	store_dir_unref(b);
 }
 
 /* Every state that a crash in mkdir, rmdir or rename of a directory leaves is legal. */
