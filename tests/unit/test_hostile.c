@@ -1,0 +1,413 @@
+/* The other end of the descriptor is no kernel but the user: forged ids, handles, uids, opcodes, lengths. The
+ * worker refuses and stands. */
+#include "worker_fixture.h"
+
+#include <linux/fuse.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "fs/worker/handle.h"
+
+#define UID 1234u
+
+struct kernel {
+	struct worker_fixture x;
+	struct session *s;
+	int fd;
+	uint64_t unique;
+	uint32_t uid, pid;
+	union {
+		struct fuse_out_header head;
+		uint8_t bytes[1 << 18];
+	} answer;
+	size_t answer_n;
+};
+
+static void send_raw(struct kernel *k, const void *bytes, size_t n)
+{
+	assert_int_equal(send(k->fd, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
+}
+
+static uint64_t send_request(struct kernel *k, uint32_t opcode, uint64_t node, const void *arg, size_t n)
+{
+	uint8_t buf[8192];
+	struct fuse_in_header in = {.len = (uint32_t)(sizeof(in) + n),
+		.opcode = opcode,
+		.unique = ++k->unique,
+		.nodeid = node,
+		.uid = k->uid,
+		.gid = k->uid,
+		.pid = k->pid};
+
+	assert_true(n <= sizeof(buf) - sizeof(in));
+	memcpy(buf, &in, sizeof(in));
+	if (n)
+		memcpy(buf + sizeof(in), arg, n);
+	send_raw(k, buf, sizeof(in) + n);
+	return in.unique;
+}
+
+/* The answer to `unique`; others (late ones, notifications) are passed over.  Its error, positive. */
+static int answer(struct kernel *k, uint64_t unique)
+{
+	do {
+		struct pollfd p = {.fd = k->fd, .events = POLLIN};
+		ssize_t n;
+
+		assert_int_equal(poll(&p, 1, 20000), 1);
+		n = recv(k->fd, k->answer.bytes, sizeof(k->answer), 0);
+		assert_true(n >= (ssize_t)sizeof(k->answer.head));
+		assert_int_equal(k->answer.head.len, n);
+		k->answer_n = (size_t)n;
+	} while (k->answer.head.unique != unique);
+	return -k->answer.head.error;
+}
+
+static int ask(struct kernel *k, uint32_t opcode, uint64_t node, const void *arg, size_t n)
+{
+	return answer(k, send_request(k, opcode, node, arg, n));
+}
+
+static const void *out(const struct kernel *k)
+{
+	return k->answer.bytes + sizeof(k->answer.head);
+}
+
+static struct kernel *begin(bool read_only)
+{
+	struct session_terms terms = {.number = 9, .uid = UID, .gid = UID, .read_only = read_only};
+	struct fuse_init_in init = {.major = FUSE_KERNEL_VERSION,
+		.minor = 38,
+		.max_readahead = 131072,
+		.flags = FUSE_HANDLE_KILLPRIV_V2 | FUSE_HANDLE_KILLPRIV | FUSE_BIG_WRITES | FUSE_MAX_PAGES};
+	struct kernel *k = calloc(1, sizeof(*k));
+	int pair[2], table;
+
+	assert_non_null(k);
+	worker_fixture_setup(&k->x, 1 << 20);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	table = memfd_create("table", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(table, HANDLE_MAX * 8), 0);
+	assert_int_equal(session_new(&k->x.w, &terms, &k->s), 0);
+	k->fd = pair[0];
+	k->uid = UID;
+	k->pid = 1;
+	assert_int_equal(session_attach(k->s, pair[1], table), 0);
+	close(table);
+	assert_int_equal(ask(k, FUSE_INIT, 0, &init, sizeof(init)), 0);
+	return k;
+}
+
+static void wait_dead(struct kernel *k)
+{
+	while (atomic_load(&k->s->state) != SESSION_DEAD) {
+		struct pollfd p[] = {
+			{.fd = k->x.w.event_fd, .events = POLLIN}, {.fd = k->fd, .events = POLLIN}};
+		uint64_t n;
+
+		assert_true(poll(p, 2, 20000) > 0);
+		(void)!read(k->x.w.event_fd, &n, sizeof(n));
+		(void)!recv(k->fd, k->answer.bytes, sizeof(k->answer), MSG_DONTWAIT);
+	}
+}
+
+static void end(struct kernel *k)
+{
+	session_end(k->s, EKEYREVOKED, "test");
+	wait_dead(k);
+	assert_int_equal(inode_table_count(k->x.w.inodes), 1); /* nothing leaked */
+	session_free(k->s);
+	close(k->fd);
+	worker_fixture_teardown(&k->x);
+	free(k);
+}
+
+static unsigned count_refused(struct kernel *k, const char *word)
+{
+	uint8_t buf[RECORD_BYTES_MAX];
+	struct record rec;
+	unsigned n = 0;
+
+	while (next_record(&k->x, buf, &rec))
+		n += rec.kind == RECORD_KIND_ACCESS && rec.access.op == RECORD_REFUSED &&
+		     strcmp(rec.access.detail, word) == 0;
+	return n;
+}
+
+struct created {
+	uint64_t node, fh;
+};
+
+static struct created create(struct kernel *k, const char *name)
+{
+	uint8_t arg[sizeof(struct fuse_create_in) + 64] = {0};
+	struct fuse_create_in in = {.flags = O_RDWR, .mode = S_IFREG | 0644};
+	const struct fuse_entry_out *e = out(k);
+	const struct fuse_open_out *o = (const void *)(e + 1);
+
+	memcpy(arg, &in, sizeof(in));
+	memcpy(arg + sizeof(in), name, strlen(name) + 1);
+	assert_int_equal(ask(k, FUSE_CREATE, FUSE_ROOT_ID, arg, sizeof(in) + strlen(name) + 1), 0);
+	return (struct created){e->nodeid, o->fh};
+}
+
+static int write_at(struct kernel *k, uint64_t node, uint64_t fh, uint32_t flags)
+{
+	uint8_t arg[sizeof(struct fuse_write_in) + 5];
+	struct fuse_write_in in = {.fh = fh, .size = 5, .write_flags = flags};
+
+	memcpy(arg, &in, sizeof(in));
+	memcpy(arg + sizeof(in), "hello", 5);
+	return ask(k, FUSE_WRITE, node, arg, sizeof(arg));
+}
+
+static int read_at(struct kernel *k, uint64_t node, uint64_t fh)
+{
+	struct fuse_read_in in = {.fh = fh, .size = 4096};
+
+	return ask(k, FUSE_READ, node, &in, sizeof(in));
+}
+
+static void test_killpriv_is_negotiated(void **state)
+{
+	struct kernel *k = begin(false);
+	const struct fuse_init_out *init = out(k);
+
+	assert_true(init->flags & FUSE_HANDLE_KILLPRIV_V2);
+	assert_false(init->flags & FUSE_HANDLE_KILLPRIV);
+	end(k);
+}
+
+static void test_an_honest_one_is_served(void **state)
+{
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+
+	assert_int_equal(write_at(k, f.node, f.fh, 0), 0);
+	assert_int_equal(read_at(k, f.node, f.fh), 0);
+	assert_int_equal(k->answer_n, sizeof(k->answer.head) + 5);
+	assert_memory_equal(out(k), "hello", 5);
+	end(k);
+}
+
+static void test_forged_nodes(void **state)
+{
+	static const uint64_t forged[] = {0, 2, 0xdead0000, UINT64_MAX, 1ull << 32 | 1, UINT32_MAX};
+	struct fuse_getattr_in getattr = {.getattr_flags = 0};
+	struct fuse_open_in open_in = {.flags = O_RDONLY};
+	struct kernel *k = begin(false);
+
+	for (size_t n = 0; n < ARRAY_SIZE(forged); n++) {
+		assert_int_equal(ask(k, FUSE_GETATTR, forged[n], &getattr, sizeof(getattr)), ESTALE);
+		assert_int_equal(ask(k, FUSE_OPEN, forged[n], &open_in, sizeof(open_in)), ESTALE);
+		assert_int_equal(ask(k, FUSE_LOOKUP, forged[n], "x", 2), ESTALE);
+		assert_int_equal(ask(k, FUSE_UNLINK, forged[n], "x", 2), ESTALE);
+	}
+	assert_true(count_refused(k, "unknown-node") > 0);
+	end(k);
+}
+
+static void test_forged_handles(void **state)
+{
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f"), g = create(k, "g");
+	struct fuse_release_in release = {.fh = f.fh};
+
+	assert_int_equal(read_at(k, f.node, 0), EBADF);
+	assert_int_equal(read_at(k, f.node, g.fh), EBADF); /* a handle of another node */
+	assert_int_equal(read_at(k, f.node, f.fh + 1), EBADF);
+	assert_int_equal(read_at(k, f.node, f.fh ^ 1ull << 32), EBADF);
+	assert_int_equal(ask(k, FUSE_RELEASE, f.node, &release, sizeof(release)), 0);
+	assert_int_equal(read_at(k, f.node, f.fh), EBADF); /* after its end */
+	assert_int_equal(ask(k, FUSE_RELEASE, f.node, &release, sizeof(release)), EBADF);
+	assert_int_equal(write_at(k, g.node, g.fh, 0), 0);
+	assert_true(count_refused(k, "unknown-handle") > 0);
+	end(k);
+}
+
+static void test_access_mode_of_the_handle(void **state)
+{
+	struct fuse_open_in in = {.flags = O_RDONLY};
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+	const struct fuse_open_out *o = out(k);
+	uint64_t fh;
+
+	assert_int_equal(ask(k, FUSE_OPEN, f.node, &in, sizeof(in)), 0);
+	fh = o->fh;
+	assert_int_equal(read_at(k, f.node, fh), 0);
+	assert_int_equal(write_at(k, f.node, fh, 0), EBADF);
+	in.flags = O_WRONLY;
+	assert_int_equal(ask(k, FUSE_OPEN, f.node, &in, sizeof(in)), 0);
+	assert_int_equal(read_at(k, f.node, o->fh), EBADF);
+	end(k);
+}
+
+static void test_foreign_uids(void **state)
+{
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+
+	k->uid = UID + 1;
+	assert_int_equal(read_at(k, f.node, f.fh), EACCES);
+	assert_int_equal(write_at(k, f.node, f.fh, 0), EACCES);
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, "f", 2), EACCES);
+	k->uid = 0;
+	assert_int_equal(read_at(k, f.node, f.fh), EACCES);
+	assert_int_equal(write_at(k, f.node, f.fh, FUSE_WRITE_CACHE), EACCES); /* a process, not the kernel */
+	k->pid = 0;
+	assert_int_equal(write_at(k, f.node, f.fh, 0), EACCES);
+	assert_int_equal(write_at(k, f.node, f.fh, FUSE_WRITE_CACHE), 0); /* dirty pages of a mapping */
+	assert_true(count_refused(k, "foreign-uid") > 0);
+	end(k);
+}
+
+static void test_malformed_names_and_lengths(void **state)
+{
+	static const char *const names[] = {"", ".", "..", "a/b", "/"};
+	struct fuse_write_in too_long = {.size = 1 << 20};
+	struct fuse_batch_forget_in forgets = {.count = 1u << 30};
+	struct kernel *k = begin(false);
+
+	for (size_t n = 0; n < ARRAY_SIZE(names); n++)
+		assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, names[n], strlen(names[n]) + 1), EINVAL);
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, "unended", 7), EINVAL);
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, NULL, 0), EINVAL);
+	assert_int_equal(ask(k, FUSE_WRITE, FUSE_ROOT_ID, &too_long, sizeof(too_long)), EINVAL);
+	assert_int_equal(ask(k, FUSE_SYMLINK, FUSE_ROOT_ID, "name\0target", 11), EINVAL);
+	assert_int_equal(ask(k, 4095, FUSE_ROOT_ID, NULL, 0), ENOSYS);
+	assert_int_equal(ask(k, UINT32_MAX, FUSE_ROOT_ID, NULL, 0), ENOSYS);
+	send_request(k, FUSE_BATCH_FORGET, 0, &forgets, sizeof(forgets));
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, "nothing", 8), 0); /* a negative entry */
+	end(k);
+}
+
+static void test_read_only(void **state)
+{
+	uint8_t arg[sizeof(struct fuse_mkdir_in) + 2] = {0};
+	struct kernel *k = begin(true);
+
+	arg[sizeof(struct fuse_mkdir_in)] = 'd';
+	assert_int_equal(ask(k, FUSE_MKDIR, FUSE_ROOT_ID, arg, sizeof(arg)), EROFS);
+	assert_int_equal(ask(k, FUSE_UNLINK, FUSE_ROOT_ID, "x", 2), EROFS);
+	assert_int_equal(ask(k, FUSE_RENAME, FUSE_ROOT_ID, "\1\0\0\0\0\0\0\0a\0b", 12), EROFS);
+	end(k);
+}
+
+static void test_after_the_end(void **state)
+{
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+	struct fuse_release_in release = {.fh = f.fh};
+
+	atomic_store(&k->s->refuse, EKEYREVOKED);
+	assert_int_equal(read_at(k, f.node, f.fh), EKEYREVOKED);
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, "f", 2), EKEYREVOKED);
+	assert_int_equal(ask(k, FUSE_RELEASE, f.node, &release, sizeof(release)), 0);
+	end(k);
+}
+
+static void test_the_other_end_goes_away(void **state)
+{
+	struct kernel *k = begin(false);
+
+	create(k, "f");
+	shutdown(k->fd, SHUT_RDWR);
+	wait_dead(k);
+	assert_string_equal(k->s->end_reason, "unmounted");
+	end(k);
+}
+
+/* Each request, cut at each length and with each bit of its arguments turned: an answer or none, never a
+ * crash. */
+static void test_flips_and_cuts(void **state)
+{
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+
+	for (uint32_t opcode = 1; opcode < 52; opcode++) {
+		uint8_t raw[sizeof(struct fuse_in_header) + 96] = {0};
+		struct fuse_in_header in = {.opcode = opcode, .uid = UID, .pid = 1};
+
+		if (opcode == FUSE_DESTROY)
+			continue; /* an honest end */
+		memset(raw + sizeof(in), 'a', 8);
+		memcpy(raw + sizeof(in), &f.fh, sizeof(f.fh));
+		for (size_t n = 0; n <= sizeof(raw); n++) {
+			in.len = (uint32_t)n;
+			in.nodeid = n % 2 ? f.node : FUSE_ROOT_ID;
+			in.unique = ++k->unique;
+			memcpy(raw, &in, sizeof(in));
+			if (n > 0)
+				send_raw(k, raw, n);
+			(void)!recv(k->fd, k->answer.bytes, sizeof(k->answer), MSG_DONTWAIT);
+		}
+		in.len = sizeof(raw);
+		for (unsigned bit = 0; bit < 96 * 8; bit++) {
+			in.unique = ++k->unique;
+			memcpy(raw, &in, sizeof(in));
+			raw[sizeof(in) + bit / 8] ^= (uint8_t)(1u << bit % 8);
+			send_raw(k, raw, sizeof(raw));
+			raw[sizeof(in) + bit / 8] ^= (uint8_t)(1u << bit % 8);
+			while (recv(k->fd, k->answer.bytes, sizeof(k->answer), MSG_DONTWAIT) > 0)
+				;
+		}
+	}
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, "nothing-of-that-name", 21), 0);
+	end(k);
+}
+
+static void test_noise(void **state)
+{
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+	unsigned seed = 1;
+
+	for (unsigned n = 0; n < 20000; n++) {
+		uint8_t raw[256];
+		struct fuse_in_header in = {
+			.opcode = (uint32_t)rand_r(&seed) % 52, .unique = ++k->unique, .uid = UID, .pid = 1};
+		size_t len = sizeof(in) + (size_t)rand_r(&seed) % (sizeof(raw) - sizeof(in));
+
+		if (in.opcode == FUSE_DESTROY)
+			continue;
+		for (size_t b = 0; b < sizeof(raw); b++)
+			raw[b] = (uint8_t)(rand_r(&seed) % 4 ? 0 : rand_r(&seed));
+		in.len = (uint32_t)len;
+		in.nodeid = rand_r(&seed) % 3   ? FUSE_ROOT_ID
+			    : rand_r(&seed) % 2 ? f.node
+						: (uint64_t)rand_r(&seed);
+		memcpy(raw, &in, sizeof(in));
+		if (rand_r(&seed) % 2)
+			memcpy(raw + sizeof(in), &f.fh, sizeof(f.fh));
+		send_raw(k, raw, len);
+		while (recv(k->fd, k->answer.bytes, sizeof(k->answer), MSG_DONTWAIT) > 0)
+			;
+		if (n % 256 == 0)
+			count_refused(k, "");
+		assert_int_equal(journal_reader_release(k->x.reader), 0);
+	}
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, "nothing-of-that-name", 21), 0);
+	end(k);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_killpriv_is_negotiated),
+		cmocka_unit_test(test_an_honest_one_is_served),
+		cmocka_unit_test(test_forged_nodes),
+		cmocka_unit_test(test_forged_handles),
+		cmocka_unit_test(test_access_mode_of_the_handle),
+		cmocka_unit_test(test_foreign_uids),
+		cmocka_unit_test(test_malformed_names_and_lengths),
+		cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_after_the_end),
+		cmocka_unit_test(test_the_other_end_goes_away),
+		cmocka_unit_test(test_flips_and_cuts),
+		cmocka_unit_test(test_noise),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
