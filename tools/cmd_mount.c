@@ -1,0 +1,230 @@
+/* mount, unmount.  fusermount3 mounts as the user; its descriptor goes to coffer-fsd; a keeper stays behind. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "tools/commands.h"
+#include "tools/fusemount.h"
+#include "tools/request.h"
+
+#define UNMOUNT_WAIT_MS 3000
+#define TICK_MS 20
+
+/* ---- mount ---- */
+
+static int check_mountpoint(const char *given, char **ret)
+{
+	scoped(freep) char *path = NULL;
+	struct stat st;
+	int r;
+
+	if (fusemount_is_stale(given)) {
+		char *absolute = fusemount_resolve(given);
+
+		r = absolute ? fusemount_unmount(absolute, true) : -ENOMEM;
+		free(absolute);
+		if (r != 0)
+			return fail(EXIT_FAILED, "%s: a dead mount lies there and cannot be removed; try: fusermount3 -uz %s", given, given);
+	}
+	path = realpath(given, NULL);
+	if (!path || stat(path, &st) < 0)
+		return fail(EXIT_USAGE, "%s: %s; make the directory first: mkdir %s", given, strerror(errno), given);
+	if (!S_ISDIR(st.st_mode))
+		return fail(EXIT_USAGE, "%s: not a directory; name an empty directory of yours", path);
+	if (fusemount_is_mounted(path))
+		return fail(EXIT_USAGE, "%s: something is mounted there already; unmount it or name another directory", path);
+	if (st.st_uid != geteuid() && geteuid() != 0)
+		return fail(EXIT_USAGE, "%s: not yours; name an empty directory of yours", path);
+	if (!fusemount_is_empty(path))
+		return fail(EXIT_USAGE, "%s: not empty; name an empty directory of yours", path);
+	*ret = take_ptr(&path);
+	return EXIT_OK;
+}
+
+/* Asks keyd; *ret_answer has session and token. */
+static int ask(struct tool *t, json_t *params, json_t **ret_answer)
+{
+	if (json_is_true(json_object_get(params, "read_only")))
+		json_object_set_new(params, "rights", json_string("r"));
+	json_object_del(params, "read_only");
+	json_object_del(params, "mountpoint");
+	return tool_call(t, DAEMON_KEYD, "Mount", params, NULL, 0, ret_answer);
+}
+
+static int attach(struct tool *t, const json_t *session, const char *path, int fuse_fd, int keeper_fd)
+{
+	const int fds[] = { fuse_fd, keeper_fd };
+	json_t *params = json_pack("{s:O, s:O, s:s}", "session", json_object_get(session, "session"), "token",
+		json_object_get(session, "token"), "mountpoint", path);
+
+	if (!params)
+		return fail(EXIT_USAGE, "%s: the path is not UTF-8 text", path);
+	return tool_call(t, DAEMON_FSD, "Attach", params, fds, 2, NULL);
+}
+
+static void say_mounted(struct tool *t, const json_t *params, const json_t *session, const char *path)
+{
+	int64_t until = json_integer_value(json_object_get(session, "until"));
+	char when[DATE_TEXT_MAX];
+
+	if (t->json) {
+		json_t *out = json_pack("{s:O, s:s, s:O?, s:O?}", "session", json_object_get(session, "session"), "mountpoint", path,
+			"rights", json_object_get(session, "rights"), "until", json_object_get(session, "until"));
+
+		print_json(out);
+		json_decref(out);
+		return;
+	}
+	printf("%s is mounted at %s for %s (session %lld, rights %s", json_string_value(json_object_get(params, "client")), path,
+		json_string_value(json_object_get(params, "purpose")), json_integer_value(json_object_get(session, "session")),
+		json_string_value(json_object_get(session, "rights")));
+	if (until)
+		printf(", until %s", date_format(until, when));
+	printf("); every access is recorded. End it with: coffer unmount %s\n", path);
+}
+
+static int mount_session(struct tool *t, const json_t *params, const json_t *session, const char *path)
+{
+	scoped(close_fdp) int fuse_fd = -1, daemon_end = -1, keeper_end = -1;
+	char why[512];
+	int r;
+
+	r = fusemount_keeper_pair(&daemon_end, &keeper_end);
+	if (r == 0)
+		r = fusemount_mount(path, json_string_value(json_object_get(params, "client")), &fuse_fd, why, sizeof(why));
+	if (r < 0)
+		return fail(EXIT_FAILED, "%s cannot be mounted: %s", path, why);
+	r = attach(t, session, path, fuse_fd, daemon_end);
+	if (r == EXIT_OK && fusemount_keep(path, keeper_end) < 0)
+		r = fail(EXIT_FAILED, "no process to keep the mount: %s", strerror(errno));
+	if (r != EXIT_OK) {
+		/* close first: else an unanswered request would hold fusermount3 */
+		close_fdp(&fuse_fd);
+		close_fdp(&daemon_end);
+		fusemount_unmount(path, true);
+	}
+	return r;
+}
+
+int cmd_mount(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
+		{ "mountpoint", NULL, "MOUNTPOINT", FIELD_TEXT, true, NULL },
+		{ "purpose", "purpose", "PURPOSE", FIELD_TEXT, true, "what for: it is recorded with every access" },
+		{ "ticket", "ticket", "TICKET", FIELD_TEXT, false, "the order or incident you work on" },
+		{ "read_only", "read-only", NULL, FIELD_FLAG, false, "ask for read rights only" },
+		{ 0 },
+	};
+	static const struct request rq = { fields, "CLIENT MOUNTPOINT",
+		"Mounts a client's share at an empty directory of yours.\vOnly you can look into it, not even root. The session ends with "
+		"`coffer unmount`, or when the permission for it ends." };
+	scoped(freep) char *path = NULL;
+	json_t *params, *asked, *session = NULL;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = check_mountpoint(json_string_value(json_object_get(params, "mountpoint")), &path);
+	asked = json_copy(params);
+	if (r == EXIT_OK)
+		r = ask(t, asked, &session);
+	else
+		json_decref(asked);
+	if (r == EXIT_OK)
+		r = mount_session(t, params, session, path);
+	if (r == EXIT_OK)
+		say_mounted(t, params, session, path);
+	json_decref(session);
+	json_decref(params);
+	return r;
+}
+
+/* ---- unmount ---- */
+
+/* The session that is mounted at path; NULL: none.  A new reference. */
+static json_t *find_session(struct tool *t, const char *path, json_int_t number)
+{
+	json_t *answer = NULL, *row, *found = NULL;
+	size_t i;
+
+	if (tool_try(t, DAEMON_KEYD, "Sessions", NULL, &answer) != EXIT_OK)
+		return NULL;
+	json_array_foreach (json_object_get(answer, "sessions"), i, row) {
+		const char *at = json_string_value(json_object_get(row, "mountpoint"));
+
+		if (path ? at && strcmp(at, path) == 0 : json_integer_value(json_object_get(row, "session")) == number)
+			found = json_incref(row);
+	}
+	json_decref(answer);
+	return found;
+}
+
+/* The end is recorded, and a new mount there will not meet the old one. */
+static void wait_for_end(struct tool *t, const char *path)
+{
+	for (int ms = 0; ms < UNMOUNT_WAIT_MS; ms += TICK_MS) {
+		json_t *row = find_session(t, path, 0);
+
+		if (!row)
+			return;
+		json_decref(row);
+		poll(NULL, 0, TICK_MS);
+	}
+}
+
+static int unmount_path(struct tool *t, const char *given, bool lazy)
+{
+	scoped(freep) char *path = fusemount_resolve(given);
+	int r;
+
+	if (!path)
+		return fail(EXIT_USAGE, "%s: %s", given, strerror(errno));
+	if (!fusemount_is_mounted(path))
+		return fail(EXIT_NOT_FOUND, "%s: nothing is mounted there; `coffer sessions` lists your mounts", path);
+	r = fusemount_unmount(path, lazy);
+	if (r != 0)
+		return fail(EXIT_FAILED,
+			"%s is in use: a program has a file open there or works in it (fuser -m %s shows which); "
+			"end it, or unmount with --lazy", path, path);
+	wait_for_end(t, path);
+	return EXIT_OK;
+}
+
+int cmd_unmount(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{ "mountpoint", NULL, "MOUNTPOINT", FIELD_TEXT, false, NULL },
+		{ "session", "session", "N", FIELD_NUMBER, false, "the session's number instead of its mount point" },
+		{ "lazy", "lazy", NULL, FIELD_FLAG, false, "also when programs still use it" },
+		{ 0 },
+	};
+	static const struct request rq = { fields, "MOUNTPOINT", "Ends a session and removes its mount." };
+	const json_t *number;
+	json_t *params, *row = NULL;
+	const char *path;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	path = json_string_value(json_object_get(params, "mountpoint"));
+	number = json_object_get(params, "session");
+	if (!path && number) {
+		row = find_session(t, NULL, json_integer_value(number));
+		path = json_string_value(json_object_get(row, "mountpoint"));
+		r = path ? EXIT_OK : fail(EXIT_NOT_FOUND, "no mount of session %lld; `coffer sessions` lists them", json_integer_value(number));
+	} else {
+		r = path ? EXIT_OK : fail(EXIT_USAGE, "unmount: name a MOUNTPOINT or --session N");
+	}
+	if (r == EXIT_OK)
+		r = unmount_path(t, path, json_is_true(json_object_get(params, "lazy")));
+	if (r == EXIT_OK && t->json)
+		puts("{}");
+	json_decref(row);
+	json_decref(params);
+	return r;
+}

@@ -1,0 +1,135 @@
+/* seal, unseal, passphrase; session end; sessions. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/scope.h"
+#include "tools/commands.h"
+#include "tools/request.h"
+#include "tools/table.h"
+
+#define PASSPHRASE_FIELD { "fd", "passphrase-fd", "N", FIELD_NUMBER, false, "read the passphrase from descriptor N instead of the terminal" }
+
+int cmd_seal(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = { { 0 } };
+	static const struct request rq = { fields, NULL, "Ends all sessions and forgets all keys.\vNothing opens until `coffer unseal`." };
+	json_t *params, *answer = NULL;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "Seal", params, NULL, 0, &answer);
+	if (r == EXIT_OK && t->json)
+		r = print_json(answer);
+	else if (r == EXIT_OK)
+		printf("sealed; sessions ended: %lld\n", json_integer_value(json_object_get(answer, "sessions_ended")));
+	json_decref(answer);
+	return r;
+}
+
+static int with_passphrase(struct tool *t, const char *method, int from, const char *prompt, bool confirm)
+{
+	scoped(close_fdp) int fd = -1;
+	json_t *answer = NULL;
+	int r;
+
+	r = passphrase_fd(from, prompt, confirm, &fd);
+	if (r == EXIT_OK)
+		r = tool_call(t, DAEMON_KEYD, method, NULL, &fd, 1, &answer);
+	json_decref(answer);
+	return r;
+}
+
+/* Whether the slot asks for a passphrase, by keyd's status. */
+static bool protected_by_passphrase(struct tool *t)
+{
+	json_t *answer = NULL, *slot;
+	const char *how = NULL;
+
+	if (tool_try(t, DAEMON_KEYD, "Status", NULL, &answer) == EXIT_OK) {
+		slot = json_array_get(json_object_get(answer, "slots"), 0);
+		how = json_string_value(json_object_get(slot, "protection"));
+	}
+	bool yes = how && strcmp(how, "passphrase") == 0;
+
+	json_decref(answer);
+	return yes;
+}
+
+int cmd_unseal(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = { PASSPHRASE_FIELD, { 0 } };
+	static const struct request rq = { fields, NULL, "Opens the keys again, by the key file or by the passphrase." };
+	json_t *params;
+	int from, r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	from = json_object_get(params, "fd") ? (int)json_integer_value(json_object_get(params, "fd")) : -1;
+	json_decref(params);
+	if (from >= 0 || (isatty(STDIN_FILENO) && protected_by_passphrase(t)))
+		r = with_passphrase(t, "Unseal", from, "Passphrase", false);
+	else
+		r = tool_call(t, DAEMON_KEYD, "Unseal", NULL, NULL, 0, NULL);
+	if (r == EXIT_OK)
+		puts(t->json ? "{}" : "unsealed");
+	return r;
+}
+
+int cmd_passphrase(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = { PASSPHRASE_FIELD, { 0 } };
+	static const struct request rq = { fields, NULL,
+		"Seals the root key by a passphrase from now on.\vThe key file is destroyed; whoever loses the passphrase loses every client." };
+	json_t *params;
+	int from, r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	from = json_object_get(params, "fd") ? (int)json_integer_value(json_object_get(params, "fd")) : -1;
+	json_decref(params);
+	r = with_passphrase(t, "PassphraseSet", from, "New passphrase", true);
+	if (r == EXIT_OK)
+		puts(t->json ? "{}" : "the root key is sealed by the passphrase now; the key file is destroyed");
+	return r;
+}
+
+int cmd_sessions(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = { { 0 } };
+	static const struct request rq = { fields, NULL, "Lists open sessions: your own; all of them for administrators, custodians and auditors." };
+	static const struct column columns[] = {
+		{ "session", "SESSION", CELL_NUMBER }, { "client", "CLIENT", CELL_TEXT }, { "user", "USER", CELL_TEXT },
+		{ "purpose", "PURPOSE", CELL_TEXT },   { "ticket", "TICKET", CELL_TEXT }, { "rights", "RIGHTS", CELL_TEXT },
+		{ "since", "SINCE", CELL_TIME },       { "until", "UNTIL", CELL_TIME },	  { "mountpoint", "MOUNTED AT", CELL_WRAP },
+		{ "state", "STATE", CELL_TEXT },
+	};
+	json_t *params, *answer = NULL;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "Sessions", params, NULL, 0, &answer);
+	if (r == EXIT_OK)
+		r = t->json ? print_json(answer) :
+			      table_print(json_object_get(answer, "sessions"), columns, ARRAY_SIZE(columns), "no sessions");
+	json_decref(answer);
+	return r;
+}
+
+int cmd_session_end(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{ "session", NULL, "SESSION", FIELD_NUMBER, true, NULL },
+		{ "reason", "reason", "TEXT", FIELD_TEXT, false, "why: it is recorded" },
+		{ 0 },
+	};
+	static const struct request rq = { fields, "SESSION", "Ends a session: your own, or as administrator any." };
+	json_t *params, *answer = NULL;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "SessionEnd", params, NULL, 0, &answer);
+	if (r == EXIT_OK)
+		puts(t->json ? "{}" : "ended");
+	json_decref(answer);
+	return r;
+}

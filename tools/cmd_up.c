@@ -1,0 +1,266 @@
+/* up, down, status: the daemons as a whole. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "tools/commands.h"
+#include "tools/find.h"
+#include "tools/request.h"
+#include "tools/table.h"
+
+#define UP_WAIT_MS 15000
+#define DOWN_WAIT_MS 20000
+#define TICK_MS 20
+
+static void pause_ms(int ms)
+{
+	poll(NULL, 0, ms);
+}
+
+static int make_dir(struct tool *t)
+{
+	const char *dir = t->dir_option ? t->dir_option : getenv("COFFER_DIR");
+
+	if (dir && mkdir(dir, 0711) < 0 && errno != EEXIST)
+		return fail(EXIT_FAILED, "%s: %s; its parent directory must exist and be yours to write", dir, strerror(errno));
+	return EXIT_OK;
+}
+
+/* The child: detached from this terminal and this command, its words go to D/log/keyd.log. */
+static void become_keyd(const char *program, const char *dir, const char *policy, int log)
+{
+	const char *argv[] = { program, "--dir", dir, policy ? "--policy" : NULL, policy, NULL };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	setsid();
+	if (null < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
+		dup2(log, STDERR_FILENO) < 0)
+		_exit(127);
+	syscall(SYS_close_range, 3u, ~0u, 0u);
+	execv(program, (char *const *)argv);
+	dprintf(STDERR_FILENO, "%s: %s\n", program, strerror(errno));
+	_exit(127);
+}
+
+/* What the daemon said since `from`, for the person who started it. */
+static void show_log(int log, off_t from)
+{
+	char buf[4096];
+	ssize_t n = pread(log, buf, sizeof(buf), from);
+
+	if (n > 0)
+		fwrite(buf, 1, (size_t)n, stderr);
+}
+
+static int wait_until_up(struct tool *t, pid_t pid, int log, off_t from)
+{
+	json_t *answer = NULL;
+	int status;
+
+	for (int ms = 0; ms < UP_WAIT_MS; ms += TICK_MS) {
+		if (tool_try(t, DAEMON_KEYD, "Status", NULL, &answer) == EXIT_OK) {
+			const char *fsd = json_string_value(json_object_get(answer, "fsd"));
+			bool ready = fsd && strcmp(fsd, "running") == 0 && tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_OK;
+
+			json_decref(answer);
+			if (ready)
+				return EXIT_OK;
+		}
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			show_log(log, from);
+			return fail(EXIT_FAILED, "coffer-keyd did not start; its words are in %s/log/keyd.log", t->dir.root);
+		}
+		pause_ms(TICK_MS);
+	}
+	show_log(log, from);
+	return fail(EXIT_FAILED, "the daemons do not answer after %d s; see %s/log", UP_WAIT_MS / 1000, t->dir.root);
+}
+
+/* Others must be able to walk to the sockets. */
+static void warn_if_unreachable(const struct tool *t)
+{
+	scoped(freep) char *path = strdup(t->dir.run);
+	struct stat st;
+
+	while (geteuid() == 0 && path && path[1]) {
+		char *slash;
+
+		if (stat(path, &st) == 0 && !(st.st_mode & S_IXOTH))
+			fprintf(stderr, "coffer: other users cannot reach the sockets: %s is closed to them (chmod o+x opens the way)\n",
+				path);
+		slash = strrchr(path, '/');
+		slash[slash == path] = '\0';
+	}
+}
+
+static int start(struct tool *t, const char *policy)
+{
+	scoped(freep) char *program = NULL, *policy_path = NULL;
+	scoped(close_fdp) int log = -1;
+	off_t from;
+	pid_t pid;
+	int r;
+
+	r = statedir_create(&t->dir);
+	if (r < 0)
+		return fail(EXIT_FAILED, "%s cannot be set up: %s", t->dir.root, strerror(-r));
+	if (policy && !(policy_path = realpath(policy, NULL)))
+		return fail(EXIT_USAGE, "%s: %s", policy, strerror(errno));
+	program = find_program("keyd", "coffer-keyd");
+	if (!program)
+		return fail(EXIT_FAILED, "coffer-keyd is neither beside this program nor in " COFFER_LIBEXECDIR);
+	log = statedir_open(&t->dir, "log/keyd.log", O_RDWR | O_CREAT | O_APPEND, 0600);
+	if (log < 0)
+		return fail(EXIT_FAILED, "%s/log/keyd.log: %s", t->dir.root, strerror(-log));
+	from = lseek(log, 0, SEEK_END);
+	pid = fork();
+	if (pid < 0)
+		return fail(EXIT_FAILED, "no new process: %s", strerror(errno));
+	if (pid == 0)
+		become_keyd(program, t->dir.root, policy_path, log);
+	return wait_until_up(t, pid, log, from);
+}
+
+int cmd_up(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{ "policy", "policy", "FILE", FIELD_TEXT, false, "policy file (default: the built-in one)" },
+		{ 0 },
+	};
+	static const struct request rq = { fields, NULL,
+		"Starts the daemons, with all state below the state directory.\vThe first start makes keys and a slot. Started by root they "
+		"serve every user of the host, by anybody else that user." };
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = make_dir(t);
+	if (r == EXIT_OK)
+		r = tool_find_dir(t, true);
+	if (r == EXIT_OK && tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) == EXIT_OK) {
+		puts(t->json ? "{\"running\": true}" : "already running");
+	} else if (r == EXIT_OK) {
+		r = start(t, json_string_value(json_object_get(params, "policy")));
+		if (r == EXIT_OK && t->json)
+			puts("{\"running\": true}");
+		else if (r == EXIT_OK)
+			printf("running in %s; stop with: coffer down --dir %s\n", t->dir.root, t->dir.root);
+		if (r == EXIT_OK)
+			warn_if_unreachable(t);
+	}
+	json_decref(params);
+	return r;
+}
+
+static pid_t keyd_pid(const struct tool *t)
+{
+	char path[4096], text[32] = "";
+	scoped(close_fdp) int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/keyd.pid", t->dir.run);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return -1;
+	return (pid_t)strtol(text, NULL, 10);
+}
+
+int cmd_down(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = { { 0 } };
+	static const struct request rq = { fields, NULL, "Ends all sessions, then stops the daemons; nothing stays mounted." };
+	scoped(close_fdp) int pidfd = -1;
+	json_t *params;
+	pid_t pid;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	json_decref(params);
+	r = tool_find_dir(t, true);
+	if (r != EXIT_OK)
+		return r;
+	pid = keyd_pid(t);
+	if (tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) != EXIT_OK) {
+		puts(t->json ? "{\"running\": false}" : "not running");
+		return EXIT_OK;
+	}
+	if (pid > 0)
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	r = tool_call(t, DAEMON_KEYD, "Shutdown", NULL, NULL, 0, NULL);
+	if (r != EXIT_OK)
+		return r;
+	if (pidfd >= 0 && poll(&(struct pollfd){ .fd = pidfd, .events = POLLIN }, 1, DOWN_WAIT_MS) == 0)
+		return fail(EXIT_FAILED, "coffer-keyd (pid %d) does not end; see %s/log/keyd.log", (int)pid, t->dir.root);
+	puts(t->json ? "{\"running\": false}" : "stopped");
+	return EXIT_OK;
+}
+
+/* ---- status ---- */
+
+static const char *text_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "-";
+}
+
+static void print_status(const json_t *s, const json_t *ledger)
+{
+	const json_t *policy = json_object_get(s, "policy"), *clock = json_object_get(s, "clock"), *v;
+	const json_t *box = json_object_get(s, "sandbox");
+	size_t i;
+
+	printf("keys      %s\n", text_of(s, "state"));
+	printf("mode      %s, owner %s%s\n", text_of(s, "mode"), text_of(s, "owner"),
+		json_is_true(json_object_get(s, "separation")) ? "" : ", no separation of duties");
+	printf("policy    %s %s\n", text_of(policy, "name"), text_of(policy, "version"));
+	json_array_foreach (json_object_get(s, "slots"), i, v)
+		printf("slot      %s: %s, %s%s\n", text_of(v, "path"), text_of(v, "protection"), text_of(v, "assurance"),
+			json_is_true(json_object_get(v, "healthy")) ? "" : ", NOT HEALTHY");
+	printf("clock     %s%s%s\n", text_of(clock, "state"), *text_of(clock, "reason") ? ": " : "", text_of(clock, "reason"));
+	printf("clients   %lld, sessions %lld, workers %lld\n", json_integer_value(json_object_get(s, "clients")),
+		json_integer_value(json_object_get(s, "sessions")), json_integer_value(json_object_get(s, "workers")));
+	printf("record    coffer-fsd %s", text_of(s, "fsd"));
+	if (ledger)
+		printf(", %lld rows, %lld bytes, %lld journals", json_integer_value(json_object_get(ledger, "rows")),
+			json_integer_value(json_object_get(ledger, "bytes")), json_integer_value(json_object_get(ledger, "journals")));
+	putchar('\n');
+	if (json_is_boolean(json_object_get(box, "seccomp")))
+		printf("sandbox   landlock %s, seccomp %s\n", json_is_true(json_object_get(box, "landlock")) ? "on" : "off",
+			json_is_true(json_object_get(box, "seccomp")) ? "on" : "off");
+	json_array_foreach (json_object_get(s, "warnings"), i, v)
+		printf("mind      %s\n", json_string_value(v));
+}
+
+int cmd_status(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = { { 0 } };
+	static const struct request rq = { fields, NULL, "Shows what runs, where the keys are, what protects them and what to mind." };
+	json_t *params, *answer = NULL, *ledger = NULL;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "Status", params, NULL, 0, &answer);
+	if (r != EXIT_OK)
+		return r;
+	tool_try(t, DAEMON_FSD, "Status", NULL, &ledger);
+	if (t->json) {
+		json_object_set(answer, "ledger", ledger ? ledger : json_null());
+		r = print_json(answer);
+	} else {
+		print_status(answer, ledger);
+	}
+	json_decref(ledger);
+	json_decref(answer);
+	return r;
+}

@@ -1,0 +1,37 @@
+/* The subcommands: each parses its own arguments and returns an exit code. */
+#ifndef COFFER_COMMANDS_H
+#define COFFER_COMMANDS_H
+
+struct tool;
+
+int cmd_up(struct tool *t, int argc, char **argv);
+int cmd_down(struct tool *t, int argc, char **argv);
+int cmd_status(struct tool *t, int argc, char **argv);
+int cmd_mount(struct tool *t, int argc, char **argv);
+int cmd_unmount(struct tool *t, int argc, char **argv);
+int cmd_shares(struct tool *t, int argc, char **argv);
+int cmd_sessions(struct tool *t, int argc, char **argv);
+int cmd_session_end(struct tool *t, int argc, char **argv);
+int cmd_why(struct tool *t, int argc, char **argv);
+int cmd_client_add(struct tool *t, int argc, char **argv);
+int cmd_client_list(struct tool *t, int argc, char **argv);
+int cmd_client_end(struct tool *t, int argc, char **argv);
+int cmd_grant(struct tool *t, int argc, char **argv);
+int cmd_revoke(struct tool *t, int argc, char **argv);
+int cmd_access(struct tool *t, int argc, char **argv);
+int cmd_suspend(struct tool *t, int argc, char **argv);
+int cmd_resume(struct tool *t, int argc, char **argv);
+int cmd_log(struct tool *t, int argc, char **argv);
+int cmd_log_verify(struct tool *t, int argc, char **argv);
+int cmd_hold_place(struct tool *t, int argc, char **argv);
+int cmd_hold_lift(struct tool *t, int argc, char **argv);
+int cmd_hold_list(struct tool *t, int argc, char **argv);
+int cmd_forecast(struct tool *t, int argc, char **argv);
+int cmd_clock_confirm(struct tool *t, int argc, char **argv);
+int cmd_certificate(struct tool *t, int argc, char **argv);
+int cmd_seal(struct tool *t, int argc, char **argv);
+int cmd_unseal(struct tool *t, int argc, char **argv);
+int cmd_passphrase(struct tool *t, int argc, char **argv);
+int cmd_policy_check(struct tool *t, int argc, char **argv);
+
+#endif

@@ -1,0 +1,155 @@
+/* coffer: finds the subcommand and runs it.  Each stands in a cmd_<verb>.c. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/scope.h"
+#include "tools/commands.h"
+#include "tools/tool.h"
+
+const struct command commands[] = {
+	{ "up", cmd_up, "start the daemons" },
+	{ "down", cmd_down, "end all sessions and stop the daemons" },
+	{ "status", cmd_status, "what runs, how it is protected, what to mind" },
+	{ "mount", cmd_mount, "mount a client's share for a purpose" },
+	{ "unmount", cmd_unmount, "end a session and remove its mount" },
+	{ "shares", cmd_shares, "what may I mount, for which purposes" },
+	{ "sessions", cmd_sessions, "who has what open" },
+	{ "session end", cmd_session_end, "end a session" },
+	{ "why", cmd_why, "why somebody may, or may not, open a client" },
+	{ "client add", cmd_client_add, "add a client" },
+	{ "client list", cmd_client_list, "list the clients" },
+	{ "client end", cmd_client_end, "record the end of the relationship: retention begins" },
+	{ "grant", cmd_grant, "let a user or group open a client for a purpose" },
+	{ "revoke", cmd_revoke, "take grants back; sessions that rest on them end at once" },
+	{ "access", cmd_access, "who may what, for which purpose, now or on a date" },
+	{ "suspend", cmd_suspend, "suspend the use of a client's data" },
+	{ "resume", cmd_resume, "lift a suspension" },
+	{ "log", cmd_log, "who did what to which file, when and for which purpose" },
+	{ "log verify", cmd_log_verify, "check that nothing in the record was changed, removed or cut" },
+	{ "hold place", cmd_hold_place, "keep a client's data from destruction" },
+	{ "hold lift", cmd_hold_lift, "lift a hold" },
+	{ "hold list", cmd_hold_list, "list the holds" },
+	{ "retention forecast", cmd_forecast, "when what will be destroyed, by which rule" },
+	{ "clock confirm", cmd_clock_confirm, "say that the clock is right after it jumped" },
+	{ "certificate", cmd_certificate, "show the certificate of a destruction" },
+	{ "seal", cmd_seal, "end all sessions and forget all keys until unsealed" },
+	{ "unseal", cmd_unseal, "open the keys again" },
+	{ "passphrase", cmd_passphrase, "seal the keys by a passphrase from now on" },
+	{ "policy check", cmd_policy_check, "check a policy file" },
+	{ 0 },
+};
+
+const char *argp_program_version = "coffer " COFFER_VERSION;
+
+static void print_commands(FILE *to)
+{
+	fputs("Usage: coffer [--dir DIR] [--json] COMMAND [ARGUMENT...]\n"
+	      "Client data, mounted for a purpose, recorded, and forgotten when its time is up.\n\n",
+		to);
+	for (const struct command *c = commands; c->name; c++)
+		fprintf(to, "  %-20s %s\n", c->name, c->doc);
+	fputs("\n`coffer COMMAND --help` says more.  DIR is the state directory (default: COFFER_DIR, else " STATEDIR_DEFAULT
+	      ").\n",
+		to);
+}
+
+/* The options before the subcommand. */
+static error_t parse_global(int key, char *arg, struct argp_state *state)
+{
+	int *first = ((void **)state->input)[1];
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = ((void **)state->input)[0];
+		return 0;
+	case 'h':
+		print_commands(stdout);
+		exit(fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED);
+	case 'V':
+		printf("%s\n", argp_program_version);
+		exit(EXIT_OK);
+	case ARGP_KEY_ARG:
+		*first = state->next - 1;
+		state->next = state->argc;
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_option global_options[] = {
+	{ "help", 'h', NULL, 0, "list the commands", 0 },
+	{ "version", 'V', NULL, 0, "print the version", 0 },
+	{ 0 },
+};
+
+/* The longest match wins: "log verify" before "log". */
+static const struct command *find(int argc, char **argv, int *ret_words)
+{
+	const struct command *found = NULL;
+
+	for (const struct command *c = commands; c->name; c++) {
+		const char *space = strchr(c->name, ' ');
+		size_t first = space ? (size_t)(space - c->name) : strlen(c->name);
+
+		if (strlen(argv[0]) != first || strncmp(argv[0], c->name, first) != 0)
+			continue;
+		if (space && argc > 1 && strcmp(argv[1], space + 1) == 0) {
+			*ret_words = 2;
+			return c;
+		}
+		if (!space) {
+			*ret_words = 1;
+			found = c;
+		}
+	}
+	return found;
+}
+
+static int unknown(int argc, char **argv)
+{
+	scoped(freep) char *known = NULL;
+	size_t n;
+	FILE *f = open_memstream(&known, &n);
+
+	if (!f)
+		return EXIT_FAILED;
+	for (const struct command *c = commands; c->name; c++) {
+		size_t first = strcspn(c->name, " ");
+
+		if (c->name[first] && strlen(argv[0]) == first && strncmp(c->name, argv[0], first) == 0)
+			fprintf(f, "%s%s", ftell(f) > 0 ? ", " : "", c->name + first + 1);
+	}
+	fclose(f);
+	if (known && *known)
+		return fail(EXIT_USAGE, "%s %s: write one of: %s", argv[0], argc > 1 ? argv[1] : "(nothing)", known);
+	return fail(EXIT_USAGE, "%s: no such command; `coffer --help` lists them", argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct argp argp = { global_options, parse_global, "COMMAND [ARGUMENT...]", NULL, TOOL_CHILDREN, NULL,
+		NULL };
+	struct tool t = { 0 };
+	int first = 0, words = 0, r;
+	void *input[] = { &t, &first };
+	const struct command *c;
+	char name[64];
+
+	argp_err_exit_status = EXIT_USAGE;
+	argp_parse(&argp, argc, argv, ARGP_IN_ORDER | ARGP_NO_HELP, NULL, input);
+	if (first == 0) {
+		print_commands(stderr);
+		return EXIT_USAGE;
+	}
+	c = find(argc - first, argv + first, &words);
+	if (!c)
+		return unknown(argc - first, argv + first);
+	/* argp prints the program's name from argv[0] */
+	snprintf(name, sizeof(name), "coffer %s", c->name);
+	argv[first + words - 1] = name;
+	r = c->run(&t, argc - first - words + 1, argv + first + words - 1);
+	tool_done(&t);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return fail(EXIT_FAILED, "the output could not be written");
+	return r;
+}

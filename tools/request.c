@@ -1,0 +1,106 @@
+#include "tools/request.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/scope.h"
+
+struct parse {
+	struct tool *tool;
+	const struct request *rq;
+	json_t *params;
+	unsigned positional;
+};
+
+#define KEY_FIRST 256	/* options without a short letter */
+
+static void put(struct argp_state *state, const struct field *f, const char *text)
+{
+	struct parse *p = state->input;
+	char *end;
+	long long number;
+
+	switch (f->kind) {
+	case FIELD_FLAG:
+		json_object_set_new(p->params, f->key, json_true());
+		return;
+	case FIELD_DATE:
+		if (put_date(p->params, f->key, f->option ? f->option : f->arg, text) != EXIT_OK)
+			exit(EXIT_USAGE);
+		return;
+	case FIELD_NUMBER:
+		errno = 0;
+		number = strtoll(text, &end, 10);
+		if (errno || end == text || *end || number < 0)
+			exit(fail(EXIT_USAGE, "%s: %s is not a number", f->option ? f->option : f->arg, text));
+		json_object_set_new(p->params, f->key, json_integer(number));
+		return;
+	case FIELD_TEXT:
+		if (json_object_set_new(p->params, f->key, json_string(text)) < 0)
+			exit(fail(EXIT_USAGE, "%s: this is not UTF-8 text", f->option ? f->option : f->arg));
+		return;
+	}
+}
+
+static const struct field *positional(const struct request *rq, unsigned n)
+{
+	for (const struct field *f = rq->fields; f->key; f++)
+		if (!f->option && n-- == 0)
+			return f;
+	return NULL;
+}
+
+static void check_required(struct argp_state *state)
+{
+	struct parse *p = state->input;
+
+	for (const struct field *f = p->rq->fields; f->key; f++)
+		if (f->required && !json_object_get(p->params, f->key))
+			argp_error(state, "%s%s is missing", f->option ? "--" : "", f->option ? f->option : f->arg);
+}
+
+static error_t parse_one(int key, char *arg, struct argp_state *state)
+{
+	struct parse *p = state->input;
+	const struct field *f;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = p->tool;
+		return 0;
+	case ARGP_KEY_ARG:
+		f = positional(p->rq, p->positional++);
+		if (!f)
+			argp_error(state, "%s is too much", arg);
+		else
+			put(state, f, arg);
+		return 0;
+	case ARGP_KEY_END:
+		check_required(state);
+		return 0;
+	}
+	if (key < KEY_FIRST || key >= KEY_FIRST + FIELDS_MAX)
+		return ARGP_ERR_UNKNOWN;
+	put(state, &p->rq->fields[key - KEY_FIRST], arg);
+	return 0;
+}
+
+void request_parse(struct tool *t, const struct request *rq, int argc, char **argv, json_t **ret)
+{
+	struct argp_option options[FIELDS_MAX + 1] = { 0 };
+	struct argp argp = { options, parse_one, rq->args, rq->doc, TOOL_CHILDREN, NULL, NULL };
+	struct parse p = { .tool = t, .rq = rq, .params = json_object() };
+	size_t n = 0;
+
+	for (size_t i = 0; rq->fields[i].key && i < FIELDS_MAX; i++) {
+		const struct field *f = &rq->fields[i];
+
+		if (f->option)
+			options[n++] = (struct argp_option){ f->option, KEY_FIRST + (int)i, f->arg, 0, f->doc, 0 };
+	}
+	argp_parse(&argp, argc, argv, 0, NULL, &p);
+	*ret = p.params;
+}

@@ -1,0 +1,98 @@
+#include "tools/table.h"
+
+#include <errno.h>
+#include <libsmartcols.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+
+static char *number_text(const json_t *v)
+{
+	char *text = NULL;
+
+	if (asprintf(&text, "%" JSON_INTEGER_FORMAT, json_integer_value(v)) < 0)
+		return NULL;
+	return text;
+}
+
+static char *time_text(const json_t *v, enum cell cell)
+{
+	char buf[DATE_TEXT_MAX];
+	int64_t t = json_integer_value(v);
+
+	if (t == 0)
+		return strdup("-");
+	return strdup(cell == CELL_DAY ? date_format_day(t, buf) : date_format(t, buf));
+}
+
+char *cell_text(const json_t *row, const struct column *c)
+{
+	const json_t *v = json_object_get(row, c->key);
+
+	if (c->cell == CELL_FLAG)
+		return strdup(json_is_true(v) ? "yes" : "");
+	if (c->cell == CELL_TIME || c->cell == CELL_DAY)
+		return time_text(v, c->cell);
+	if (json_is_string(v))
+		return strdup(json_string_value(v));
+	if (json_is_integer(v))
+		return number_text(v);
+	if (json_is_array(v) || json_is_object(v))
+		return json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS);
+	return strdup("");
+}
+
+static int add_row(struct libscols_table *t, const json_t *row, const struct column *columns, size_t n)
+{
+	struct libscols_line *line = scols_table_new_line(t, NULL);
+
+	if (!line)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		char *text = cell_text(row, &columns[i]);
+
+		if (!text || scols_line_refer_data(line, i, text) < 0) {
+			free(text);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* Control characters in cells are written as \xNN by the library itself. */
+int table_print(const json_t *rows, const struct column *columns, size_t n, const char *none)
+{
+	struct libscols_table *t;
+	const json_t *row;
+	size_t i;
+	int r = 0;
+
+	if (json_array_size(rows) == 0) {
+		if (none)
+			puts(none);
+		return 0;
+	}
+	t = scols_new_table();
+	if (!t)
+		return -ENOMEM;
+	scols_table_enable_maxout(t, 0);
+	for (i = 0; i < n; i++) {
+		int flags = columns[i].cell == CELL_NUMBER ? SCOLS_FL_RIGHT :
+			    columns[i].cell == CELL_WRAP   ? SCOLS_FL_WRAP :
+							     0;
+
+		if (!scols_table_new_column(t, columns[i].title, columns[i].cell == CELL_WRAP ? 0.3 : 0, flags))
+			r = -ENOMEM;
+	}
+	json_array_foreach (rows, i, row)
+		if (r == 0)
+			r = add_row(t, row, columns, n);
+	if (r == 0 && scols_print_table(t) < 0)
+		r = -EIO;
+	scols_unref_table(t);
+	return r;
+}
