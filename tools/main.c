@@ -127,7 +127,7 @@ static int unknown(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static const struct argp argp = { global_options, parse_global, "COMMAND [ARGUMENT...]", NULL, TOOL_CHILDREN, NULL,
+	static const struct argp argp = { global_options, parse_global, "COMMAND [ARGUMENT...]", NULL, tool_children, NULL,
 		NULL };
 	struct tool t = { 0 };
 	int first = 0, words = 0, r;

@@ -91,7 +91,7 @@ static error_t parse_one(int key, char *arg, struct argp_state *state)
 void request_parse(struct tool *t, const struct request *rq, int argc, char **argv, json_t **ret)
 {
 	struct argp_option options[FIELDS_MAX + 1] = { 0 };
-	struct argp argp = { options, parse_one, rq->args, rq->doc, TOOL_CHILDREN, NULL, NULL };
+	struct argp argp = { options, parse_one, rq->args, rq->doc, tool_children, NULL, NULL };
 	struct parse p = { .tool = t, .rq = rq, .params = json_object() };
 	size_t n = 0;
 

@@ -88,7 +88,8 @@ static const struct argp_option common_options[] = {
 	{ 0 },
 };
 
-const struct argp tool_argp = { common_options, parse_common, NULL, NULL, NULL, NULL, NULL };
+static const struct argp common_argp = { common_options, parse_common, NULL, NULL, NULL, NULL, NULL };
+const struct argp_child tool_children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
 
 /* ---- daemons ---- */
 

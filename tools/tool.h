@@ -37,9 +37,8 @@ struct command {
 
 extern const struct command commands[];	/* ends with a NULL name */
 
-/* --dir and --json, which every subcommand takes: a child parser; its input is the struct tool. */
-extern const struct argp tool_argp;
-#define TOOL_CHILDREN ((const struct argp_child[]){ { &tool_argp, 0, NULL, 0 }, { 0 } })
+/* --dir and --json, which every subcommand takes: the child parser of each; its input is the struct tool. */
+extern const struct argp_child tool_children[];
 
 /* "coffer: " and the text on stderr, control characters escaped; returns `code`. */
 int fail(enum exit_code code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
