@@ -10,13 +10,14 @@
 int cmd_client_add(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
-		{ "name", "name", "NAME", FIELD_TEXT, true, "the client's full name" },
-		{ "email", "email", "ADDRESS", FIELD_TEXT, true, "address of record, for notices" },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"name", "name", "NAME", FIELD_TEXT, true, "the client's full name"},
+		{"email", "email", "ADDRESS", FIELD_TEXT, true, "address of record, for notices"},
+		{0},
 	};
-	static const struct request rq = { fields, "CLIENT",
-		"Adds a client and makes its keys.\vCLIENT is the short name that all commands use: lower-case letters, digits, '-'." };
+	static const struct request rq = {fields, "CLIENT",
+		"Adds a client and makes its keys.\vCLIENT is the short name that all commands use: "
+		"lower-case letters, digits, '-'."};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -26,8 +27,9 @@ int cmd_client_add(struct tool *t, int argc, char **argv)
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	else if (r == EXIT_OK)
-		printf("client %s added; its store is %s/store/%s\n", json_string_value(json_object_get(params, "client")),
-			t->dir.root, json_string_value(json_object_get(answer, "client_id")));
+		printf("client %s added; its store is %s/store/%s\n",
+			json_string_value(json_object_get(params, "client")), t->dir.root,
+			json_string_value(json_object_get(answer, "client_id")));
 	json_decref(params);
 	json_decref(answer);
 	return r;
@@ -35,13 +37,18 @@ int cmd_client_add(struct tool *t, int argc, char **argv)
 
 int cmd_client_list(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { { 0 } };
-	static const struct request rq = { fields, NULL, "Lists the clients: all of them for administrators, else those you have grants for." };
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL,
+		"Lists the clients: all of them for administrators, else those you have grants for."};
 	static const struct column columns[] = {
-		{ "client", "CLIENT", CELL_TEXT },	{ "name", "NAME", CELL_WRAP },
-		{ "state", "STATE", CELL_TEXT },	{ "ended_on", "ENDED", CELL_DAY },
-		{ "destroy_on", "DESTROY ON", CELL_DAY }, { "destroyed_on", "DESTROYED", CELL_DAY },
-		{ "sessions", "SESSIONS", CELL_NUMBER }, { "email", "ADDRESS", CELL_WRAP },
+		{"client", "CLIENT", CELL_TEXT},
+		{"name", "NAME", CELL_WRAP},
+		{"state", "STATE", CELL_TEXT},
+		{"ended_on", "ENDED", CELL_DAY},
+		{"destroy_on", "DESTROY ON", CELL_DAY},
+		{"destroyed_on", "DESTROYED", CELL_DAY},
+		{"sessions", "SESSIONS", CELL_NUMBER},
+		{"email", "ADDRESS", CELL_WRAP},
 	};
 	json_t *params, *answer = NULL;
 	int r;
@@ -49,8 +56,9 @@ int cmd_client_list(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	r = tool_call(t, DAEMON_KEYD, "ClientList", params, NULL, 0, &answer);
 	if (r == EXIT_OK)
-		r = t->json ? print_json(answer) :
-			      table_print(json_object_get(answer, "clients"), columns, ARRAY_SIZE(columns), "no clients");
+		r = t->json ? print_json(answer)
+			    : table_print(json_object_get(answer, "clients"), columns, ARRAY_SIZE(columns),
+				      "no clients");
 	json_decref(answer);
 	return r;
 }
@@ -58,13 +66,14 @@ int cmd_client_list(struct tool *t, int argc, char **argv)
 int cmd_client_end(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
-		{ "on", "on", "DATE", FIELD_DATE, true, "the day the relationship ends" },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"on", "on", "DATE", FIELD_DATE, true, "the day the relationship ends"},
+		{0},
 	};
-	static const struct request rq = { fields, "CLIENT",
-		"Records when the relationship with a client ends.\vThe retention rules of the policy count from that day; when the "
-		"last has run out, the client's keys are destroyed." };
+	static const struct request rq = {fields, "CLIENT",
+		"Records when the relationship with a client ends.\vThe retention rules of the policy count "
+		"from that day; when the "
+		"last has run out, the client's keys are destroyed."};
 	char day[DATE_TEXT_MAX];
 	json_t *params, *answer = NULL;
 	int64_t due;
@@ -83,14 +92,15 @@ int cmd_client_end(struct tool *t, int argc, char **argv)
 	return r;
 }
 
-static int suspend_or_resume(struct tool *t, int argc, char **argv, const char *method, const char *doc, const char *said)
+static int suspend_or_resume(
+	struct tool *t, int argc, char **argv, const char *method, const char *doc, const char *said)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
-		{ "reason", "reason", "TEXT", FIELD_TEXT, true, "why: it is recorded" },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why: it is recorded"},
+		{0},
 	};
-	const struct request rq = { fields, "CLIENT", doc };
+	const struct request rq = {fields, "CLIENT", doc};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -99,7 +109,8 @@ static int suspend_or_resume(struct tool *t, int argc, char **argv, const char *
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	else if (r == EXIT_OK)
-		printf("%s; sessions ended: %lld\n", said, json_integer_value(json_object_get(answer, "sessions_ended")));
+		printf("%s; sessions ended: %lld\n", said,
+			json_integer_value(json_object_get(answer, "sessions_ended")));
 	json_decref(answer);
 	return r;
 }
@@ -107,7 +118,9 @@ static int suspend_or_resume(struct tool *t, int argc, char **argv, const char *
 int cmd_suspend(struct tool *t, int argc, char **argv)
 {
 	return suspend_or_resume(t, argc, argv, "Suspend",
-		"Suspends the use of a client's data.\vAll its sessions end within a second; nothing is lost.", "suspended");
+		"Suspends the use of a client's data.\vAll its sessions end within a second; nothing is "
+		"lost.",
+		"suspended");
 }
 
 int cmd_resume(struct tool *t, int argc, char **argv)

@@ -7,10 +7,12 @@
 #include "tools/request.h"
 #include "tools/table.h"
 
-#define SUBJECT_FIELDS                                                                                               \
-	{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },                                                        \
-		{ "subject", NULL, "USER", FIELD_TEXT, true, NULL },                                                 \
-		{ "is_group", "group", NULL, FIELD_FLAG, false, "USER is the name of a group" }
+#define SUBJECT_FIELDS                                                                                       \
+	{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},                                                  \
+		{"subject", NULL, "USER", FIELD_TEXT, true, NULL},                                           \
+	{                                                                                                    \
+		"is_group", "group", NULL, FIELD_FLAG, false, "USER is the name of a group"                  \
+	}
 
 /* The methods take the subject as member "user" or "group". */
 static void name_subject(json_t *params)
@@ -25,15 +27,19 @@ int cmd_grant(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
 		SUBJECT_FIELDS,
-		{ "purpose", "purpose", "PURPOSE", FIELD_TEXT, true, "what for; `coffer policy check` lists the purposes" },
-		{ "rights", "rights", "r|rw", FIELD_TEXT, true, "read, or read and write" },
-		{ "from", "from", "DATE", FIELD_DATE, false, "valid from (default: now)" },
-		{ "until", "until", "DATE", FIELD_DATE, false, "valid until" },
-		{ "party", "party", "PARTY", FIELD_TEXT, false, "employee (default), provider, partner or affiliate" },
-		{ "reference", "reference", "TEXT", FIELD_TEXT, false, "the order or request a provider acts on" },
-		{ 0 },
+		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, true,
+			"what for; `coffer policy check` lists the purposes"},
+		{"rights", "rights", "r|rw", FIELD_TEXT, true, "read, or read and write"},
+		{"from", "from", "DATE", FIELD_DATE, false, "valid from (default: now)"},
+		{"until", "until", "DATE", FIELD_DATE, false, "valid until"},
+		{"party", "party", "PARTY", FIELD_TEXT, false,
+			"employee (default), provider, partner or affiliate"},
+		{"reference", "reference", "TEXT", FIELD_TEXT, false,
+			"the order or request a provider acts on"},
+		{0},
 	};
-	static const struct request rq = { fields, "CLIENT USER", "Lets a user, or with --group a group, open a client's share for one purpose." };
+	static const struct request rq = {fields, "CLIENT USER",
+		"Lets a user, or with --group a group, open a client's share for one purpose."};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -52,11 +58,13 @@ int cmd_revoke(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
 		SUBJECT_FIELDS,
-		{ "purpose", "purpose", "PURPOSE", FIELD_TEXT, false, "only the grants for this purpose (default: all)" },
-		{ 0 },
+		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, false,
+			"only the grants for this purpose (default: all)"},
+		{0},
 	};
-	static const struct request rq = { fields, "CLIENT USER",
-		"Takes back the grants of a user or group for a client.\vSessions that rest on them end within a second, open files and mappings included." };
+	static const struct request rq = {fields, "CLIENT USER",
+		"Takes back the grants of a user or group for a client.\vSessions that rest on them end "
+		"within a second, open files and mappings included."};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -66,7 +74,8 @@ int cmd_revoke(struct tool *t, int argc, char **argv)
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	else if (r == EXIT_OK)
-		printf("grants revoked: %lld; sessions ended: %lld\n", json_integer_value(json_object_get(answer, "revoked")),
+		printf("grants revoked: %lld; sessions ended: %lld\n",
+			json_integer_value(json_object_get(answer, "revoked")),
 			json_integer_value(json_object_get(answer, "sessions_ended")));
 	json_decref(answer);
 	return r;
@@ -75,17 +84,25 @@ int cmd_revoke(struct tool *t, int argc, char **argv)
 int cmd_access(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, false, NULL },
-		{ "user", "user", "USER", FIELD_TEXT, false, "only what this user may" },
-		{ "at", "at", "DATE", FIELD_DATE, false, "who had access then (default: now)" },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL},
+		{"user", "user", "USER", FIELD_TEXT, false, "only what this user may"},
+		{"at", "at", "DATE", FIELD_DATE, false, "who had access then (default: now)"},
+		{0},
 	};
-	static const struct request rq = { fields, "[CLIENT]", "Lists who may open a client's share, for which purpose and how long." };
+	static const struct request rq = {
+		fields, "[CLIENT]", "Lists who may open a client's share, for which purpose and how long."};
 	static const struct column columns[] = {
-		{ "grant", "GRANT", CELL_NUMBER }, { "client", "CLIENT", CELL_TEXT },	  { "subject", "WHO", CELL_TEXT },
-		{ "group", "GROUP", CELL_FLAG },   { "purpose", "PURPOSE", CELL_TEXT },	  { "rights", "RIGHTS", CELL_TEXT },
-		{ "party", "PARTY", CELL_TEXT },   { "from", "FROM", CELL_DAY },	  { "until", "UNTIL", CELL_TIME },
-		{ "granted_by", "BY", CELL_TEXT }, { "reference", "REFERENCE", CELL_WRAP },
+		{"grant", "GRANT", CELL_NUMBER},
+		{"client", "CLIENT", CELL_TEXT},
+		{"subject", "WHO", CELL_TEXT},
+		{"group", "GROUP", CELL_FLAG},
+		{"purpose", "PURPOSE", CELL_TEXT},
+		{"rights", "RIGHTS", CELL_TEXT},
+		{"party", "PARTY", CELL_TEXT},
+		{"from", "FROM", CELL_DAY},
+		{"until", "UNTIL", CELL_TIME},
+		{"granted_by", "BY", CELL_TEXT},
+		{"reference", "REFERENCE", CELL_WRAP},
 	};
 	json_t *params, *answer = NULL;
 	int r;
@@ -97,20 +114,27 @@ int cmd_access(struct tool *t, int argc, char **argv)
 	}
 	r = tool_call(t, DAEMON_KEYD, "Access", params, NULL, 0, &answer);
 	if (r == EXIT_OK)
-		r = t->json ? print_json(answer) :
-			      table_print(json_object_get(answer, "grants"), columns, ARRAY_SIZE(columns), "nobody");
+		r = t->json ? print_json(answer)
+			    : table_print(json_object_get(answer, "grants"), columns, ARRAY_SIZE(columns),
+				      "nobody");
 	json_decref(answer);
 	return r;
 }
 
 int cmd_shares(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { { 0 } };
-	static const struct request rq = { fields, NULL, "Lists the shares that you may mount, and for which purposes." };
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {
+		fields, NULL, "Lists the shares that you may mount, and for which purposes."};
 	static const struct column columns[] = {
-		{ "client", "CLIENT", CELL_TEXT },   { "name", "NAME", CELL_WRAP },   { "state", "STATE", CELL_TEXT },
-		{ "purpose", "PURPOSE", CELL_TEXT }, { "title", "TITLE", CELL_WRAP }, { "rights", "RIGHTS", CELL_TEXT },
-		{ "until", "UNTIL", CELL_TIME },     { "ticket_required", "TICKET", CELL_FLAG },
+		{"client", "CLIENT", CELL_TEXT},
+		{"name", "NAME", CELL_WRAP},
+		{"state", "STATE", CELL_TEXT},
+		{"purpose", "PURPOSE", CELL_TEXT},
+		{"title", "TITLE", CELL_WRAP},
+		{"rights", "RIGHTS", CELL_TEXT},
+		{"until", "UNTIL", CELL_TIME},
+		{"ticket_required", "TICKET", CELL_FLAG},
 	};
 	json_t *params, *answer = NULL;
 	int r;
@@ -118,8 +142,8 @@ int cmd_shares(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	r = tool_call(t, DAEMON_KEYD, "Shares", params, NULL, 0, &answer);
 	if (r == EXIT_OK)
-		r = t->json ? print_json(answer) :
-			      table_print(json_object_get(answer, "shares"), columns, ARRAY_SIZE(columns),
+		r = t->json ? print_json(answer)
+			    : table_print(json_object_get(answer, "shares"), columns, ARRAY_SIZE(columns),
 				      "nothing: ask an administrator for a grant");
 	json_decref(answer);
 	return r;
@@ -128,15 +152,18 @@ int cmd_shares(struct tool *t, int argc, char **argv)
 static void print_why(const json_t *answer)
 {
 	static const struct column columns[] = {
-		{ "mark", "", CELL_TEXT }, { "rule", "STEP", CELL_TEXT }, { "text", "FOUND", CELL_WRAP }, { "source", "RESTS ON", CELL_WRAP },
+		{"mark", "", CELL_TEXT},
+		{"rule", "STEP", CELL_TEXT},
+		{"text", "FOUND", CELL_WRAP},
+		{"source", "RESTS ON", CELL_WRAP},
 	};
 	json_t *steps = json_object_get(answer, "steps"), *step;
 	const char *message = json_string_value(json_object_get(answer, "message"));
 	const char *remedy = json_string_value(json_object_get(answer, "remedy"));
 	size_t i;
 
-	json_array_foreach (steps, i, step)
-		json_object_set_new(step, "mark", json_string(json_is_true(json_object_get(step, "passed")) ? "ok" : "NO"));
+	json_array_foreach(steps, i, step) json_object_set_new(
+		step, "mark", json_string(json_is_true(json_object_get(step, "passed")) ? "ok" : "NO"));
 	table_print(steps, columns, ARRAY_SIZE(columns), NULL);
 	printf("\n%s", json_string_value(json_object_get(answer, "verdict")));
 	if (message && *message)
@@ -149,15 +176,16 @@ static void print_why(const json_t *answer)
 int cmd_why(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "user", NULL, "USER", FIELD_TEXT, true, NULL },
-		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
-		{ "purpose", "purpose", "PURPOSE", FIELD_TEXT, true, "what for" },
-		{ "ticket", "ticket", "TICKET", FIELD_TEXT, false, "as it would be given to mount" },
-		{ "at", "at", "DATE", FIELD_DATE, false, "as it would have been decided then" },
-		{ 0 },
+		{"user", NULL, "USER", FIELD_TEXT, true, NULL},
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, true, "what for"},
+		{"ticket", "ticket", "TICKET", FIELD_TEXT, false, "as it would be given to mount"},
+		{"at", "at", "DATE", FIELD_DATE, false, "as it would have been decided then"},
+		{0},
 	};
-	static const struct request rq = { fields, "USER CLIENT",
-		"Walks through the decision whether a user may open a client for a purpose, with the heading of the policy each step rests on." };
+	static const struct request rq = {fields, "USER CLIENT",
+		"Walks through the decision whether a user may open a client for a purpose, with the heading "
+		"of the policy each step rests on."};
 	json_t *params, *answer = NULL;
 	int r;
 

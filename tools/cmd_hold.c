@@ -10,7 +10,8 @@
 #include "tools/table.h"
 
 /* One call; its whole answer as JSON, or the sentence `said`. */
-static int simple(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *said)
+static int simple(
+	struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *said)
 {
 	json_t *params, *answer = NULL;
 	int r;
@@ -26,8 +27,8 @@ static int simple(struct tool *t, int argc, char **argv, const struct request *r
 }
 
 /* One call; a list in its answer as a table. */
-static int listing(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *member,
-	const struct column *columns, size_t n, const char *none)
+static int listing(struct tool *t, int argc, char **argv, const struct request *rq, const char *method,
+	const char *member, const struct column *columns, size_t n, const char *none)
 {
 	json_t *params, *answer = NULL;
 	int r;
@@ -35,7 +36,8 @@ static int listing(struct tool *t, int argc, char **argv, const struct request *
 	request_parse(t, rq, argc, argv, &params);
 	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
 	if (r == EXIT_OK)
-		r = t->json ? print_json(answer) : table_print(json_object_get(answer, member), columns, n, none);
+		r = t->json ? print_json(answer)
+			    : table_print(json_object_get(answer, member), columns, n, none);
 	json_decref(answer);
 	return r;
 }
@@ -43,12 +45,13 @@ static int listing(struct tool *t, int argc, char **argv, const struct request *
 int cmd_hold_place(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
-		{ "matter", "matter", "TEXT", FIELD_TEXT, true, "the case it belongs to" },
-		{ "reason", "reason", "TEXT", FIELD_TEXT, true, "why" },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"matter", "matter", "TEXT", FIELD_TEXT, true, "the case it belongs to"},
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why"},
+		{0},
 	};
-	static const struct request rq = { fields, "CLIENT", "Places a hold: while there is one, nothing of the client is destroyed." };
+	static const struct request rq = {
+		fields, "CLIENT", "Places a hold: while there is one, nothing of the client is destroyed."};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -65,11 +68,13 @@ int cmd_hold_place(struct tool *t, int argc, char **argv)
 int cmd_hold_lift(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "hold", NULL, "HOLD", FIELD_NUMBER, true, NULL },
-		{ "reason", "reason", "TEXT", FIELD_TEXT, true, "why" },
-		{ 0 },
+		{"hold", NULL, "HOLD", FIELD_NUMBER, true, NULL},
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why"},
+		{0},
 	};
-	static const struct request rq = { fields, "HOLD", "Lifts a hold (`coffer hold list` numbers them).\vWhat is overdue is destroyed soon after the last one is lifted." };
+	static const struct request rq = {fields, "HOLD",
+		"Lifts a hold (`coffer hold list` numbers them).\vWhat is overdue is destroyed soon after "
+		"the last one is lifted."};
 
 	return simple(t, argc, argv, &rq, "HoldLift", "lifted");
 }
@@ -77,14 +82,19 @@ int cmd_hold_lift(struct tool *t, int argc, char **argv)
 int cmd_hold_list(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, false, NULL },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL},
+		{0},
 	};
-	static const struct request rq = { fields, "[CLIENT]", "Lists the holds, lifted ones too." };
+	static const struct request rq = {fields, "[CLIENT]", "Lists the holds, lifted ones too."};
 	static const struct column columns[] = {
-		{ "hold", "HOLD", CELL_NUMBER },     { "client", "CLIENT", CELL_TEXT },	  { "matter", "MATTER", CELL_WRAP },
-		{ "reason", "REASON", CELL_WRAP },   { "placed_by", "BY", CELL_TEXT },	  { "placed_at", "SINCE", CELL_DAY },
-		{ "lifted_by", "LIFTED BY", CELL_TEXT }, { "lifted_at", "LIFTED", CELL_DAY },
+		{"hold", "HOLD", CELL_NUMBER},
+		{"client", "CLIENT", CELL_TEXT},
+		{"matter", "MATTER", CELL_WRAP},
+		{"reason", "REASON", CELL_WRAP},
+		{"placed_by", "BY", CELL_TEXT},
+		{"placed_at", "SINCE", CELL_DAY},
+		{"lifted_by", "LIFTED BY", CELL_TEXT},
+		{"lifted_at", "LIFTED", CELL_DAY},
 	};
 
 	return listing(t, argc, argv, &rq, "HoldList", "holds", columns, ARRAY_SIZE(columns), "no holds");
@@ -93,24 +103,32 @@ int cmd_hold_list(struct tool *t, int argc, char **argv)
 int cmd_forecast(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, false, NULL },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL},
+		{0},
 	};
-	static const struct request rq = { fields, "[CLIENT]", "Shows the retention calendar: what will be destroyed when, and by which rule." };
+	static const struct request rq = {fields, "[CLIENT]",
+		"Shows the retention calendar: what will be destroyed when, and by which rule."};
 	static const struct column columns[] = {
-		{ "client", "CLIENT", CELL_TEXT },   { "class", "CLASS", CELL_TEXT },	{ "state", "STATE", CELL_TEXT },
-		{ "due", "DESTROY ON", CELL_DAY },   { "rule", "RULE", CELL_WRAP },	{ "event_on", "COUNTED FROM", CELL_DAY },
-		{ "source", "RESTS ON", CELL_WRAP }, { "holds", "HOLDS", CELL_NUMBER },
+		{"client", "CLIENT", CELL_TEXT},
+		{"class", "CLASS", CELL_TEXT},
+		{"state", "STATE", CELL_TEXT},
+		{"due", "DESTROY ON", CELL_DAY},
+		{"rule", "RULE", CELL_WRAP},
+		{"event_on", "COUNTED FROM", CELL_DAY},
+		{"source", "RESTS ON", CELL_WRAP},
+		{"holds", "HOLDS", CELL_NUMBER},
 	};
 
-	return listing(t, argc, argv, &rq, "RetentionForecast", "forecast", columns, ARRAY_SIZE(columns), "no clients");
+	return listing(t, argc, argv, &rq, "RetentionForecast", "forecast", columns, ARRAY_SIZE(columns),
+		"no clients");
 }
 
 int cmd_clock_confirm(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { { 0 } };
-	static const struct request rq = { fields, NULL,
-		"Confirms that the clock is right after it jumped (`coffer status` says so).\vUntil then nothing is destroyed." };
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL,
+		"Confirms that the clock is right after it jumped (`coffer status` says so).\vUntil then "
+		"nothing is destroyed."};
 
 	return simple(t, argc, argv, &rq, "ClockConfirm", "confirmed; what is due will be destroyed now");
 }
@@ -120,24 +138,27 @@ static int print_certificate(const json_t *answer)
 	const json_t *c = json_object_get(answer, "certificate"), *v;
 	const char *key;
 
-	json_object_foreach ((json_t *)c, key, v) {
-		scoped(freep) char *text = json_is_string(v) ? strdup(json_string_value(v)) :
-							       json_dumps(v, JSON_ENCODE_ANY | JSON_SORT_KEYS);
+	json_object_foreach((json_t *)c, key, v)
+	{
+		scoped(freep) char *text = json_is_string(v)
+						   ? strdup(json_string_value(v))
+						   : json_dumps(v, JSON_ENCODE_ANY | JSON_SORT_KEYS);
 
 		printf("%-16s %s\n", key, text ? text : "");
 	}
-	printf("%-16s %s\n%-16s %s\n", "signature", json_string_value(json_object_get(answer, "signature")), "public key",
-		json_string_value(json_object_get(answer, "public_key")));
+	printf("%-16s %s\n%-16s %s\n", "signature", json_string_value(json_object_get(answer, "signature")),
+		"public key", json_string_value(json_object_get(answer, "public_key")));
 	return EXIT_OK;
 }
 
 int cmd_certificate(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{0},
 	};
-	static const struct request rq = { fields, "CLIENT", "Shows the signed certificate of the destruction of a client's keys." };
+	static const struct request rq = {
+		fields, "CLIENT", "Shows the signed certificate of the destruction of a client's keys."};
 	json_t *params, *answer = NULL;
 	int r;
 

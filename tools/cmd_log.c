@@ -1,4 +1,5 @@
-/* log: rows from coffer-fsd, their names opened by coffer-keyd.  log verify: with the daemons, or offline on a copy. */
+/* log: rows from coffer-fsd, their names opened by coffer-keyd.  log verify: with the daemons, or offline on
+ * a copy. */
 #include <errno.h>
 #include <fnmatch.h>
 #include <sodium.h>
@@ -14,13 +15,13 @@
 #include "tools/table.h"
 
 #define PAGE_ROWS 2000
-#define NAMES_MAX 1000	/* in one question to keyd */
+#define NAMES_MAX 1000 /* in one question to keyd */
 
 /* ---- names ---- */
 
 /* The sealed paths of the rows: where each name goes when it is known. */
 struct names {
-	json_t *items;	/* [{client_id, month, sealed}] for keyd */
+	json_t *items;   /* [{client_id, month, sealed}] for keyd */
 	json_t *targets; /* [[row, "path"|"path2"]] */
 };
 
@@ -32,7 +33,8 @@ static int open_names(struct tool *t, struct names *n)
 
 	r = tool_try(t, DAEMON_KEYD, "LedgerNames", json_pack("{s:O}", "items", n->items), &answer);
 	names = json_object_get(answer, "names");
-	json_array_foreach (n->targets, i, target) {
+	json_array_foreach(n->targets, i, target)
+	{
 		json_t *row = json_array_get(target, 0);
 		const char *key = json_string_value(json_array_get(target, 1));
 		json_t *name = r == EXIT_OK ? json_array_get(names, i) : NULL;
@@ -54,20 +56,22 @@ static int want_name(struct tool *t, struct names *n, json_t *row, const char *k
 
 	if (!json_is_object(path))
 		return EXIT_OK;
-	json_array_append_new(n->items, json_pack("{s:O, s:O, s:O}", "client_id", json_object_get(row, "client_id"), "month",
-						json_object_get(path, "month"), "sealed", json_object_get(path, "sealed")));
+	json_array_append_new(n->items,
+		json_pack("{s:O, s:O, s:O}", "client_id", json_object_get(row, "client_id"), "month",
+			json_object_get(path, "month"), "sealed", json_object_get(path, "sealed")));
 	json_array_append_new(n->targets, json_pack("[O, s]", row, key));
 	return json_array_size(n->items) < NAMES_MAX ? EXIT_OK : open_names(t, n);
 }
 
 static int name_rows(struct tool *t, json_t *rows)
 {
-	struct names n = { json_array(), json_array() };
+	struct names n = {json_array(), json_array()};
 	json_t *row;
 	size_t i;
 	int r = EXIT_OK;
 
-	json_array_foreach (rows, i, row) {
+	json_array_foreach(rows, i, row)
+	{
 		if (r == EXIT_OK)
 			r = want_name(t, &n, row, "path");
 		if (r == EXIT_OK)
@@ -88,7 +92,8 @@ static bool path_matches(const json_t *row, const char *key, const char *wanted)
 
 	if (!path)
 		return false;
-	if (strncmp(path, wanted, n) == 0 && (path[n] == '\0' || path[n] == '/' || (n > 0 && wanted[n - 1] == '/')))
+	if (strncmp(path, wanted, n) == 0 &&
+		(path[n] == '\0' || path[n] == '/' || (n > 0 && wanted[n - 1] == '/')))
 		return true;
 	return fnmatch(wanted, path, 0) == 0;
 }
@@ -152,7 +157,9 @@ static void describe(json_t *row)
 		text = json_dumps(detail, JSON_COMPACT | JSON_SORT_KEYS);
 	json_object_set_new(row, "what", json_string(text ? text : ""));
 	if (json_is_integer(outcome))
-		json_object_set_new(row, "result", json_string(json_integer_value(outcome) ? strerror((int)json_integer_value(outcome)) : "ok"));
+		json_object_set_new(row, "result",
+			json_string(json_integer_value(outcome) ? strerror((int)json_integer_value(outcome))
+								: "ok"));
 	else
 		json_object_set(row, "result", outcome ? outcome : json_null());
 }
@@ -160,34 +167,41 @@ static void describe(json_t *row)
 static int print_rows(json_t *rows)
 {
 	static const struct column columns[] = {
-		{ "time", "TIME", CELL_TIME },	   { "user", "USER", CELL_TEXT }, { "client", "CLIENT", CELL_TEXT },
-		{ "purpose", "PURPOSE", CELL_TEXT }, { "ticket", "TICKET", CELL_TEXT }, { "op", "DID", CELL_TEXT },
-		{ "result", "RESULT", CELL_TEXT }, { "what", "WHAT", CELL_WRAP }, { "size", "SIZE", CELL_NUMBER },
-		{ "comm", "PROGRAM", CELL_TEXT },
+		{"time", "TIME", CELL_TIME},
+		{"user", "USER", CELL_TEXT},
+		{"client", "CLIENT", CELL_TEXT},
+		{"purpose", "PURPOSE", CELL_TEXT},
+		{"ticket", "TICKET", CELL_TEXT},
+		{"op", "DID", CELL_TEXT},
+		{"result", "RESULT", CELL_TEXT},
+		{"what", "WHAT", CELL_WRAP},
+		{"size", "SIZE", CELL_NUMBER},
+		{"comm", "PROGRAM", CELL_TEXT},
 	};
 	json_t *row;
 	size_t i;
 
-	json_array_foreach (rows, i, row)
-		describe(row);
+	json_array_foreach(rows, i, row) describe(row);
 	return table_print(rows, columns, ARRAY_SIZE(columns), "no records") < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
 int cmd_log(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", "client", "CLIENT", FIELD_TEXT, false, "only this client" },
-		{ "user", "user", "USER", FIELD_TEXT, false, "only this user" },
-		{ "purpose", "purpose", "PURPOSE", FIELD_TEXT, false, "only this purpose" },
-		{ "session", "session", "N", FIELD_NUMBER, false, "only this session" },
-		{ "path", "path", "PATH", FIELD_TEXT, false, "only what is at or below PATH (below the share), or a pattern: '*.pdf'" },
-		{ "since", "since", "DATE", FIELD_DATE, false, "from then on" },
-		{ "until", "until", "DATE", FIELD_DATE, false, "before then" },
-		{ 0 },
+		{"client", "client", "CLIENT", FIELD_TEXT, false, "only this client"},
+		{"user", "user", "USER", FIELD_TEXT, false, "only this user"},
+		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, false, "only this purpose"},
+		{"session", "session", "N", FIELD_NUMBER, false, "only this session"},
+		{"path", "path", "PATH", FIELD_TEXT, false,
+			"only what is at or below PATH (below the share), or a pattern: '*.pdf'"},
+		{"since", "since", "DATE", FIELD_DATE, false, "from then on"},
+		{"until", "until", "DATE", FIELD_DATE, false, "before then"},
+		{0},
 	};
-	static const struct request rq = { fields, NULL,
-		"Shows the record: who did what to which file, when, for which purpose.\vAuditors see all rows, others their own. What was "
-		"done a moment ago is there: asking collects it." };
+	static const struct request rq = {fields, NULL,
+		"Shows the record: who did what to which file, when, for which purpose.\vAuditors see all "
+		"rows, others their own. What was "
+		"done a moment ago is there: asking collects it."};
 	scoped(freep) char *path = NULL;
 	json_t *params, *rows = NULL;
 	int r;
@@ -209,7 +223,7 @@ int cmd_log(struct tool *t, int argc, char **argv)
 static int offline(struct tool *t, const char *db, const char *key_file)
 {
 	uint8_t key[CHAIN_KEY_BYTES];
-	struct ledger_verdict v = { 0 };
+	struct ledger_verdict v = {0};
 	int r;
 
 	if (key_file) {
@@ -221,25 +235,32 @@ static int offline(struct tool *t, const char *db, const char *key_file)
 			return fail(EXIT_USAGE, "%s: %s", key_file, strerror(errno));
 		if (getline(&line, &cap, f) < 0)
 			n = 0;
-		else if (sodium_base642bin(key, sizeof(key), line, strcspn(line, "\n"), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0 ||
+		else if (sodium_base642bin(key, sizeof(key), line, strcspn(line, "\n"), NULL, &n, NULL,
+				 sodium_base64_VARIANT_ORIGINAL) < 0 ||
 			 n != sizeof(key))
-			n = sodium_hex2bin(key, sizeof(key), line, strcspn(line, "\n"), NULL, &n, NULL) == 0 ? n : 0;
+			n = sodium_hex2bin(key, sizeof(key), line, strcspn(line, "\n"), NULL, &n, NULL) == 0
+				    ? n
+				    : 0;
 		fclose(f);
 		if (n != sizeof(key))
 			return fail(EXIT_USAGE, "%s: no public key in it; take D/keyd/signing.pub", key_file);
 	}
 	r = ledger_verify_file(db, key_file ? key : NULL, NULL, &v);
 	if (r < 0)
-		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db, r == -EUCLEAN ? "this is not a ledger" : strerror(-r));
+		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
+			r == -EUCLEAN ? "this is not a ledger" : strerror(-r));
 	if (t->json)
-		printf("{\"batches\": %lld, \"records\": %lld, \"acts\": %lld, \"signed_until\": %lld, \"first_bad\": %lld}\n",
-			(long long)v.batches, (long long)v.records, (long long)v.acts, (long long)v.signed_until, (long long)v.first_bad);
+		printf("{\"batches\": %lld, \"records\": %lld, \"acts\": %lld, \"signed_until\": %lld, "
+		       "\"first_bad\": %lld}\n",
+			(long long)v.batches, (long long)v.records, (long long)v.acts,
+			(long long)v.signed_until, (long long)v.first_bad);
 	if (v.first_bad)
-		return fail(EXIT_DAMAGED, "%s: batch %lld is not as it was written: %s", db, (long long)v.first_bad, v.reason);
+		return fail(EXIT_DAMAGED, "%s: batch %lld is not as it was written: %s", db,
+			(long long)v.first_bad, v.reason);
 	if (!t->json)
-		printf("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s\n", (long long)v.records,
-			(long long)v.acts, (long long)v.batches, (long long)v.signed_until,
-			key_file ? "" : " (signatures not checked: --pubkey)");
+		printf("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s\n",
+			(long long)v.records, (long long)v.acts, (long long)v.batches,
+			(long long)v.signed_until, key_file ? "" : " (signatures not checked: --pubkey)");
 	return EXIT_OK;
 }
 
@@ -250,8 +271,9 @@ static int online(struct tool *t)
 
 	/* The head that keyd remembers: a ledger that was cut cleanly does not lead to it. */
 	if (tool_try(t, DAEMON_KEYD, "LedgerHead", NULL, &head) == EXIT_OK) {
-		json_object_set_new(params, "expect", json_pack("{s:O, s:O}", "batch", json_object_get(head, "batch"), "hash",
-							  json_object_get(head, "hash")));
+		json_object_set_new(params, "expect",
+			json_pack("{s:O, s:O}", "batch", json_object_get(head, "batch"), "hash",
+				json_object_get(head, "hash")));
 		json_object_set(params, "public_key", json_object_get(head, "public_key"));
 	}
 	json_decref(head);
@@ -260,11 +282,13 @@ static int online(struct tool *t)
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	if (r == EXIT_OK && json_is_object(bad))
-		r = fail(EXIT_DAMAGED, "batch %lld is not as it was written: %s", json_integer_value(json_object_get(bad, "batch")),
+		r = fail(EXIT_DAMAGED, "batch %lld is not as it was written: %s",
+			json_integer_value(json_object_get(bad, "batch")),
 			json_string_value(json_object_get(bad, "reason")));
 	else if (r == EXIT_OK && !t->json)
 		printf("sound: %lld records and %lld acts in %lld batches; signed until batch %lld\n",
-			json_integer_value(json_object_get(answer, "records")), json_integer_value(json_object_get(answer, "acts")),
+			json_integer_value(json_object_get(answer, "records")),
+			json_integer_value(json_object_get(answer, "acts")),
 			json_integer_value(json_object_get(answer, "batches")),
 			json_integer_value(json_object_get(answer, "signed_until")));
 	json_decref(answer);
@@ -274,13 +298,15 @@ static int online(struct tool *t)
 int cmd_log_verify(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "db", "db", "FILE", FIELD_TEXT, false, "a copy of ledger.db, checked without the daemons" },
-		{ "pubkey", "pubkey", "FILE", FIELD_TEXT, false, "with --db: the public key (signing.pub)" },
-		{ 0 },
+		{"db", "db", "FILE", FIELD_TEXT, false, "a copy of ledger.db, checked without the daemons"},
+		{"pubkey", "pubkey", "FILE", FIELD_TEXT, false, "with --db: the public key (signing.pub)"},
+		{0},
 	};
-	static const struct request rq = { fields, NULL,
-		"Checks the chain of the record: finds a changed, removed, inserted or cut row.\vWith the daemons the end is compared with the "
-		"head that coffer-keyd remembers; a copy alone cannot show a cut tail beyond its last signed head." };
+	static const struct request rq = {fields, NULL,
+		"Checks the chain of the record: finds a changed, removed, inserted or cut row.\vWith the "
+		"daemons the end is compared with the "
+		"head that coffer-keyd remembers; a copy alone cannot show a cut tail beyond its last signed "
+		"head."};
 	const char *db;
 	json_t *params;
 	int r;

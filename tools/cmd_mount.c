@@ -1,4 +1,5 @@
-/* mount, unmount.  fusermount3 mounts as the user; its descriptor goes to coffer-fsd; a keeper stays behind. */
+/* mount, unmount.  fusermount3 mounts as the user; its descriptor goes to coffer-fsd; a keeper stays behind.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -30,15 +31,19 @@ static int check_mountpoint(const char *given, char **ret)
 		r = absolute ? fusemount_unmount(absolute, true) : -ENOMEM;
 		free(absolute);
 		if (r != 0)
-			return fail(EXIT_FAILED, "%s: a dead mount lies there and cannot be removed; try: fusermount3 -uz %s", given, given);
+			return fail(EXIT_FAILED,
+				"%s: a dead mount lies there and cannot be removed; try: fusermount3 -uz %s",
+				given, given);
 	}
 	path = realpath(given, NULL);
 	if (!path || stat(path, &st) < 0)
-		return fail(EXIT_USAGE, "%s: %s; make the directory first: mkdir %s", given, strerror(errno), given);
+		return fail(EXIT_USAGE, "%s: %s; make the directory first: mkdir %s", given, strerror(errno),
+			given);
 	if (!S_ISDIR(st.st_mode))
 		return fail(EXIT_USAGE, "%s: not a directory; name an empty directory of yours", path);
 	if (fusemount_is_mounted(path))
-		return fail(EXIT_USAGE, "%s: something is mounted there already; unmount it or name another directory", path);
+		return fail(EXIT_USAGE,
+			"%s: something is mounted there already; unmount it or name another directory", path);
 	if (st.st_uid != geteuid() && geteuid() != 0)
 		return fail(EXIT_USAGE, "%s: not yours; name an empty directory of yours", path);
 	if (!fusemount_is_empty(path))
@@ -59,7 +64,7 @@ static int ask(struct tool *t, json_t *params, json_t **ret_answer)
 
 static int attach(struct tool *t, const json_t *session, const char *path, int fuse_fd, int keeper_fd)
 {
-	const int fds[] = { fuse_fd, keeper_fd };
+	const int fds[] = {fuse_fd, keeper_fd};
 	json_t *params = json_pack("{s:O, s:O, s:s}", "session", json_object_get(session, "session"), "token",
 		json_object_get(session, "token"), "mountpoint", path);
 
@@ -74,15 +79,18 @@ static void say_mounted(struct tool *t, const json_t *params, const json_t *sess
 	char when[DATE_TEXT_MAX];
 
 	if (t->json) {
-		json_t *out = json_pack("{s:O, s:s, s:O?, s:O?}", "session", json_object_get(session, "session"), "mountpoint", path,
-			"rights", json_object_get(session, "rights"), "until", json_object_get(session, "until"));
+		json_t *out = json_pack("{s:O, s:s, s:O?, s:O?}", "session",
+			json_object_get(session, "session"), "mountpoint", path, "rights",
+			json_object_get(session, "rights"), "until", json_object_get(session, "until"));
 
 		print_json(out);
 		json_decref(out);
 		return;
 	}
-	printf("%s is mounted at %s for %s (session %lld, rights %s", json_string_value(json_object_get(params, "client")), path,
-		json_string_value(json_object_get(params, "purpose")), json_integer_value(json_object_get(session, "session")),
+	printf("%s is mounted at %s for %s (session %lld, rights %s",
+		json_string_value(json_object_get(params, "client")), path,
+		json_string_value(json_object_get(params, "purpose")),
+		json_integer_value(json_object_get(session, "session")),
 		json_string_value(json_object_get(session, "rights")));
 	if (until)
 		printf(", until %s", date_format(until, when));
@@ -97,7 +105,8 @@ static int mount_session(struct tool *t, const json_t *params, const json_t *ses
 
 	r = fusemount_keeper_pair(&daemon_end, &keeper_end);
 	if (r == 0)
-		r = fusemount_mount(path, json_string_value(json_object_get(params, "client")), &fuse_fd, why, sizeof(why));
+		r = fusemount_mount(path, json_string_value(json_object_get(params, "client")), &fuse_fd, why,
+			sizeof(why));
 	if (r < 0)
 		return fail(EXIT_FAILED, "%s cannot be mounted: %s", path, why);
 	r = attach(t, session, path, fuse_fd, daemon_end);
@@ -115,16 +124,18 @@ static int mount_session(struct tool *t, const json_t *params, const json_t *ses
 int cmd_mount(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "client", NULL, "CLIENT", FIELD_TEXT, true, NULL },
-		{ "mountpoint", NULL, "MOUNTPOINT", FIELD_TEXT, true, NULL },
-		{ "purpose", "purpose", "PURPOSE", FIELD_TEXT, true, "what for: it is recorded with every access" },
-		{ "ticket", "ticket", "TICKET", FIELD_TEXT, false, "the order or incident you work on" },
-		{ "read_only", "read-only", NULL, FIELD_FLAG, false, "ask for read rights only" },
-		{ 0 },
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"mountpoint", NULL, "MOUNTPOINT", FIELD_TEXT, true, NULL},
+		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, true,
+			"what for: it is recorded with every access"},
+		{"ticket", "ticket", "TICKET", FIELD_TEXT, false, "the order or incident you work on"},
+		{"read_only", "read-only", NULL, FIELD_FLAG, false, "ask for read rights only"},
+		{0},
 	};
-	static const struct request rq = { fields, "CLIENT MOUNTPOINT",
-		"Mounts a client's share at an empty directory of yours.\vOnly you can look into it, not even root. The session ends with "
-		"`coffer unmount`, or when the permission for it ends." };
+	static const struct request rq = {fields, "CLIENT MOUNTPOINT",
+		"Mounts a client's share at an empty directory of yours.\vOnly you can look into it, not "
+		"even root. The session ends with "
+		"`coffer unmount`, or when the permission for it ends."};
 	scoped(freep) char *path = NULL;
 	json_t *params, *asked, *session = NULL;
 	int r;
@@ -155,10 +166,12 @@ static json_t *find_session(struct tool *t, const char *path, json_int_t number)
 
 	if (tool_try(t, DAEMON_KEYD, "Sessions", NULL, &answer) != EXIT_OK)
 		return NULL;
-	json_array_foreach (json_object_get(answer, "sessions"), i, row) {
+	json_array_foreach(json_object_get(answer, "sessions"), i, row)
+	{
 		const char *at = json_string_value(json_object_get(row, "mountpoint"));
 
-		if (path ? at && strcmp(at, path) == 0 : json_integer_value(json_object_get(row, "session")) == number)
+		if (path ? at && strcmp(at, path) == 0
+			 : json_integer_value(json_object_get(row, "session")) == number)
 			found = json_incref(row);
 	}
 	json_decref(answer);
@@ -186,12 +199,15 @@ static int unmount_path(struct tool *t, const char *given, bool lazy)
 	if (!path)
 		return fail(EXIT_USAGE, "%s: %s", given, strerror(errno));
 	if (!fusemount_is_mounted(path))
-		return fail(EXIT_NOT_FOUND, "%s: nothing is mounted there; `coffer sessions` lists your mounts", path);
+		return fail(EXIT_NOT_FOUND,
+			"%s: nothing is mounted there; `coffer sessions` lists your mounts", path);
 	r = fusemount_unmount(path, lazy);
 	if (r != 0)
 		return fail(EXIT_FAILED,
-			"%s is in use: a program has a file open there or works in it (fuser -m %s shows which); "
-			"end it, or unmount with --lazy", path, path);
+			"%s is in use: a program has a file open there or works in it (fuser -m %s shows "
+			"which); "
+			"end it, or unmount with --lazy",
+			path, path);
 	wait_for_end(t, path);
 	return EXIT_OK;
 }
@@ -199,12 +215,13 @@ static int unmount_path(struct tool *t, const char *given, bool lazy)
 int cmd_unmount(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "mountpoint", NULL, "MOUNTPOINT", FIELD_TEXT, false, NULL },
-		{ "session", "session", "N", FIELD_NUMBER, false, "the session's number instead of its mount point" },
-		{ "lazy", "lazy", NULL, FIELD_FLAG, false, "also when programs still use it" },
-		{ 0 },
+		{"mountpoint", NULL, "MOUNTPOINT", FIELD_TEXT, false, NULL},
+		{"session", "session", "N", FIELD_NUMBER, false,
+			"the session's number instead of its mount point"},
+		{"lazy", "lazy", NULL, FIELD_FLAG, false, "also when programs still use it"},
+		{0},
 	};
-	static const struct request rq = { fields, "MOUNTPOINT", "Ends a session and removes its mount." };
+	static const struct request rq = {fields, "MOUNTPOINT", "Ends a session and removes its mount."};
 	const json_t *number;
 	json_t *params, *row = NULL;
 	const char *path;
@@ -216,7 +233,9 @@ int cmd_unmount(struct tool *t, int argc, char **argv)
 	if (!path && number) {
 		row = find_session(t, NULL, json_integer_value(number));
 		path = json_string_value(json_object_get(row, "mountpoint"));
-		r = path ? EXIT_OK : fail(EXIT_NOT_FOUND, "no mount of session %lld; `coffer sessions` lists them", json_integer_value(number));
+		r = path ? EXIT_OK
+			 : fail(EXIT_NOT_FOUND, "no mount of session %lld; `coffer sessions` lists them",
+				   json_integer_value(number));
 	} else {
 		r = path ? EXIT_OK : fail(EXIT_USAGE, "unmount: name a MOUNTPOINT or --session N");
 	}

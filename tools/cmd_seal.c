@@ -9,12 +9,17 @@
 #include "tools/request.h"
 #include "tools/table.h"
 
-#define PASSPHRASE_FIELD { "fd", "passphrase-fd", "N", FIELD_NUMBER, false, "read the passphrase from descriptor N instead of the terminal" }
+#define PASSPHRASE_FIELD                                                                                     \
+	{                                                                                                    \
+		"fd", "passphrase-fd", "N", FIELD_NUMBER, false,                                             \
+			"read the passphrase from descriptor N instead of the terminal"                      \
+	}
 
 int cmd_seal(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { { 0 } };
-	static const struct request rq = { fields, NULL, "Ends all sessions and forgets all keys.\vNothing opens until `coffer unseal`." };
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL,
+		"Ends all sessions and forgets all keys.\vNothing opens until `coffer unseal`."};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -23,7 +28,8 @@ int cmd_seal(struct tool *t, int argc, char **argv)
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	else if (r == EXIT_OK)
-		printf("sealed; sessions ended: %lld\n", json_integer_value(json_object_get(answer, "sessions_ended")));
+		printf("sealed; sessions ended: %lld\n",
+			json_integer_value(json_object_get(answer, "sessions_ended")));
 	json_decref(answer);
 	return r;
 }
@@ -59,8 +65,9 @@ static bool protected_by_passphrase(struct tool *t)
 
 int cmd_unseal(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { PASSPHRASE_FIELD, { 0 } };
-	static const struct request rq = { fields, NULL, "Opens the keys again, by the key file or by the passphrase." };
+	static const struct field fields[] = {PASSPHRASE_FIELD, {0}};
+	static const struct request rq = {
+		fields, NULL, "Opens the keys again, by the key file or by the passphrase."};
 	json_t *params;
 	int from, r;
 
@@ -78,9 +85,10 @@ int cmd_unseal(struct tool *t, int argc, char **argv)
 
 int cmd_passphrase(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { PASSPHRASE_FIELD, { 0 } };
-	static const struct request rq = { fields, NULL,
-		"Seals the root key by a passphrase from now on.\vThe key file is destroyed; whoever loses the passphrase loses every client." };
+	static const struct field fields[] = {PASSPHRASE_FIELD, {0}};
+	static const struct request rq = {fields, NULL,
+		"Seals the root key by a passphrase from now on.\vThe key file is destroyed; whoever loses "
+		"the passphrase loses every client."};
 	json_t *params;
 	int from, r;
 
@@ -89,19 +97,27 @@ int cmd_passphrase(struct tool *t, int argc, char **argv)
 	json_decref(params);
 	r = with_passphrase(t, "PassphraseSet", from, "New passphrase", true);
 	if (r == EXIT_OK)
-		puts(t->json ? "{}" : "the root key is sealed by the passphrase now; the key file is destroyed");
+		puts(t->json ? "{}"
+			     : "the root key is sealed by the passphrase now; the key file is destroyed");
 	return r;
 }
 
 int cmd_sessions(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { { 0 } };
-	static const struct request rq = { fields, NULL, "Lists open sessions: your own; all of them for administrators, custodians and auditors." };
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL,
+		"Lists open sessions: your own; all of them for administrators, custodians and auditors."};
 	static const struct column columns[] = {
-		{ "session", "SESSION", CELL_NUMBER }, { "client", "CLIENT", CELL_TEXT }, { "user", "USER", CELL_TEXT },
-		{ "purpose", "PURPOSE", CELL_TEXT },   { "ticket", "TICKET", CELL_TEXT }, { "rights", "RIGHTS", CELL_TEXT },
-		{ "since", "SINCE", CELL_TIME },       { "until", "UNTIL", CELL_TIME },	  { "mountpoint", "MOUNTED AT", CELL_WRAP },
-		{ "state", "STATE", CELL_TEXT },
+		{"session", "SESSION", CELL_NUMBER},
+		{"client", "CLIENT", CELL_TEXT},
+		{"user", "USER", CELL_TEXT},
+		{"purpose", "PURPOSE", CELL_TEXT},
+		{"ticket", "TICKET", CELL_TEXT},
+		{"rights", "RIGHTS", CELL_TEXT},
+		{"since", "SINCE", CELL_TIME},
+		{"until", "UNTIL", CELL_TIME},
+		{"mountpoint", "MOUNTED AT", CELL_WRAP},
+		{"state", "STATE", CELL_TEXT},
 	};
 	json_t *params, *answer = NULL;
 	int r;
@@ -109,8 +125,9 @@ int cmd_sessions(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	r = tool_call(t, DAEMON_KEYD, "Sessions", params, NULL, 0, &answer);
 	if (r == EXIT_OK)
-		r = t->json ? print_json(answer) :
-			      table_print(json_object_get(answer, "sessions"), columns, ARRAY_SIZE(columns), "no sessions");
+		r = t->json ? print_json(answer)
+			    : table_print(json_object_get(answer, "sessions"), columns, ARRAY_SIZE(columns),
+				      "no sessions");
 	json_decref(answer);
 	return r;
 }
@@ -118,11 +135,12 @@ int cmd_sessions(struct tool *t, int argc, char **argv)
 int cmd_session_end(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "session", NULL, "SESSION", FIELD_NUMBER, true, NULL },
-		{ "reason", "reason", "TEXT", FIELD_TEXT, false, "why: it is recorded" },
-		{ 0 },
+		{"session", NULL, "SESSION", FIELD_NUMBER, true, NULL},
+		{"reason", "reason", "TEXT", FIELD_TEXT, false, "why: it is recorded"},
+		{0},
 	};
-	static const struct request rq = { fields, "SESSION", "Ends a session: your own, or as administrator any." };
+	static const struct request rq = {
+		fields, "SESSION", "Ends a session: your own, or as administrator any."};
 	json_t *params, *answer = NULL;
 	int r;
 

@@ -33,14 +33,15 @@ static int make_dir(struct tool *t)
 	const char *dir = t->dir_option ? t->dir_option : getenv("COFFER_DIR");
 
 	if (dir && mkdir(dir, 0711) < 0 && errno != EEXIST)
-		return fail(EXIT_FAILED, "%s: %s; its parent directory must exist and be yours to write", dir, strerror(errno));
+		return fail(EXIT_FAILED, "%s: %s; its parent directory must exist and be yours to write", dir,
+			strerror(errno));
 	return EXIT_OK;
 }
 
 /* The child: detached from this terminal and this command, its words go to D/log/keyd.log. */
 static void become_keyd(const char *program, const char *dir, const char *policy, int log)
 {
-	const char *argv[] = { program, "--dir", dir, policy ? "--policy" : NULL, policy, NULL };
+	const char *argv[] = {program, "--dir", dir, policy ? "--policy" : NULL, policy, NULL};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	setsid();
@@ -71,7 +72,8 @@ static int wait_until_up(struct tool *t, pid_t pid, int log, off_t from)
 	for (int ms = 0; ms < UP_WAIT_MS; ms += TICK_MS) {
 		if (tool_try(t, DAEMON_KEYD, "Status", NULL, &answer) == EXIT_OK) {
 			const char *fsd = json_string_value(json_object_get(answer, "fsd"));
-			bool ready = fsd && strcmp(fsd, "running") == 0 && tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_OK;
+			bool ready = fsd && strcmp(fsd, "running") == 0 &&
+				     tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_OK;
 
 			json_decref(answer);
 			if (ready)
@@ -79,12 +81,14 @@ static int wait_until_up(struct tool *t, pid_t pid, int log, off_t from)
 		}
 		if (waitpid(pid, &status, WNOHANG) == pid) {
 			show_log(log, from);
-			return fail(EXIT_FAILED, "coffer-keyd did not start; its words are in %s/log/keyd.log", t->dir.root);
+			return fail(EXIT_FAILED,
+				"coffer-keyd did not start; its words are in %s/log/keyd.log", t->dir.root);
 		}
 		pause_ms(TICK_MS);
 	}
 	show_log(log, from);
-	return fail(EXIT_FAILED, "the daemons do not answer after %d s; see %s/log", UP_WAIT_MS / 1000, t->dir.root);
+	return fail(EXIT_FAILED, "the daemons do not answer after %d s; see %s/log", UP_WAIT_MS / 1000,
+		t->dir.root);
 }
 
 /* Others must be able to walk to the sockets. */
@@ -97,7 +101,9 @@ static void warn_if_unreachable(const struct tool *t)
 		char *slash;
 
 		if (stat(path, &st) == 0 && !(st.st_mode & S_IXOTH))
-			fprintf(stderr, "coffer: other users cannot reach the sockets: %s is closed to them (chmod o+x opens the way)\n",
+			fprintf(stderr,
+				"coffer: other users cannot reach the sockets: %s is closed to them (chmod "
+				"o+x opens the way)\n",
 				path);
 		slash = strrchr(path, '/');
 		slash[slash == path] = '\0';
@@ -119,7 +125,8 @@ static int start(struct tool *t, const char *policy)
 		return fail(EXIT_USAGE, "%s: %s", policy, strerror(errno));
 	program = find_program("keyd", "coffer-keyd");
 	if (!program)
-		return fail(EXIT_FAILED, "coffer-keyd is neither beside this program nor in " COFFER_LIBEXECDIR);
+		return fail(
+			EXIT_FAILED, "coffer-keyd is neither beside this program nor in " COFFER_LIBEXECDIR);
 	log = statedir_open(&t->dir, "log/keyd.log", O_RDWR | O_CREAT | O_APPEND, 0600);
 	if (log < 0)
 		return fail(EXIT_FAILED, "%s/log/keyd.log: %s", t->dir.root, strerror(-log));
@@ -135,12 +142,13 @@ static int start(struct tool *t, const char *policy)
 int cmd_up(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{ "policy", "policy", "FILE", FIELD_TEXT, false, "policy file (default: the built-in one)" },
-		{ 0 },
+		{"policy", "policy", "FILE", FIELD_TEXT, false, "policy file (default: the built-in one)"},
+		{0},
 	};
-	static const struct request rq = { fields, NULL,
-		"Starts the daemons, with all state below the state directory.\vThe first start makes keys and a slot. Started by root they "
-		"serve every user of the host, by anybody else that user." };
+	static const struct request rq = {fields, NULL,
+		"Starts the daemons, with all state below the state directory.\vThe first start makes keys "
+		"and a slot. Started by root they "
+		"serve every user of the host, by anybody else that user."};
 	json_t *params;
 	int r;
 
@@ -177,8 +185,9 @@ static pid_t keyd_pid(const struct tool *t)
 
 int cmd_down(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { { 0 } };
-	static const struct request rq = { fields, NULL, "Ends all sessions, then stops the daemons; nothing stays mounted." };
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {
+		fields, NULL, "Ends all sessions, then stops the daemons; nothing stays mounted."};
 	scoped(close_fdp) int pidfd = -1;
 	json_t *params;
 	pid_t pid;
@@ -199,8 +208,9 @@ int cmd_down(struct tool *t, int argc, char **argv)
 	r = tool_call(t, DAEMON_KEYD, "Shutdown", NULL, NULL, 0, NULL);
 	if (r != EXIT_OK)
 		return r;
-	if (pidfd >= 0 && poll(&(struct pollfd){ .fd = pidfd, .events = POLLIN }, 1, DOWN_WAIT_MS) == 0)
-		return fail(EXIT_FAILED, "coffer-keyd (pid %d) does not end; see %s/log/keyd.log", (int)pid, t->dir.root);
+	if (pidfd >= 0 && poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, DOWN_WAIT_MS) == 0)
+		return fail(EXIT_FAILED, "coffer-keyd (pid %d) does not end; see %s/log/keyd.log", (int)pid,
+			t->dir.root);
 	puts(t->json ? "{\"running\": false}" : "stopped");
 	return EXIT_OK;
 }
@@ -224,28 +234,35 @@ static void print_status(const json_t *s, const json_t *ledger)
 	printf("mode      %s, owner %s%s\n", text_of(s, "mode"), text_of(s, "owner"),
 		json_is_true(json_object_get(s, "separation")) ? "" : ", no separation of duties");
 	printf("policy    %s %s\n", text_of(policy, "name"), text_of(policy, "version"));
-	json_array_foreach (json_object_get(s, "slots"), i, v)
-		printf("slot      %s: %s, %s%s\n", text_of(v, "path"), text_of(v, "protection"), text_of(v, "assurance"),
-			json_is_true(json_object_get(v, "healthy")) ? "" : ", NOT HEALTHY");
-	printf("clock     %s%s%s\n", text_of(clock, "state"), *text_of(clock, "reason") ? ": " : "", text_of(clock, "reason"));
-	printf("clients   %lld, sessions %lld, workers %lld\n", json_integer_value(json_object_get(s, "clients")),
-		json_integer_value(json_object_get(s, "sessions")), json_integer_value(json_object_get(s, "workers")));
+	json_array_foreach(json_object_get(s, "slots"), i, v) printf("slot      %s: %s, %s%s\n",
+		text_of(v, "path"), text_of(v, "protection"), text_of(v, "assurance"),
+		json_is_true(json_object_get(v, "healthy")) ? "" : ", NOT HEALTHY");
+	printf("clock     %s%s%s\n", text_of(clock, "state"), *text_of(clock, "reason") ? ": " : "",
+		text_of(clock, "reason"));
+	printf("clients   %lld, sessions %lld, workers %lld\n",
+		json_integer_value(json_object_get(s, "clients")),
+		json_integer_value(json_object_get(s, "sessions")),
+		json_integer_value(json_object_get(s, "workers")));
 	printf("record    coffer-fsd %s", text_of(s, "fsd"));
 	if (ledger)
-		printf(", %lld rows, %lld bytes, %lld journals", json_integer_value(json_object_get(ledger, "rows")),
-			json_integer_value(json_object_get(ledger, "bytes")), json_integer_value(json_object_get(ledger, "journals")));
+		printf(", %lld rows, %lld bytes, %lld journals",
+			json_integer_value(json_object_get(ledger, "rows")),
+			json_integer_value(json_object_get(ledger, "bytes")),
+			json_integer_value(json_object_get(ledger, "journals")));
 	putchar('\n');
 	if (json_is_boolean(json_object_get(box, "seccomp")))
-		printf("sandbox   landlock %s, seccomp %s\n", json_is_true(json_object_get(box, "landlock")) ? "on" : "off",
+		printf("sandbox   landlock %s, seccomp %s\n",
+			json_is_true(json_object_get(box, "landlock")) ? "on" : "off",
 			json_is_true(json_object_get(box, "seccomp")) ? "on" : "off");
-	json_array_foreach (json_object_get(s, "warnings"), i, v)
+	json_array_foreach(json_object_get(s, "warnings"), i, v)
 		printf("mind      %s\n", json_string_value(v));
 }
 
 int cmd_status(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = { { 0 } };
-	static const struct request rq = { fields, NULL, "Shows what runs, where the keys are, what protects them and what to mind." };
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {
+		fields, NULL, "Shows what runs, where the keys are, what protects them and what to mind."};
 	json_t *params, *answer = NULL, *ledger = NULL;
 	int r;
 

@@ -47,8 +47,9 @@ static int wait_child(pid_t pid)
 static int receive_fd(int sock, int *ret_fd)
 {
 	char byte, control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	struct cmsghdr *c;
 	ssize_t n;
 
@@ -69,7 +70,8 @@ static void explain(int status, const char *said, char *why, size_t n)
 	if (status == 127)
 		snprintf(why, n, FUSERMOUNT " is not there; install it: apt install fuse3");
 	else if (access("/dev/fuse", R_OK | W_OK) < 0)
-		snprintf(why, n, "/dev/fuse: %s; an administrator must allow it: chmod 666 /dev/fuse", strerror(errno));
+		snprintf(why, n, "/dev/fuse: %s; an administrator must allow it: chmod 666 /dev/fuse",
+			strerror(errno));
 	else
 		snprintf(why, n, "%s", *said ? said : FUSERMOUNT " failed");
 }
@@ -78,7 +80,7 @@ int fusemount_mount(const char *path, const char *client, int *ret_fd, char *why
 {
 	scoped(close_fdp) int ours = -1, theirs = -1, out_r = -1, out_w = -1;
 	char options[512], number[16], said[400] = "";
-	char *argv[] = { (char *)FUSERMOUNT, (char *)"-o", options, (char *)"--", (char *)path, NULL };
+	char *argv[] = {(char *)FUSERMOUNT, (char *)"-o", options, (char *)"--", (char *)path, NULL};
 	int pair[2], out[2], r, status;
 	ssize_t n;
 	pid_t pid;
@@ -92,7 +94,8 @@ int fusemount_mount(const char *path, const char *client, int *ret_fd, char *why
 		return -errno;
 	out_r = out[0];
 	out_w = out[1];
-	snprintf(options, sizeof(options), "fsname=coffer:%s,subtype=coffer,nosuid,nodev,max_read=1048576", client);
+	snprintf(options, sizeof(options), "fsname=coffer:%s,subtype=coffer,nosuid,nodev,max_read=1048576",
+		client);
 	pid = fork();
 	if (pid < 0)
 		return -errno;
@@ -115,8 +118,8 @@ int fusemount_mount(const char *path, const char *client, int *ret_fd, char *why
 
 int fusemount_unmount(const char *path, bool lazy)
 {
-	char *argv[] = { (char *)FUSERMOUNT, (char *)"-u", lazy ? (char *)"-z" : (char *)"--", lazy ? (char *)"--" : (char *)path,
-		lazy ? (char *)path : NULL, NULL };
+	char *argv[] = {(char *)FUSERMOUNT, (char *)"-u", lazy ? (char *)"-z" : (char *)"--",
+		lazy ? (char *)"--" : (char *)path, lazy ? (char *)path : NULL, NULL};
 	pid_t pid = fork();
 
 	if (pid < 0)
@@ -137,8 +140,8 @@ int fusemount_keeper_pair(int *ret_daemon, int *ret_keeper)
 	return 0;
 }
 
-/* Everything but descriptor 0, the socket, is given up: a copy of the fuse descriptor would keep the connection alive after
- * its daemon's death, and an inherited pipe would keep its reader waiting. */
+/* Everything but descriptor 0, the socket, is given up: a copy of the fuse descriptor would keep the
+ * connection alive after its daemon's death, and an inherited pipe would keep its reader waiting. */
 static void keeper(const char *path, int fd)
 {
 	char byte;

@@ -7,36 +7,36 @@
 #include "tools/tool.h"
 
 const struct command commands[] = {
-	{ "up", cmd_up, "start the daemons" },
-	{ "down", cmd_down, "end all sessions and stop the daemons" },
-	{ "status", cmd_status, "what runs, how it is protected, what to mind" },
-	{ "mount", cmd_mount, "mount a client's share for a purpose" },
-	{ "unmount", cmd_unmount, "end a session and remove its mount" },
-	{ "shares", cmd_shares, "what may I mount, for which purposes" },
-	{ "sessions", cmd_sessions, "who has what open" },
-	{ "session end", cmd_session_end, "end a session" },
-	{ "why", cmd_why, "why somebody may, or may not, open a client" },
-	{ "client add", cmd_client_add, "add a client" },
-	{ "client list", cmd_client_list, "list the clients" },
-	{ "client end", cmd_client_end, "record the end of the relationship: retention begins" },
-	{ "grant", cmd_grant, "let a user or group open a client for a purpose" },
-	{ "revoke", cmd_revoke, "take grants back; sessions that rest on them end at once" },
-	{ "access", cmd_access, "who may what, for which purpose, now or on a date" },
-	{ "suspend", cmd_suspend, "suspend the use of a client's data" },
-	{ "resume", cmd_resume, "lift a suspension" },
-	{ "log", cmd_log, "who did what to which file, when and for which purpose" },
-	{ "log verify", cmd_log_verify, "check that nothing in the record was changed, removed or cut" },
-	{ "hold place", cmd_hold_place, "keep a client's data from destruction" },
-	{ "hold lift", cmd_hold_lift, "lift a hold" },
-	{ "hold list", cmd_hold_list, "list the holds" },
-	{ "retention forecast", cmd_forecast, "when what will be destroyed, by which rule" },
-	{ "clock confirm", cmd_clock_confirm, "say that the clock is right after it jumped" },
-	{ "certificate", cmd_certificate, "show the certificate of a destruction" },
-	{ "seal", cmd_seal, "end all sessions and forget all keys until unsealed" },
-	{ "unseal", cmd_unseal, "open the keys again" },
-	{ "passphrase", cmd_passphrase, "seal the keys by a passphrase from now on" },
-	{ "policy check", cmd_policy_check, "check a policy file" },
-	{ 0 },
+	{"up", cmd_up, "start the daemons"},
+	{"down", cmd_down, "end all sessions and stop the daemons"},
+	{"status", cmd_status, "what runs, how it is protected, what to mind"},
+	{"mount", cmd_mount, "mount a client's share for a purpose"},
+	{"unmount", cmd_unmount, "end a session and remove its mount"},
+	{"shares", cmd_shares, "what may I mount, for which purposes"},
+	{"sessions", cmd_sessions, "who has what open"},
+	{"session end", cmd_session_end, "end a session"},
+	{"why", cmd_why, "why somebody may, or may not, open a client"},
+	{"client add", cmd_client_add, "add a client"},
+	{"client list", cmd_client_list, "list the clients"},
+	{"client end", cmd_client_end, "record the end of the relationship: retention begins"},
+	{"grant", cmd_grant, "let a user or group open a client for a purpose"},
+	{"revoke", cmd_revoke, "take grants back; sessions that rest on them end at once"},
+	{"access", cmd_access, "who may what, for which purpose, now or on a date"},
+	{"suspend", cmd_suspend, "suspend the use of a client's data"},
+	{"resume", cmd_resume, "lift a suspension"},
+	{"log", cmd_log, "who did what to which file, when and for which purpose"},
+	{"log verify", cmd_log_verify, "check that nothing in the record was changed, removed or cut"},
+	{"hold place", cmd_hold_place, "keep a client's data from destruction"},
+	{"hold lift", cmd_hold_lift, "lift a hold"},
+	{"hold list", cmd_hold_list, "list the holds"},
+	{"retention forecast", cmd_forecast, "when what will be destroyed, by which rule"},
+	{"clock confirm", cmd_clock_confirm, "say that the clock is right after it jumped"},
+	{"certificate", cmd_certificate, "show the certificate of a destruction"},
+	{"seal", cmd_seal, "end all sessions and forget all keys until unsealed"},
+	{"unseal", cmd_unseal, "open the keys again"},
+	{"passphrase", cmd_passphrase, "seal the keys by a passphrase from now on"},
+	{"policy check", cmd_policy_check, "check a policy file"},
+	{0},
 };
 
 const char *argp_program_version = "coffer " COFFER_VERSION;
@@ -48,8 +48,8 @@ static void print_commands(FILE *to)
 		to);
 	for (const struct command *c = commands; c->name; c++)
 		fprintf(to, "  %-20s %s\n", c->name, c->doc);
-	fputs("\n`coffer COMMAND --help` says more.  DIR is the state directory (default: COFFER_DIR, else " STATEDIR_DEFAULT
-	      ").\n",
+	fputs("\n`coffer COMMAND --help` says more.  DIR is the state directory (default: COFFER_DIR, "
+	      "else " STATEDIR_DEFAULT ").\n",
 		to);
 }
 
@@ -77,9 +77,9 @@ static error_t parse_global(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option global_options[] = {
-	{ "help", 'h', NULL, 0, "list the commands", 0 },
-	{ "version", 'V', NULL, 0, "print the version", 0 },
-	{ 0 },
+	{"help", 'h', NULL, 0, "list the commands", 0},
+	{"version", 'V', NULL, 0, "print the version", 0},
+	{0},
 };
 
 /* The longest match wins: "log verify" before "log". */
@@ -121,17 +121,18 @@ static int unknown(int argc, char **argv)
 	}
 	fclose(f);
 	if (known && *known)
-		return fail(EXIT_USAGE, "%s %s: write one of: %s", argv[0], argc > 1 ? argv[1] : "(nothing)", known);
+		return fail(EXIT_USAGE, "%s %s: write one of: %s", argv[0], argc > 1 ? argv[1] : "(nothing)",
+			known);
 	return fail(EXIT_USAGE, "%s: no such command; `coffer --help` lists them", argv[0]);
 }
 
 int main(int argc, char **argv)
 {
-	static const struct argp argp = { global_options, parse_global, "COMMAND [ARGUMENT...]", NULL, tool_children, NULL,
-		NULL };
-	struct tool t = { 0 };
+	static const struct argp argp = {
+		global_options, parse_global, "COMMAND [ARGUMENT...]", NULL, tool_children, NULL, NULL};
+	struct tool t = {0};
 	int first = 0, words = 0, r;
-	void *input[] = { &t, &first };
+	void *input[] = {&t, &first};
 	const struct command *c;
 	char name[64];
 

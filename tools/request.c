@@ -15,7 +15,7 @@ struct parse {
 	unsigned positional;
 };
 
-#define KEY_FIRST 256	/* options without a short letter */
+#define KEY_FIRST 256 /* options without a short letter */
 
 static void put(struct argp_state *state, const struct field *f, const char *text)
 {
@@ -35,7 +35,8 @@ static void put(struct argp_state *state, const struct field *f, const char *tex
 		errno = 0;
 		number = strtoll(text, &end, 10);
 		if (errno || end == text || *end || number < 0)
-			exit(fail(EXIT_USAGE, "%s: %s is not a number", f->option ? f->option : f->arg, text));
+			exit(fail(
+				EXIT_USAGE, "%s: %s is not a number", f->option ? f->option : f->arg, text));
 		json_object_set_new(p->params, f->key, json_integer(number));
 		return;
 	case FIELD_TEXT:
@@ -59,7 +60,8 @@ static void check_required(struct argp_state *state)
 
 	for (const struct field *f = p->rq->fields; f->key; f++)
 		if (f->required && !json_object_get(p->params, f->key))
-			argp_error(state, "%s%s is missing", f->option ? "--" : "", f->option ? f->option : f->arg);
+			argp_error(state, "%s%s is missing", f->option ? "--" : "",
+				f->option ? f->option : f->arg);
 }
 
 static error_t parse_one(int key, char *arg, struct argp_state *state)
@@ -90,16 +92,17 @@ static error_t parse_one(int key, char *arg, struct argp_state *state)
 
 void request_parse(struct tool *t, const struct request *rq, int argc, char **argv, json_t **ret)
 {
-	struct argp_option options[FIELDS_MAX + 1] = { 0 };
-	struct argp argp = { options, parse_one, rq->args, rq->doc, tool_children, NULL, NULL };
-	struct parse p = { .tool = t, .rq = rq, .params = json_object() };
+	struct argp_option options[FIELDS_MAX + 1] = {0};
+	struct argp argp = {options, parse_one, rq->args, rq->doc, tool_children, NULL, NULL};
+	struct parse p = {.tool = t, .rq = rq, .params = json_object()};
 	size_t n = 0;
 
 	for (size_t i = 0; rq->fields[i].key && i < FIELDS_MAX; i++) {
 		const struct field *f = &rq->fields[i];
 
 		if (f->option)
-			options[n++] = (struct argp_option){ f->option, KEY_FIRST + (int)i, f->arg, 0, f->doc, 0 };
+			options[n++] =
+				(struct argp_option){f->option, KEY_FIRST + (int)i, f->arg, 0, f->doc, 0};
 	}
 	argp_parse(&argp, argc, argv, 0, NULL, &p);
 	*ret = p.params;

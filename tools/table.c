@@ -81,16 +81,15 @@ int table_print(const json_t *rows, const struct column *columns, size_t n, cons
 		return -ENOMEM;
 	scols_table_enable_maxout(t, 0);
 	for (i = 0; i < n; i++) {
-		int flags = columns[i].cell == CELL_NUMBER ? SCOLS_FL_RIGHT :
-			    columns[i].cell == CELL_WRAP   ? SCOLS_FL_WRAP :
-							     0;
+		int flags = columns[i].cell == CELL_NUMBER ? SCOLS_FL_RIGHT
+			    : columns[i].cell == CELL_WRAP ? SCOLS_FL_WRAP
+							   : 0;
 
-		if (!scols_table_new_column(t, columns[i].title, columns[i].cell == CELL_WRAP ? 0.3 : 0, flags))
+		if (!scols_table_new_column(
+			    t, columns[i].title, columns[i].cell == CELL_WRAP ? 0.3 : 0, flags))
 			r = -ENOMEM;
 	}
-	json_array_foreach (rows, i, row)
-		if (r == 0)
-			r = add_row(t, row, columns, n);
+	json_array_foreach(rows, i, row) if (r == 0) r = add_row(t, row, columns, n);
 	if (r == 0 && scols_print_table(t) < 0)
 		r = -EIO;
 	scols_unref_table(t);

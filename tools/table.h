@@ -7,14 +7,14 @@
 enum cell {
 	CELL_TEXT,
 	CELL_NUMBER,
-	CELL_TIME,	/* seconds since 1970; null or 0: "-" */
+	CELL_TIME, /* seconds since 1970; null or 0: "-" */
 	CELL_DAY,
-	CELL_FLAG,	/* true: "yes" */
-	CELL_WRAP,	/* text that may be cut or wrapped when the terminal is narrow */
+	CELL_FLAG, /* true: "yes" */
+	CELL_WRAP, /* text that may be cut or wrapped when the terminal is narrow */
 };
 
 struct column {
-	const char *key;	/* member of the row */
+	const char *key; /* member of the row */
 	const char *title;
 	enum cell cell;
 };

@@ -14,7 +14,7 @@
 #include "common/date.h"
 #include "common/scope.h"
 
-#define CALL_TIMEOUT_MS 30000	/* a destruction or a large query may take a while */
+#define CALL_TIMEOUT_MS 30000 /* a destruction or a large query may take a while */
 #define PASSPHRASE_MAX 1024
 
 int fail(enum exit_code code, const char *fmt, ...)
@@ -39,22 +39,37 @@ enum exit_code exit_code_of(const char *error)
 		const char *error;
 		enum exit_code code;
 	} table[] = {
-		{ "PermissionDenied", EXIT_REFUSED },  { "NotGranted", EXIT_REFUSED },
-		{ "GrantExpired", EXIT_REFUSED },      { "GrantNotYet", EXIT_REFUSED },
-		{ "PartyNotAllowed", EXIT_REFUSED },   { "ReferenceMissing", EXIT_REFUSED },
-		{ "EndMissing", EXIT_REFUSED },	       { "RightsNotGranted", EXIT_REFUSED },
-		{ "TicketMissing", EXIT_REFUSED },     { "TicketInvalid", EXIT_REFUSED },
-		{ "Suspended", EXIT_REFUSED },	       { "NoBasis", EXIT_REFUSED },
-		{ "SelfGrant", EXIT_REFUSED },	       { "NotYours", EXIT_REFUSED },
-		{ "UnknownClient", EXIT_NOT_FOUND },   { "UnknownUser", EXIT_NOT_FOUND },
-		{ "UnknownGroup", EXIT_NOT_FOUND },    { "UnknownPurpose", EXIT_NOT_FOUND },
-		{ "UnknownSession", EXIT_NOT_FOUND },  { "UnknownHold", EXIT_NOT_FOUND },
-		{ "UnknownGrant", EXIT_NOT_FOUND },    { "NoCertificate", EXIT_NOT_FOUND },
-		{ "NoSuchGrant", EXIT_NOT_FOUND },     { "NotFound", EXIT_NOT_FOUND },
-		{ "Sealed", EXIT_SEALED },	       { "Destroyed", EXIT_DESTROYED },
-		{ "Ended", EXIT_DESTROYED },	       { "Damaged", EXIT_DAMAGED },
-		{ "InvalidParameter", EXIT_USAGE },    { "BadInput", EXIT_USAGE },
-		{ "Invalid", EXIT_USAGE },
+		{"PermissionDenied", EXIT_REFUSED},
+		{"NotGranted", EXIT_REFUSED},
+		{"GrantExpired", EXIT_REFUSED},
+		{"GrantNotYet", EXIT_REFUSED},
+		{"PartyNotAllowed", EXIT_REFUSED},
+		{"ReferenceMissing", EXIT_REFUSED},
+		{"EndMissing", EXIT_REFUSED},
+		{"RightsNotGranted", EXIT_REFUSED},
+		{"TicketMissing", EXIT_REFUSED},
+		{"TicketInvalid", EXIT_REFUSED},
+		{"Suspended", EXIT_REFUSED},
+		{"NoBasis", EXIT_REFUSED},
+		{"SelfGrant", EXIT_REFUSED},
+		{"NotYours", EXIT_REFUSED},
+		{"UnknownClient", EXIT_NOT_FOUND},
+		{"UnknownUser", EXIT_NOT_FOUND},
+		{"UnknownGroup", EXIT_NOT_FOUND},
+		{"UnknownPurpose", EXIT_NOT_FOUND},
+		{"UnknownSession", EXIT_NOT_FOUND},
+		{"UnknownHold", EXIT_NOT_FOUND},
+		{"UnknownGrant", EXIT_NOT_FOUND},
+		{"NoCertificate", EXIT_NOT_FOUND},
+		{"NoSuchGrant", EXIT_NOT_FOUND},
+		{"NotFound", EXIT_NOT_FOUND},
+		{"Sealed", EXIT_SEALED},
+		{"Destroyed", EXIT_DESTROYED},
+		{"Ended", EXIT_DESTROYED},
+		{"Damaged", EXIT_DAMAGED},
+		{"InvalidParameter", EXIT_USAGE},
+		{"BadInput", EXIT_USAGE},
+		{"Invalid", EXIT_USAGE},
 	};
 	const char *dot = strrchr(error, '.');
 	const char *name = dot ? dot + 1 : error;
@@ -83,13 +98,13 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option common_options[] = {
-	{ "dir", 'D', "DIR", 0, "state directory (default: COFFER_DIR, else the installed one)", 100 },
-	{ "json", 'J', NULL, 0, "print JSON", 100 },
-	{ 0 },
+	{"dir", 'D', "DIR", 0, "state directory (default: COFFER_DIR, else the installed one)", 100},
+	{"json", 'J', NULL, 0, "print JSON", 100},
+	{0},
 };
 
-static const struct argp common_argp = { common_options, parse_common, NULL, NULL, NULL, NULL, NULL };
-const struct argp_child tool_children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
+static const struct argp common_argp = {common_options, parse_common, NULL, NULL, NULL, NULL, NULL};
+const struct argp_child tool_children[] = {{&common_argp, 0, NULL, 0}, {0}};
 
 /* ---- daemons ---- */
 
@@ -104,7 +119,10 @@ int tool_find_dir(struct tool *t, bool must_exist)
 		const char *env = getenv("COFFER_DIR");
 
 		return fail(EXIT_UNREACHABLE, "%s: %s; name the state directory with --dir or COFFER_DIR",
-			t->dir_option ? t->dir_option : env ? env : STATEDIR_DEFAULT, strerror(-r));
+			t->dir_option ? t->dir_option
+			: env         ? env
+				      : STATEDIR_DEFAULT,
+			strerror(-r));
 	}
 	return EXIT_OK;
 }
@@ -118,9 +136,10 @@ static int connect_daemon(struct tool *t, enum daemon d, bool quiet, struct varl
 	if (!*c) {
 		r = varlink_client_connect(t->dir.run, name, c);
 		if (r < 0)
-			return quiet ? EXIT_UNREACHABLE :
-				       fail(EXIT_UNREACHABLE,
-					       "%s/%s: %s; are the daemons running? start them with: coffer up --dir %s",
+			return quiet ? EXIT_UNREACHABLE
+				     : fail(EXIT_UNREACHABLE,
+					       "%s/%s: %s; are the daemons running? start them with: coffer "
+					       "up --dir %s",
 					       t->dir.run, name, strerror(-r), t->dir.root);
 	}
 	*ret = *c;
@@ -138,7 +157,7 @@ static void forget(struct tool *t, enum daemon d)
 static int call(struct tool *t, enum daemon d, const char *method, json_t *params, const int *fds, unsigned n,
 	json_t **ret, bool quiet)
 {
-	struct varlink_failure failure = { 0 };
+	struct varlink_failure failure = {0};
 	struct varlink_client *c = NULL;
 	char full[128];
 	int r;
@@ -161,8 +180,9 @@ static int call(struct tool *t, enum daemon d, const char *method, json_t *param
 	if (r != -EREMOTEIO)
 		return fail(EXIT_UNREACHABLE, "%s does not answer: %s; see %s/log",
 			d == DAEMON_KEYD ? "coffer-keyd" : "coffer-fsd", strerror(-r), t->dir.root);
-	return fail(exit_code_of(failure.error), "%s%s%s", failure.message[0] ? failure.message : failure.error,
-		failure.remedy[0] ? "; " : "", failure.remedy);
+	return fail(exit_code_of(failure.error), "%s%s%s",
+		failure.message[0] ? failure.message : failure.error, failure.remedy[0] ? "; " : "",
+		failure.remedy);
 }
 
 int tool_call(struct tool *t, enum daemon d, const char *method, json_t *params, const int *fds, unsigned n,
@@ -201,7 +221,8 @@ int put_date(json_t *params, const char *key, const char *option, const char *te
 		return EXIT_OK;
 	if (date_parse(text, time(NULL), &when) < 0)
 		return fail(EXIT_USAGE,
-			"%s: %s is not a date; write 2026-12-31, 2026-12-31T18:30, now, today, yesterday or tomorrow (UTC)",
+			"%s: %s is not a date; write 2026-12-31, 2026-12-31T18:30, now, today, yesterday or "
+			"tomorrow (UTC)",
 			option, text);
 	json_object_set_new(params, key, json_integer(when));
 	return EXIT_OK;

@@ -10,7 +10,7 @@
 #include "common/statedir.h"
 #include "common/varlink.h"
 
-enum exit_code {	/* stable: coffer(1) lists them */
+enum exit_code { /* stable: coffer(1) lists them */
 	EXIT_OK = 0,
 	EXIT_FAILED = 1,
 	EXIT_USAGE = 2,
@@ -23,19 +23,19 @@ enum exit_code {	/* stable: coffer(1) lists them */
 };
 
 struct tool {
-	const char *dir_option;	/* --dir, or NULL */
-	struct statedir dir;	/* see tool_find_dir */
+	const char *dir_option; /* --dir, or NULL */
+	struct statedir dir;    /* see tool_find_dir */
 	bool json;
 	struct varlink_client *keyd, *fsd;
 };
 
 struct command {
-	const char *name;	/* "mount", or "client add" */
+	const char *name; /* "mount", or "client add" */
 	int (*run)(struct tool *t, int argc, char **argv);
-	const char *doc;	/* one line for `coffer --help` */
+	const char *doc; /* one line for `coffer --help` */
 };
 
-extern const struct command commands[];	/* ends with a NULL name */
+extern const struct command commands[]; /* ends with a NULL name */
 
 /* --dir and --json, which every subcommand takes: the child parser of each; its input is the struct tool. */
 extern const struct argp_child tool_children[];
@@ -43,7 +43,7 @@ extern const struct argp_child tool_children[];
 /* "coffer: " and the text on stderr, control characters escaped; returns `code`. */
 int fail(enum exit_code code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-int tool_find_dir(struct tool *t, bool must_exist);	/* an exit code */
+int tool_find_dir(struct tool *t, bool must_exist); /* an exit code */
 
 enum daemon { DAEMON_KEYD, DAEMON_FSD };
 /* One call; steals params; what went wrong is printed and is the exit code.  *ret may be NULL. */
@@ -54,13 +54,13 @@ int tool_try(struct tool *t, enum daemon d, const char *method, json_t *params, 
 enum exit_code exit_code_of(const char *varlink_error);
 void tool_done(struct tool *t);
 
-int print_json(const json_t *value);	/* pretty, sorted; an exit code */
+int print_json(const json_t *value); /* pretty, sorted; an exit code */
 
 /* A date option into params[key]; -> usage error with the forms that are understood. */
 int put_date(json_t *params, const char *key, const char *option, const char *text);
 
-/* A descriptor from which keyd reads a passphrase: of `fd` if >= 0, else asked on the terminal without echo (twice
- * if `confirm`).  *ret_fd is a memory file. */
+/* A descriptor from which keyd reads a passphrase: of `fd` if >= 0, else asked on the terminal without echo
+ * (twice if `confirm`).  *ret_fd is a memory file. */
 int passphrase_fd(int fd, const char *prompt, bool confirm, int *ret_fd);
 
 #endif
