@@ -80,6 +80,8 @@ def stop_process(p):
 def run(argv, user=None, timeout=30, input=None, cwd=None, env=None, check=False, pass_fds=()):
     """Runs argv (as `user`, a User) in a process group of its own; kills the group when the time is up."""
     argv = [str(a) for a in argv]
+    if user is not None:  # only he can enter his mount: change the directory as him
+        argv, cwd = ["/usr/bin/env", "-C", cwd or "/", *argv], None
     if isinstance(input, str):
         input = input.encode()
     p = subprocess.Popen(argv, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
@@ -140,10 +142,10 @@ class Actor:
 
     def __init__(self, user, cwd=None, limit=20):
         self.limit = limit * SLOW
-        self.p = subprocess.Popen([sys.executable, os.path.join(HERE, "actor.py")] if os.access(HERE, os.X_OK) else
-                                  [sys.executable, "-c", open(os.path.join(HERE, "actor.py")).read()],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                  cwd=cwd or user.home, start_new_session=True, bufsize=0, **identity(user))
+        with open(os.path.join(HERE, "actor.py")) as f:  # its text: he may not reach the file
+            argv = ["/usr/bin/env", "-C", cwd or user.home, sys.executable, "-c", f.read()]
+        self.p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+                                  start_new_session=True, bufsize=0, **identity(user))
 
     def _read(self, n, end):
         data = b""
