@@ -65,7 +65,8 @@ class Result:
         return json.loads(self.out)
 
     def __repr__(self):
-        return f"{' '.join(map(str, self.argv))}\n-> {self.rc}\n{self.out[-3000:]}\n{self.err[-3000:]}"
+        argv = " ".join(a if len(a) < 200 else a[:60] + " [...]" for a in self.argv)
+        return f"{argv}\n-> {self.rc}\n{self.out[-3000:]}\n{self.err[-3000:]}"
 
 
 def stop_process(p):
@@ -359,12 +360,12 @@ class Vault:
     def add(self, client="acme", name="Acme Corp", email="privacy@acme.example", **kw):
         return self.coffer("client", "add", client, "--name", name, "--email", email, **kw)
 
-    def grant(self, client, user, purpose=PURPOSE, rights="rw", *more, **kw):
-        name = user.name if isinstance(user, User) else user
+    def grant(self, client, who, purpose=PURPOSE, rights="rw", *more, **kw):
+        name = who.name if isinstance(who, User) else who
         return self.coffer("grant", client, name, "--purpose", purpose, "--rights", rights, *more, **kw)
 
-    def revoke(self, client, user, *more, **kw):
-        name = user.name if isinstance(user, User) else user
+    def revoke(self, client, who, *more, **kw):
+        name = who.name if isinstance(who, User) else who
         return self.coffer("revoke", client, name, *more, **kw)
 
     def mount(self, user, client="acme", purpose=PURPOSE, *more, ticket=TICKET, point=None, **kw):

@@ -91,7 +91,7 @@ os.symlink({TARGET!r}, "link"); os.readlink("link")
 os.symlink({TARGET!r} * 20, "link{LONG}")
 os.setxattr("{DIRECTORY}/{NAME}", "user.{ATTRIBUTE}", {VALUE!r}.encode())
 os.getxattr("{DIRECTORY}/{NAME}", "user.{ATTRIBUTE}")
-open({LONG!r} * 12 + "end", "w").write({CONTENT!r})
+open({LONG!r} * 11 + "end", "w").write({CONTENT!r})
 os.rename("{DIRECTORY}/{NAME}", "{NAME}2"); os.link("{NAME}2", "{DIRECTORY}/{NAME}3"); os.unlink("{DIRECTORY}/{NAME}3")
 os.truncate("{NAME}2", 5000)
 for p in ("none{NAME}", "{DIRECTORY}/none"):
