@@ -71,7 +71,7 @@ static json_t *slots_json(struct keyd *k, json_t *warnings)
 		warn(warnings,
 			"the slot is sealed only by a key file in the same directory: who can read %s/keyd "
 			"can open every "
-			"client; `coffer passphrase set` seals it by a passphrase",
+			"client; `coffer passphrase` seals it by a passphrase",
 			k->dir.root);
 	if (!s.settled)
 		warn(warnings, "%s", s.text);
