@@ -173,7 +173,7 @@ int keyd_passphrase_set(struct varlink_call *call, json_t *params, void *userdat
 		return 0;
 	if (r == 0)
 		return varlink_error(
-			call, "NoPassphrase", "no passphrase came", "run `coffer passphrase set`");
+			call, "NoPassphrase", "no passphrase came", "run `coffer passphrase`");
 	r = slot_file_set_passphrase(k->slot, passphrase, n, &SLOT_KDF_DEFAULT, &err);
 	secret_free(passphrase);
 	if (r < 0)
