@@ -170,11 +170,30 @@ int file_need_header(struct file *f, uint32_t flags)
 	return 0;
 }
 
+/* What we write on our own account changes nothing in the time that programs see. */
+static int modified_get(struct file *f, struct timespec ret[2], off_t *ret_size)
+{
+	struct stat st;
+
+	if (fstat(f->fd, &st) < 0)
+		return -errno;
+	ret[0] = (struct timespec){.tv_nsec = UTIME_OMIT};
+	ret[1] = st.st_mtim;
+	*ret_size = st.st_size;
+	return 0;
+}
+
 int file_write_record(struct file *f, const struct header_record *rec, bool durable)
 {
 	uint8_t bytes[HEADER_RECORD_BYTES];
 	struct header h = f->h;
+	struct timespec times[2];
+	off_t size;
 	int r;
+
+	r = modified_get(f, times, &size);
+	if (r < 0)
+		return r;
 
 	h.rec = *rec;
 	h.rec.generation = f->h.rec.generation + 1;
@@ -182,6 +201,7 @@ int file_write_record(struct file *f, const struct header_record *rec, bool dura
 	r = backing_write(f->fd, bytes, sizeof(bytes), header_record_offset(&h.rec));
 	if (r < 0)
 		return r;
+	(void)futimens(f->fd, times);
 	f->h.rec = h.rec;
 	if (durable && fdatasync(f->fd) < 0)
 		return -errno;
@@ -198,20 +218,17 @@ int file_set_flags(struct file *f, uint32_t flags)
 	return file_write_record(f, &rec, true);
 }
 
-/* Changes the backing's size, not the times that programs see. */
 static int set_backing_size(struct file *f, off_t size)
 {
-	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, {0}};
-	struct stat st;
+	struct timespec times[2];
+	off_t old = 0;
+	int r = modified_get(f, times, &old);
 
-	if (fstat(f->fd, &st) < 0)
-		return -errno;
-	ts[1] = st.st_mtim;
-	if (st.st_size == size)
-		return 0;
+	if (r < 0 || old == size)
+		return r;
 	if (ftruncate(f->fd, size) < 0)
 		return -errno;
-	(void)futimens(f->fd, ts);
+	(void)futimens(f->fd, times);
 	return 0;
 }
 
