@@ -147,7 +147,7 @@ static int link_node(
 	const struct op *o, struct inode *i, struct inode *dir, const char *name, struct op_entry *e)
 {
 	scoped(store_dir_unrefp) struct store_dir *from = NULL, *to = NULL;
-	struct record_access a = {.path2 = 0};
+	struct record_access a = {.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL)};
 	const char *old_name;
 	int r = op_may_change_in(o, dir);
 
@@ -164,7 +164,6 @@ static int link_node(
 	if (r == 0)
 		r = op_entry_find(o, dir, to, name, e);
 	r = op_outcome(o, i, r);
-	a.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
 	a.path2 = recorder_path(o->w->recorder, o->w->inodes, dir, name);
 	r = op_record(o, &a, RECORD_LINK, r);
 	if (r < 0)

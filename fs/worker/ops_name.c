@@ -34,6 +34,8 @@ static void victim_gone(
 	}
 	notify_deleted(o->s, dir, i, name);
 	inode_name_remove(o->w->inodes, i, dir, name, last);
+	if (!last)
+		recorder_path_forget(o->w->recorder, i);
 	if (S_ISDIR(st->st_mode))
 		resolve_dir_drop(o->w->resolver, i);
 }

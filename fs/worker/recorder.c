@@ -246,6 +246,13 @@ void recorder_paths_changed(struct recorder *r)
 	pthread_mutex_unlock(&r->lock);
 }
 
+void recorder_path_forget(struct recorder *r, struct inode *i)
+{
+	pthread_mutex_lock(&r->lock);
+	i->path_ref = 0;
+	pthread_mutex_unlock(&r->lock);
+}
+
 /* ---- processes ---- */
 
 uint32_t recorder_process(struct recorder *r, uint32_t pid)

@@ -25,6 +25,8 @@ int recorder_ready(struct recorder *r);
 uint32_t recorder_path(struct recorder *r, struct inode_table *t, struct inode *i, const char *name);
 /* A directory got another path: every number given so far may be another path now. */
 void recorder_paths_changed(struct recorder *r);
+/* One of several names of `i` is gone: it may have been the one that was written. */
+void recorder_path_forget(struct recorder *r, struct inode *i);
 uint32_t recorder_process(struct recorder *r, uint32_t pid);
 
 /* Sets the time and appends.  -ENOSPC: no room; it is owed then. */
