@@ -20,19 +20,18 @@ static int refuse(struct keyd *k, const struct fact_head *known, json_int_t batc
 	return -ESTALE;
 }
 
-static int check_follows(struct keyd *k, json_int_t batch, const char *hash)
+/* The book that we sign must be the one that we signed before, continued.  1: it is the same, nothing to
+ * sign. */
+static int check_follows(
+	struct keyd *k, const struct fact_head *known, json_int_t batch, const char *known_hash)
 {
-	struct fact_head known = {0};
-	int r;
-
-	r = facts_head_last(k->facts, &known);
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	if (batch < known.batch)
-		return refuse(k, &known, batch, "is shorter than it was");
-	if (batch == known.batch && strcmp(hash, known.hash) != 0)
-		return refuse(k, &known, batch, "is another than the one that was signed");
-	return batch == known.batch ? 1 : 0;
+	if (known->batch == 0)
+		return 0;
+	if (batch < known->batch)
+		return refuse(k, known, batch, "is shorter than it was");
+	if (strcmp(known_hash, known->hash) != 0)
+		return refuse(k, known, batch, "is another than the one that was signed");
+	return batch == known->batch ? 1 : 0;
 }
 
 /* fsd keeps the signature with the ledger, so that a copy of it can be checked; ours is the memory. */
@@ -59,22 +58,27 @@ static int sign_and_tell(struct keyd *k, struct fact_head *h)
 int head_sign(struct keyd *k, struct fact_head *ret)
 {
 	struct varlink_failure failure = {0};
-	struct fact_head h = {0};
+	struct fact_head h = {0}, known = {0};
 	json_t *answer = NULL;
-	const char *hash = NULL;
+	const char *hash = NULL, *known_hash = NULL;
 	json_int_t batch = 0;
 	int r;
 
 	if (keyd_is_sealed(k))
 		return -ENOKEY;
-	r = fsd_call(k, "org.coffer.fsd.Head", NULL, &answer, &failure);
+	r = facts_head_last(k->facts, &known);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	r = fsd_call(k, "org.coffer.fsd.Head", json_pack("{s:I}", "known", (json_int_t)known.batch), &answer,
+		&failure);
 	if (r < 0)
 		return r;
-	if (json_unpack(answer, "{s:I, s:s}", "batch", &batch, "hash", &hash) < 0 ||
+	if (json_unpack(answer, "{s:I, s:s, s:s}", "batch", &batch, "hash", &hash, "known_hash",
+		    &known_hash) < 0 ||
 		strlen(hash) != sizeof(h.hash) - 1)
 		r = -EBADMSG;
 	else
-		r = check_follows(k, batch, hash);
+		r = check_follows(k, &known, batch, known_hash);
 	if (r == 0) {
 		h.batch = batch;
 		snprintf(h.hash, sizeof(h.hash), "%s", hash);

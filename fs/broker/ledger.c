@@ -656,19 +656,28 @@ int ledger_head(struct ledger *l, struct chain_batch *ret)
 	return 0;
 }
 
-int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signature[CHAIN_SIGNATURE_BYTES])
+int ledger_hash_at(struct ledger *l, int64_t batch, struct chain_hash *ret)
 {
-	sqlite3_stmt *get = l->st[GET_CHAIN_HASH], *add = l->st[ADD_HEAD];
-	struct chain_hash hash;
+	sqlite3_stmt *get = l->st[GET_CHAIN_HASH];
 	int r;
 
 	sqlite3_bind_int64(get, 1, batch);
 	r = sql_step(get);
 	if (r > 0 && sqlite3_column_bytes(get, 0) == CHAIN_HASH_BYTES)
-		memcpy(hash.b, sqlite3_column_blob(get, 0), CHAIN_HASH_BYTES);
+		memcpy(ret->b, sqlite3_column_blob(get, 0), CHAIN_HASH_BYTES);
 	else
 		r = r < 0 ? r : -ENOENT;
 	sqlite3_reset(get);
+	return r < 0 ? r : 0;
+}
+
+int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signature[CHAIN_SIGNATURE_BYTES])
+{
+	sqlite3_stmt *add = l->st[ADD_HEAD];
+	struct chain_hash hash;
+	int r;
+
+	r = ledger_hash_at(l, batch, &hash);
 	if (r < 0)
 		return r;
 	sqlite3_bind_int64(add, 1, batch);

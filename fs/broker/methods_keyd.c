@@ -123,18 +123,29 @@ int keyd_flush(struct varlink_call *call, json_t *params, void *userdata)
 int keyd_head(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct broker *b = userdata;
-	char hex[CHAIN_HASH_HEX];
+	char hex[CHAIN_HASH_HEX], known_hex[CHAIN_HASH_HEX] = "";
+	struct chain_hash known_hash;
 	struct chain_batch head;
+	json_int_t known = 0;
 	int r;
 
+	if (json_unpack(params, "{s?I}", "known", &known) < 0)
+		return varlink_error(call, "InvalidParameter", "known is the number of a batch", NULL);
 	r = drain_run(b->drain);
 	if (r == 0)
 		r = ledger_head(b->ledger, &head);
+	if (r == 0 && known > 0) {
+		r = ledger_hash_at(b->ledger, known, &known_hash);
+		if (r == 0)
+			sodium_bin2hex(known_hex, sizeof(known_hex), known_hash.b, sizeof(known_hash.b));
+		r = r == -ENOENT ? 0 : r;
+	}
 	if (r < 0)
 		return broker_reply_errno(call, r, "the head of the ledger is not known");
 	sodium_bin2hex(hex, sizeof(hex), head.hash.b, sizeof(head.hash.b));
-	return varlink_reply(call, json_pack("{s:I,s:s,s:I}", "batch", (json_int_t)head.batch, "hash", hex,
-					   "records", (json_int_t)head.to[CHAIN_RECORD]));
+	return varlink_reply(
+		call, json_pack("{s:I,s:s,s:I,s:s}", "batch", (json_int_t)head.batch, "hash", hex, "records",
+			      (json_int_t)head.to[CHAIN_RECORD], "known_hash", known_hex));
 }
 
 static bool signature_from_text(const char *text, uint8_t ret[CHAIN_SIGNATURE_BYTES])
