@@ -220,32 +220,48 @@ int cmd_log(struct tool *t, int argc, char **argv)
 
 /* ---- log verify ---- */
 
-static int offline(struct tool *t, const char *db, const char *key_file)
+static bool hex_bytes(const char *hex, size_t length, uint8_t *to, size_t n)
 {
-	uint8_t key[CHAIN_KEY_BYTES];
+	size_t got = 0;
+
+	return length == 2 * n && sodium_hex2bin(to, n, hex, length, NULL, &got, NULL) == 0 && got == n;
+}
+
+static bool hex_of(const json_t *object, const char *key, uint8_t *to, size_t n)
+{
+	const char *hex = json_string_value(json_object_get(object, key));
+
+	return hex && hex_bytes(hex, strlen(hex), to, n);
+}
+
+static int read_key(const char *key_file, uint8_t key[CHAIN_KEY_BYTES])
+{
+	scoped(freep) char *line = NULL;
+	size_t cap = 0, n = 0, length;
+	FILE *f = fopen(key_file, "re");
+
+	if (!f)
+		return fail(EXIT_USAGE, "%s: %s", key_file, strerror(errno));
+	if (getline(&line, &cap, f) >= 0) {
+		length = strcspn(line, "\n");
+		if (sodium_base642bin(key, CHAIN_KEY_BYTES, line, length, NULL, &n, NULL,
+			    sodium_base64_VARIANT_ORIGINAL) < 0 ||
+			n != CHAIN_KEY_BYTES)
+			n = hex_bytes(line, length, key, CHAIN_KEY_BYTES) ? CHAIN_KEY_BYTES : 0;
+	}
+	fclose(f);
+	return n == CHAIN_KEY_BYTES
+		       ? EXIT_OK
+		       : fail(EXIT_USAGE, "%s: no public key in it; take D/keyd/signing.pub", key_file);
+}
+
+/* `key`, `expect`: or NULL. */
+static int verify_file(struct tool *t, const char *db, const uint8_t *key, const struct ledger_head *expect)
+{
 	struct ledger_verdict v = {0};
 	int r;
 
-	if (key_file) {
-		scoped(freep) char *line = NULL;
-		size_t cap = 0, n = 0;
-		FILE *f = fopen(key_file, "re");
-
-		if (!f)
-			return fail(EXIT_USAGE, "%s: %s", key_file, strerror(errno));
-		if (getline(&line, &cap, f) < 0)
-			n = 0;
-		else if (sodium_base642bin(key, sizeof(key), line, strcspn(line, "\n"), NULL, &n, NULL,
-				 sodium_base64_VARIANT_ORIGINAL) < 0 ||
-			 n != sizeof(key))
-			n = sodium_hex2bin(key, sizeof(key), line, strcspn(line, "\n"), NULL, &n, NULL) == 0
-				    ? n
-				    : 0;
-		fclose(f);
-		if (n != sizeof(key))
-			return fail(EXIT_USAGE, "%s: no public key in it; take D/keyd/signing.pub", key_file);
-	}
-	r = ledger_verify_file(db, key_file ? key : NULL, NULL, &v);
+	r = ledger_verify_file(db, key, expect, &v);
 	if (r < 0)
 		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
 			r == -EUCLEAN ? "this is not a ledger" : strerror(-r));
@@ -260,8 +276,32 @@ static int offline(struct tool *t, const char *db, const char *key_file)
 	if (!t->json)
 		printf("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s\n",
 			(long long)v.records, (long long)v.acts, (long long)v.batches,
-			(long long)v.signed_until, key_file ? "" : " (signatures not checked: --pubkey)");
+			(long long)v.signed_until, key ? "" : " (signatures not checked: --pubkey)");
 	return EXIT_OK;
+}
+
+static int offline(struct tool *t, const char *db, const char *key_file)
+{
+	uint8_t key[CHAIN_KEY_BYTES];
+	int r = key_file ? read_key(key_file, key) : EXIT_OK;
+
+	return r == EXIT_OK ? verify_file(t, db, key_file ? key : NULL, NULL) : r;
+}
+
+/* coffer-fsd does not start on a ledger that somebody wrote into: then the owner reads the file himself. */
+static int verify_own_file(struct tool *t, const json_t *head)
+{
+	struct ledger_head expect = {0};
+	uint8_t key[CHAIN_KEY_BYTES];
+	scoped(freep) char *db = NULL;
+	bool known, signer;
+
+	if (asprintf(&db, "%s/ledger/ledger.db", t->dir.root) < 0)
+		return fail(EXIT_FAILED, "out of memory");
+	expect.batch = json_integer_value(json_object_get(head, "batch"));
+	known = hex_of(head, "hash", expect.hash.b, sizeof(expect.hash.b));
+	signer = hex_of(head, "public_key", key, sizeof(key));
+	return verify_file(t, db, signer ? key : NULL, known ? &expect : NULL);
 }
 
 static int online(struct tool *t)
@@ -275,6 +315,12 @@ static int online(struct tool *t)
 			json_pack("{s:O, s:O}", "batch", json_object_get(head, "batch"), "hash",
 				json_object_get(head, "hash")));
 		json_object_set(params, "public_key", json_object_get(head, "public_key"));
+	}
+	if (tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_UNREACHABLE && head) {
+		r = verify_own_file(t, head);
+		json_decref(params);
+		json_decref(head);
+		return r;
 	}
 	json_decref(head);
 	r = tool_call(t, DAEMON_FSD, "LogVerify", params, NULL, 0, &answer);

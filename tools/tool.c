@@ -67,6 +67,7 @@ enum exit_code exit_code_of(const char *error)
 		{"Destroyed", EXIT_DESTROYED},
 		{"Ended", EXIT_DESTROYED},
 		{"Damaged", EXIT_DAMAGED},
+		{"LedgerDamaged", EXIT_DAMAGED},
 		{"InvalidParameter", EXIT_USAGE},
 		{"BadInput", EXIT_USAGE},
 		{"Invalid", EXIT_USAGE},
