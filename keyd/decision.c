@@ -126,6 +126,7 @@ int decision_make(struct keyd *k, const struct asked *a, int64_t known_at, int64
 		return r;
 	facts_view_facts(&view, now, &facts);
 	rq = (struct decide_request){
+		.client = a->client,
 		.user = a->user,
 		.uid = a->uid,
 		.groups = (const char *const *)groups.name,

@@ -247,12 +247,15 @@ int keyd_access(struct varlink_call *call, json_t *params, void *userdata)
 	const char *client = NULL, *user = NULL;
 	int64_t at = FACTS_LATEST;
 	json_t *rows = NULL, *kept, *row, *v;
+	struct fact_client known;
 	size_t i;
 	int r;
 
 	if (!params_unpack(call, params, "{s?s, s?s, s?o}", "client", &client, "user", &user, "at", &v) ||
 		!params_time(call, params, "at", &at))
 		return 0;
+	if (client && has_role(call, ROLE_ADMIN | ROLE_AUDITOR) && !params_client(k, call, client, &known))
+		return 0; /* others are not told which clients there are */
 	r = facts_access(k->facts, client, at, keyd_now(), &rows);
 	if (r < 0)
 		return reply_failure(k, call, r, "the grants cannot be read");

@@ -60,7 +60,10 @@ static bool check_client(struct walk *w)
 	if (w->f->client)
 		return step(w, "client", true, NULL, "the client %s is known%s%s", w->f->client,
 			w->f->client_name ? ": " : "", w->f->client_name ? w->f->client_name : "");
-	step(w, "client", false, NULL, "there is no client of that name");
+	if (w->rq->client)
+		step(w, "client", false, NULL, "there is no client %s", w->rq->client);
+	else
+		step(w, "client", false, NULL, "there is no client of that name");
 	return refuse(w, "UnknownClient",
 		"check the name: coffer client list shows the clients you have grants for");
 }

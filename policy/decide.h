@@ -32,6 +32,7 @@ struct decide_facts {
 };
 
 struct decide_request {
+	const char *client;	/* as it was asked for, to say what is unknown; or NULL */
 	const char *user;
 	uid_t uid;
 	const char *const *groups;	/* names */
