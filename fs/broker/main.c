@@ -9,6 +9,7 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/scope.h"
@@ -124,6 +125,15 @@ static int listen_all(struct broker *b)
 	return r;
 }
 
+/* A socket that nobody listens on would only confuse. */
+static void unlisten(struct broker *b)
+{
+	scoped(close_fdp) int run = open(b->dir.run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (run >= 0)
+		(void)unlinkat(run, "fsd.sock", 0);
+}
+
 static int event_new(struct broker *b)
 {
 	sigset_t signals;
@@ -168,7 +178,9 @@ static int serve(const char *dir)
 	if (r < 0)
 		return r;
 	log_info("ready");
-	return sd_event_loop(b.event);
+	r = sd_event_loop(b.event);
+	unlisten(&b);
+	return r;
 }
 
 int main(int argc, char **argv)
