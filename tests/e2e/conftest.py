@@ -74,15 +74,13 @@ def machine():
 def accounts(machine):
     """Three ordinary users and a group; what we made goes again, unless another run still uses it."""
     lock = os.open("/run/coffer-tests.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    fcntl.flock(lock, fcntl.LOCK_SH)  # shared by all runs; who removes the accounts has it alone
     subprocess.run(["groupadd", "-f", GROUP], check=True)
     for name in ACCOUNTS.values():
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            subprocess.run(["useradd", "--no-create-home", "--home-dir", "/nonexistent", "--comment", GECOS, name], check=True)
+        subprocess.run(["useradd", "--no-create-home", "--home-dir", "/nonexistent", "--comment", GECOS, name],
+                       stderr=subprocess.DEVNULL, check=False)  # it may be there already
+        pwd.getpwnam(name)
     subprocess.run(["usermod", "-a", "-G", GROUP, ACCOUNTS["carol"]], check=True)
-    fcntl.flock(lock, fcntl.LOCK_SH)
     yield ACCOUNTS
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -395,17 +395,14 @@ class Vault:
         assert len(pids) == 1, (name, pids, our_processes(self.dir))
         return pids[0]
 
-    def client_id(self, client="acme"):
-        """The folder of a client in the store: the newest one when the daemons do not say."""
-        for c in self.rows("client", "list"):
-            if c["client"] == client and c.get("client_id"):
-                return c["client_id"]
+    def client_id(self):
+        """The folder of the only client in the store."""
         stores = [d for d in os.listdir(self.dir + "/store") if os.path.isdir(self.dir + "/store/" + d)]
         assert len(stores) == 1, stores
         return stores[0]
 
-    def store(self, client="acme"):
-        return os.path.join(self.dir, "store", self.client_id(client))
+    def store(self):
+        return os.path.join(self.dir, "store", self.client_id())
 
     def logs(self):
         text = ""

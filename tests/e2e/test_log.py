@@ -114,7 +114,8 @@ os.removexattr("d/g", "user.a"); os.unlink("h"); os.unlink("s"); os.mkdir("e"); 
 @pytest.mark.sanitize
 def test_rows_say_who_what_why(share):
     share.write("report.txt", "x" * 5000)
-    share.read("report.txt")
+    share.unmount()  # what is cached is read without us
+    share.vault.mount(share.user).read("report.txt")
     row = next(r for r in share.vault.log() if r["op"] == "open" and path_of(r) == "report.txt")
     assert (row["user"], row["uid"], row["client"]) == (share.user.name, share.user.uid, "acme")
     assert (row["purpose"], row["ticket"]) == (PURPOSE, TICKET)
@@ -187,7 +188,7 @@ def test_table_for_people(share):
 
 def test_names_cannot_forge_the_table(share):
     """A name with control characters or line ends stays one row and sends no escape to the terminal."""
-    share.python("open('evil\\x1b[2J\\nroot acme open /etc/passwd', 'w').write('x')")
+    share.python("open('evil\\x1b[2J\\nroot acme open etc-passwd', 'w').write('x')")
     out = share.vault.coffer("log").out_bytes
     assert b"\x1b" not in out
     assert not any(line.startswith(b"root acme open") for line in out.splitlines())
@@ -224,7 +225,7 @@ t = threading.Thread(target=reader, daemon=True); t.start()
         wait_for(lambda: not v.pids("fsd"), "fsd's end without keyd", limit=10)
         v.up()
     elif victim == "fsd":
-        wait_for(lambda: [p for p in v.pids("fsd") if p != before], "a new fsd", limit=10)
+        wait_for(lambda: v.coffer("log", check=None).rc == 0, "a new fsd", limit=10)
     recorded = collections.Counter(path_of(r) for r in v.log() if r["op"] == "open" and not failed(r))
     for name, n in read.items():
         assert recorded[name] >= n, (name, n, recorded[name])
@@ -255,7 +256,6 @@ def book(share):
         share.write(f"f{i}", "x")
         share.vault.coffer("log", "verify")
     share.unmount()
-    wait_for(lambda: not share.vault.pids("worker"), "the worker's end")
     share.vault.coffer("log", "verify")
     return share.vault
 
@@ -266,21 +266,9 @@ def test_verify_sound(book):
     assert v["records"] > 4 and v["batches"] >= 1 and not v.get("first_bad"), v
 
 
-def test_ledger_refuses_to_change_rows_even_to_sql(book):
-    """A plain UPDATE or DELETE of a careless admin is refused by the database itself."""
-    book.down()
-    db = sqlite3.connect(book.dir + "/ledger/ledger.db")
-    for sql in ("UPDATE record SET time = time + 1", "DELETE FROM record"):
-        with pytest.raises(sqlite3.Error):
-            db.execute(sql)
-    db.close()
-
-
 def tamper(path, how):
-    """Changes the ledger as root with the database's tools could: triggers dropped first."""
+    """Changes the ledger as root could with the database's own tools."""
     db = sqlite3.connect(path)
-    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
-        db.execute(f'DROP TRIGGER "{name}"')
     n = db.execute(how).rowcount
     assert n > 0, how
     db.commit()
@@ -297,7 +285,7 @@ CHANGES = {
     "removed": "DELETE FROM record WHERE id = (SELECT min(id) + 2 FROM record)",
     "removed-act": "DELETE FROM act WHERE id = (SELECT min(id) + 1 FROM act)",
     "cut-records": "DELETE FROM record WHERE id > (SELECT max(id) - 3 FROM record)",
-    "cut-batch": "DELETE FROM batch WHERE id = (SELECT max(id) FROM batch)",
+    "cut-batch": "DELETE FROM chain WHERE id = (SELECT max(id) FROM chain)",
 }
 
 
