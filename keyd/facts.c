@@ -114,13 +114,13 @@ static const char *const migrations[] = {
 
 static int migrate(struct facts *f)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	char sql[64];
 	int version, r;
 
 	r = facts_prepare(f, &st, "PRAGMA user_version", "");
 	if (r == 0)
-		r = facts_step(st);
+		r = sql_step(st);
 	if (r < 0)
 		return r;
 	version = sqlite3_column_int(st, 0);
@@ -129,16 +129,16 @@ static int migrate(struct facts *f)
 	for (; version < (int)ARRAY_SIZE(migrations); version++) {
 		scoped(facts_rollbackp) struct facts *open = NULL;
 
-		facts_finalizep(&st);
+		sql_finalizep(&st);
 		st = NULL;
 		r = facts_begin(f);
 		if (r < 0)
 			return r;
 		open = f;
 		snprintf(sql, sizeof(sql), "PRAGMA user_version=%d", version + 1);
-		r = facts_errno(sqlite3_exec(f->db, migrations[version], NULL, NULL, NULL));
+		r = sql_errno(sqlite3_exec(f->db, migrations[version], NULL, NULL, NULL));
 		if (r == 0)
-			r = facts_errno(sqlite3_exec(f->db, sql, NULL, NULL, NULL));
+			r = sql_errno(sqlite3_exec(f->db, sql, NULL, NULL, NULL));
 		if (r == 0)
 			r = facts_commit(f);
 		if (r < 0) {
@@ -156,11 +156,11 @@ int facts_open(const char *path, struct facts **ret)
 
 	if (!f)
 		return -ENOMEM;
-	r = facts_errno(sqlite3_open_v2(path, &f->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL));
+	r = sql_errno(sqlite3_open_v2(path, &f->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL));
 	if (r < 0)
 		return r;
 	sqlite3_busy_timeout(f->db, 2000);
-	r = facts_errno(sqlite3_exec(f->db,
+	r = sql_errno(sqlite3_exec(f->db,
 		"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA "
 		"trusted_schema=OFF;",
 		NULL, NULL, NULL));
@@ -222,13 +222,13 @@ int facts_head_add(struct facts *f, const struct fact_head *h)
 
 int facts_head_last(struct facts *f, struct fact_head *ret)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	r = facts_prepare(
 		f, &st, "SELECT batch,hash,signature,signed_at FROM head ORDER BY batch DESC LIMIT 1", "");
 	if (r == 0)
-		r = facts_step(st);
+		r = sql_step(st);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	ret->batch = sqlite3_column_int64(st, 0);
@@ -249,7 +249,7 @@ int facts_outbox_put(struct facts *f, int64_t now, const json_t *entry)
 
 int facts_outbox_peek(struct facts *f, unsigned limit, json_t **ret)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	json_t *entries;
 	int r;
 
@@ -258,7 +258,7 @@ int facts_outbox_peek(struct facts *f, unsigned limit, json_t **ret)
 	if (r < 0)
 		return r;
 	entries = json_array();
-	while ((r = facts_step(st)) > 0) {
+	while ((r = sql_step(st)) > 0) {
 		json_t *e = json_loads((const char *)sqlite3_column_text(st, 2), 0, NULL);
 
 		if (!e)
@@ -282,12 +282,12 @@ int facts_outbox_delivered(struct facts *f, int64_t seq)
 
 int facts_outbox_count(struct facts *f, int64_t *ret)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	r = facts_prepare(f, &st, "SELECT count(*) FROM outbox", "");
 	if (r == 0)
-		r = facts_step(st);
+		r = sql_step(st);
 	if (r < 0)
 		return r;
 	*ret = sqlite3_column_int64(st, 0);
@@ -296,12 +296,12 @@ int facts_outbox_count(struct facts *f, int64_t *ret)
 
 int facts_state_get(struct facts *f, const char *key, char *buf, size_t n)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	r = facts_prepare(f, &st, "SELECT value FROM state WHERE key = ?", "t", key);
 	if (r == 0)
-		r = facts_step(st);
+		r = sql_step(st);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	facts_text(st, 0, buf, n);

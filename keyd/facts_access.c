@@ -82,7 +82,7 @@ void facts_view_done(struct facts_view *v)
 
 static int load_grants(struct facts *f, int64_t known_at, struct facts_view *v)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	r = facts_prepare(f, &st,
@@ -93,7 +93,7 @@ static int load_grants(struct facts *f, int64_t known_at, struct facts_view *v)
 		"ii", v->client.row, known_at);
 	if (r < 0)
 		return r;
-	while ((r = facts_step(st)) > 0) {
+	while ((r = sql_step(st)) > 0) {
 		struct decide_grant *more = reallocarray(v->grants, v->grants_count + 1, sizeof(*more));
 
 		if (!more)
@@ -173,7 +173,7 @@ int facts_sessions_end_all(struct facts *f, const char *reason, int64_t now)
 
 int facts_had_session(struct facts *f, const char *hex, uid_t uid, bool *ret)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	*ret = false;
@@ -182,7 +182,7 @@ int facts_had_session(struct facts *f, const char *hex, uid_t uid, bool *ret)
 		"? LIMIT 1",
 		"ti", hex, (int64_t)uid);
 	if (r == 0)
-		r = facts_step(st);
+		r = sql_step(st);
 	if (r < 0)
 		return r;
 	*ret = r > 0;

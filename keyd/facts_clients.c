@@ -50,12 +50,12 @@ static void client_from_row(sqlite3_stmt *st, struct fact_client *c)
 
 int facts_client(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	r = facts_prepare(f, &st, CLIENT_QUERY "AND c.client = ?2", "it", known_at, client);
 	if (r == 0)
-		r = facts_step(st);
+		r = sql_step(st);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	client_from_row(st, ret);
@@ -64,7 +64,7 @@ int facts_client(struct facts *f, const char *client, int64_t known_at, struct f
 
 int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, size_t *ret_n)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	scoped(freep) struct fact_client *all = NULL;
 	size_t n = 0, room = 0;
 	int r;
@@ -72,7 +72,7 @@ int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, s
 	r = facts_prepare(f, &st, CLIENT_QUERY "ORDER BY c.client", "i", known_at);
 	if (r < 0)
 		return r;
-	while ((r = facts_step(st)) > 0) {
+	while ((r = sql_step(st)) > 0) {
 		if (n == room) {
 			struct fact_client *more =
 				reallocarray(all, room = room ? 2 * room : 16, sizeof(*all));
@@ -168,13 +168,13 @@ int facts_hold_lift(struct facts *f, int64_t hold, const char *reason, struct ac
 
 int facts_hold_client(struct facts *f, int64_t hold, char client[CLIENT_NAME_MAX])
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	r = facts_prepare(f, &st,
 		"SELECT c.client FROM hold h JOIN client c ON c.id = h.client WHERE h.id = ?", "i", hold);
 	if (r == 0)
-		r = facts_step(st);
+		r = sql_step(st);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	facts_text(st, 0, client, CLIENT_NAME_MAX);
@@ -193,11 +193,11 @@ int facts_holds(struct facts *f, const char *client, json_t **ret)
 
 static int held_now(struct facts *f, int64_t client)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r;
 
 	r = facts_prepare(f, &st, "SELECT 1 FROM hold WHERE client = ? AND lifted_at IS NULL", "i", client);
-	return r < 0 ? r : facts_step(st);
+	return r < 0 ? r : sql_step(st);
 }
 
 int facts_destruction_intend(struct facts *f, const struct fact_destruction *d, int64_t now, int64_t *ret_row)
@@ -226,7 +226,7 @@ int facts_destruction_finish(struct facts *f, int64_t row, bool destroyed, const
 
 int facts_destructions_pending(struct facts *f, struct fact_destruction **ret, size_t *ret_n)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	scoped(freep) struct fact_destruction *all = NULL;
 	size_t n = 0;
 	int r;
@@ -238,7 +238,7 @@ int facts_destructions_pending(struct facts *f, struct fact_destruction **ret, s
 		"");
 	if (r < 0)
 		return r;
-	while ((r = facts_step(st)) > 0) {
+	while ((r = sql_step(st)) > 0) {
 		struct fact_destruction *more = reallocarray(all, n + 1, sizeof(*all)), *d;
 
 		if (!more)

@@ -8,52 +8,18 @@
 #include "common/log.h"
 #include "common/scope.h"
 
-int facts_errno(int rc)
-{
-	switch (rc & 0xff) {
-	case SQLITE_OK:
-	case SQLITE_ROW:
-	case SQLITE_DONE:
-		return 0;
-	case SQLITE_FULL:
-		return -ENOSPC;
-	case SQLITE_NOMEM:
-		return -ENOMEM;
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-		return -EBUSY;
-	case SQLITE_CONSTRAINT:
-		return -EEXIST;
-	case SQLITE_READONLY:
-		return -EROFS;
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-	case SQLITE_SCHEMA:
-		return -EUCLEAN;
-	case SQLITE_CANTOPEN:
-		return -ENOENT;
-	default:
-		return -EIO;
-	}
-}
-
 static int failed(struct facts *f, int rc)
 {
-	int r = facts_errno(rc);
+	int r = sql_errno(rc);
 
 	if (r < 0 && r != -EEXIST)
 		log_error("keyd/facts.db: %s", sqlite3_errmsg(f->db));
 	return r;
 }
 
-void facts_finalizep(sqlite3_stmt **st)
-{
-	sqlite3_finalize(*st);
-}
-
 static int prepare_va(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, va_list ap)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int rc;
 
 	rc = sqlite3_prepare_v2(f->db, sql, -1, &st, NULL);
@@ -80,16 +46,9 @@ int facts_prepare(struct facts *f, sqlite3_stmt **ret, const char *sql, const ch
 	return r;
 }
 
-int facts_step(sqlite3_stmt *st)
-{
-	int rc = sqlite3_step(st);
-
-	return rc == SQLITE_ROW ? 1 : facts_errno(rc);
-}
-
 int facts_execute(struct facts *f, int *ret_changes, const char *sql, const char *types, ...)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	va_list ap;
 	int r, rc;
 
@@ -139,7 +98,7 @@ static json_t *row_json(sqlite3_stmt *st)
 
 int facts_rows(struct facts *f, json_t **ret, const char *sql, const char *types, ...)
 {
-	scoped(facts_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	json_t *rows;
 	va_list ap;
 	int r;
@@ -150,7 +109,7 @@ int facts_rows(struct facts *f, json_t **ret, const char *sql, const char *types
 	if (r < 0)
 		return r;
 	rows = json_array();
-	while ((r = facts_step(st)) > 0)
+	while ((r = sql_step(st)) > 0)
 		json_array_append_new(rows, row_json(st));
 	if (r < 0) {
 		log_error("keyd/facts.db: %s", sqlite3_errmsg(f->db));

@@ -7,17 +7,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/sql.h"
+
 struct facts {
 	sqlite3 *db;
 	bool in_transaction;
 };
 
-int facts_errno(int rc);
-
 /* Prepares `sql` and binds what follows, one letter each in `types`: t text (NULL is NULL), i int64_t. */
 int facts_prepare(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, ...);
-void facts_finalizep(sqlite3_stmt **st);
-int facts_step(sqlite3_stmt *st); /* 1: a row; 0: done; or -errno */
 
 /* A statement without result; *ret_changes (or NULL): rows changed. */
 int facts_execute(struct facts *f, int *ret_changes, const char *sql, const char *types, ...);

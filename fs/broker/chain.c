@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/scope.h"
-#include "fs/broker/sql.h"
+#include "common/sql.h"
 
 const char *const chain_table_names[CHAIN_TABLES] = {
 	[CHAIN_JOURNAL] = "journal",

@@ -7,7 +7,7 @@
 #include <time.h>
 
 #include "common/scope.h"
-#include "fs/broker/sql.h"
+#include "common/sql.h"
 
 #define SCHEMA_VERSION 1
 #define REFS_CACHED (1u << 20) /* 4 MiB a journal at most; larger numbers are looked up */

@@ -7,7 +7,7 @@
 
 #include "common/scope.h"
 #include "fs/broker/ledger.h"
-#include "fs/broker/sql.h"
+#include "common/sql.h"
 
 enum source { SOURCE_RECORD, SOURCE_ACT, SOURCES }; /* at the same nanosecond in this order */
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "common/scope.h"
-#include "fs/broker/sql.h"
+#include "common/sql.h"
 
 static void found_bad(struct ledger_verdict *v, int64_t batch, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -1,6 +1,6 @@
-/* The few lines around SQLite that every ledger source needs: its codes as errnos. */
-#ifndef COFFER_BROKER_SQL_H
-#define COFFER_BROKER_SQL_H
+/* The few lines around SQLite that both daemons need: its codes as errnos. */
+#ifndef COFFER_SQL_H
+#define COFFER_SQL_H
 
 #include <errno.h>
 #include <stddef.h>
@@ -31,7 +31,7 @@ static inline int sql_errno(int rc)
 		return -EUCLEAN;
 	case SQLITE_CANTOPEN:
 		return -ENOENT;
-	case SQLITE_ERROR: /* "no such table": not our ledger */
+	case SQLITE_ERROR: /* "no such table": not our database */
 		return -EUCLEAN;
 	default:
 		return -EIO;
