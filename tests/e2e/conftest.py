@@ -129,8 +129,11 @@ def make_vault(request, programs, accounts):
         return v
 
     yield make
+    crashed = ""
     for v in request.node.vaults:
         v.close()
+        crashed += v.crashes()
+    assert not crashed, crashed
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import pwd
+import re
 import select
 import shutil
 import signal
@@ -409,8 +410,14 @@ class Vault:
         for root, _, files in os.walk(os.path.join(self.dir, "log")):
             for name in files:
                 with open(os.path.join(root, name), errors="replace") as f:
-                    text += f"--- {name}\n" + f.read()[-6000:]
+                    text += f"--- {name}\n" + f.read()[-20000:]
         return text
+
+    def crashes(self):
+        """What a daemon's own words say of a defect of ours: a failed assertion, or a sanitizer's report."""
+        return self.last_words if re.search(
+            r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed|stack smashing|"
+            r"double free|corrupted|malloc\(\)", self.last_words) else ""
 
     def close(self):
         """Ends everything this vault started, whatever state it is in, and removes it."""
@@ -427,6 +434,7 @@ class Vault:
         remove_mounts(self.base)
         with contextlib.suppress(Timeout):
             wait_for(lambda: not our_processes(self.base), "end of killed processes", limit=5)
+        self.last_words = self.logs()
         shutil.rmtree(self.base, ignore_errors=True)
 
 

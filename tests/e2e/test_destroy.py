@@ -125,7 +125,7 @@ def test_end_says_when(clock):
     assert (as_time(c["destroy_on"]) - as_time(c["ended_on"])).days >= 89
 
 
-@pytest.mark.parametrize("on", ["tomorrow", "2026-13-01", "31.12.2026", ""])
+@pytest.mark.parametrize("on", ["someday", "2026-13-01", "31.12.2026", ""])
 def test_end_wants_a_date(clock, on):
     assert end(clock, on or " ", check=None).rc in (FAILED, USAGE)
     assert client(clock)["state"] == "active"
