@@ -28,7 +28,7 @@ int cmd_grant(struct tool *t, int argc, char **argv)
 	static const struct field fields[] = {
 		SUBJECT_FIELDS,
 		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, true,
-			"what for; `coffer policy check` lists the purposes"},
+			"what for; `coffer policy show` lists the purposes"},
 		{"rights", "rights", "r|rw", FIELD_TEXT, true, "read, or read and write"},
 		{"from", "from", "DATE", FIELD_DATE, false, "valid from (default: now)"},
 		{"until", "until", "DATE", FIELD_DATE, false, "valid until"},

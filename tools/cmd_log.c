@@ -1,15 +1,11 @@
-/* log: rows from coffer-fsd, their names opened by coffer-keyd.  log verify: with the daemons, or offline on
- * a copy. */
-#include <errno.h>
+/* log: rows from coffer-fsd, their names opened by coffer-keyd. */
 #include <fnmatch.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/date.h"
 #include "common/scope.h"
-#include "fs/broker/ledger_verify.h"
 #include "tools/commands.h"
 #include "tools/request.h"
 #include "tools/table.h"
@@ -21,9 +17,25 @@
 
 /* The sealed paths of the rows: where each name goes when it is known. */
 struct names {
+	bool sealed;
 	json_t *items;   /* [{client_id, month, sealed}] for keyd */
 	json_t *targets; /* [[row, "path"|"path2"]] */
 };
+
+/* Why a name may stay closed: said beside the row.  keyd is asked first, so that an unreachable one is an
+ * error. */
+static int ask_whether_sealed(struct tool *t, bool *ret)
+{
+	json_t *status = NULL;
+	const char *state;
+	int r;
+
+	r = tool_call(t, DAEMON_KEYD, "Status", NULL, NULL, 0, &status);
+	state = json_string_value(json_object_get(status, "state"));
+	*ret = state && strcmp(state, "sealed") == 0;
+	json_decref(status);
+	return r;
+}
 
 static int open_names(struct tool *t, struct names *n)
 {
@@ -41,7 +53,8 @@ static int open_names(struct tool *t, struct names *n)
 
 		json_object_set(row, key, name ? name : json_null());
 		if (!json_is_string(name))
-			json_object_set_new(row, "names_lost", json_true());
+			json_object_set_new(
+				row, "name_lost", json_string(n->sealed ? "sealed" : "destroyed"));
 	}
 	json_decref(answer);
 	json_array_clear(n->items);
@@ -63,9 +76,9 @@ static int want_name(struct tool *t, struct names *n, json_t *row, const char *k
 	return json_array_size(n->items) < NAMES_MAX ? EXIT_OK : open_names(t, n);
 }
 
-static int name_rows(struct tool *t, json_t *rows)
+static int name_rows(struct tool *t, json_t *rows, bool sealed)
 {
-	struct names n = {json_array(), json_array()};
+	struct names n = {sealed, json_array(), json_array()};
 	json_t *row;
 	size_t i;
 	int r = EXIT_OK;
@@ -108,60 +121,101 @@ static void keep_path(json_t *rows, const char *wanted)
 	}
 }
 
-/* ---- log ---- */
+/* ---- a table for people ---- */
 
-static int fetch(struct tool *t, json_t *params, const char *path, json_t **ret)
+static void put_value(FILE *f, const char *key, const json_t *v)
 {
-	json_t *all = json_array(), *answer = NULL, *next;
-	int r = EXIT_OK;
+	char when[DATE_TEXT_MAX];
 
-	json_object_set_new(params, "limit", json_integer(PAGE_ROWS));
-	do {
-		json_t *rows;
-
-		r = tool_call(t, DAEMON_FSD, "LogQuery", json_copy(params), NULL, 0, &answer);
-		if (r != EXIT_OK)
-			break;
-		rows = json_object_get(answer, "rows");
-		r = name_rows(t, rows);
-		if (path)
-			keep_path(rows, path);
-		json_array_extend(all, rows);
-		next = json_object_get(answer, "next");
-		if (json_is_string(next))
-			json_object_set(params, "after", next);
-		else
-			next = NULL;
-		json_decref(answer);
-		answer = NULL;
-	} while (r == EXIT_OK && next);
-	*ret = all;
-	return r;
+	if (json_is_string(v))
+		fputs(json_string_value(v), f);
+	else if (json_is_integer(v) && (strcmp(key, "from") == 0 || strcmp(key, "until") == 0 ||
+					       strcmp(key, "on") == 0 || strcmp(key, "due") == 0))
+		fputs(date_format(json_integer_value(v), when), f);
+	else
+		json_dumpf(v, f, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
 }
 
-/* What a person reads in one cell: the path, or both of a rename; an act's details. */
-static void describe(json_t *row)
+/* An act's details, without what says nothing and without the steps of a decision, which `coffer why` shows.
+ */
+static void put_detail(FILE *f, const json_t *detail)
 {
+	const char *key, *space = "";
+	const json_t *v;
+
+	json_object_foreach((json_t *)detail, key, v)
+	{
+		bool empty = json_is_null(v) || json_is_false(v) ||
+			     (json_is_string(v) && !json_string_length(v)) ||
+			     (json_is_integer(v) && json_integer_value(v) == 0);
+
+		if (empty || strcmp(key, "steps") == 0 || strcmp(key, "policy_hash") == 0)
+			continue;
+		fprintf(f, "%s%s=", space, key);
+		put_value(f, key, v);
+		space = " ";
+	}
+}
+
+/* What was acted on: the path, both of a rename, or the details of an act. */
+static void put_what(FILE *f, const json_t *row)
+{
+	const char *lost = json_string_value(json_object_get(row, "name_lost"));
 	const char *path = json_string_value(json_object_get(row, "path"));
 	const char *path2 = json_string_value(json_object_get(row, "path2"));
-	json_t *detail = json_object_get(row, "detail"), *outcome = json_object_get(row, "outcome");
-	scoped(freep) char *text = NULL;
+	const json_t *detail = json_object_get(row, "detail");
 
-	if (json_is_true(json_object_get(row, "names_lost")))
-		text = strdup("(name cannot be opened: destroyed, sealed or not yours)");
-	else if (path && path2 && asprintf(&text, "%s -> %s", path, path2) < 0)
-		text = NULL;
-	else if (path && !path2)
-		text = strdup(*path ? path : "/");
-	else if (!path && json_is_object(detail))
-		text = json_dumps(detail, JSON_COMPACT | JSON_SORT_KEYS);
-	json_object_set_new(row, "what", json_string(text ? text : ""));
-	if (json_is_integer(outcome))
-		json_object_set_new(row, "result",
-			json_string(json_integer_value(outcome) ? strerror((int)json_integer_value(outcome))
-								: "ok"));
-	else
-		json_object_set(row, "result", outcome ? outcome : json_null());
+	if (lost)
+		fprintf(f, "(%s)", lost);
+	else if (path)
+		fprintf(f, "%s%s%s", *path ? path : "/", path2 ? " -> " : "", path2 ? path2 : "");
+	if (json_object_size(detail) > 0) {
+		fputs(lost || path ? "  " : "", f);
+		put_detail(f, detail);
+	} else if (json_is_string(detail)) {
+		fprintf(f, "%s%s", lost || path ? "  " : "", json_string_value(detail));
+	}
+}
+
+/* At the close what was delivered, before that how much there was. */
+static void put_bytes(FILE *f, const json_t *row)
+{
+	json_int_t got = json_integer_value(json_object_get(row, "bytes_read"));
+	json_int_t put = json_integer_value(json_object_get(row, "bytes_written"));
+	json_int_t size = json_integer_value(json_object_get(row, "size"));
+
+	if (got || put)
+		fprintf(f, "%s%.0lld%s%s%.0lld", got ? "read " : "", got, got && put ? ", " : "",
+			put ? "wrote " : "", put);
+	else if (size)
+		fprintf(f, "%lld", size);
+}
+
+static void set_text(json_t *row, const char *key, void (*put)(FILE *f, const json_t *row))
+{
+	scoped(freep) char *text = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
+
+	if (!f)
+		return;
+	put(f, row);
+	fclose(f);
+	json_object_set_new(row, key, json_string(text));
+}
+
+/* 0 or missing, an errno, or the name of the error of a decision. */
+static void set_result(json_t *row)
+{
+	const json_t *outcome = json_object_get(row, "outcome");
+	int number = (int)json_integer_value(outcome);
+	bool bad = json_is_string(outcome) || number != 0;
+
+	json_object_set_new(row, "result",
+		json_string(json_is_string(outcome) ? json_string_value(outcome)
+			    : number                ? strerrorname_np(number)
+						    : "ok"));
+	json_object_set_new(row, "attention", json_boolean(bad));
 }
 
 static int print_rows(json_t *rows)
@@ -170,19 +224,100 @@ static int print_rows(json_t *rows)
 		{"time", "TIME", CELL_TIME},
 		{"user", "USER", CELL_TEXT},
 		{"client", "CLIENT", CELL_TEXT},
-		{"purpose", "PURPOSE", CELL_TEXT},
-		{"ticket", "TICKET", CELL_TEXT},
+		{"purpose", "PURPOSE", CELL_CUT},
+		{"ticket", "TICKET", CELL_CUT},
 		{"op", "DID", CELL_TEXT},
 		{"result", "RESULT", CELL_TEXT},
+		{"comm", "PROGRAM", CELL_CUT},
+		{"bytes", "BYTES", CELL_CUT},
 		{"what", "WHAT", CELL_WRAP},
-		{"size", "SIZE", CELL_NUMBER},
-		{"comm", "PROGRAM", CELL_TEXT},
 	};
 	json_t *row;
 	size_t i;
 
-	json_array_foreach(rows, i, row) describe(row);
-	return table_print(rows, columns, ARRAY_SIZE(columns), "no records") < 0 ? EXIT_FAILED : EXIT_OK;
+	json_array_foreach(rows, i, row)
+	{
+		set_text(row, "what", put_what);
+		set_text(row, "bytes", put_bytes);
+		set_result(row);
+	}
+	return table_print(rows, columns, ARRAY_SIZE(columns), "no records");
+}
+
+/* ---- JSON: one array, one row a line, written as the pages come ---- */
+
+struct json_rows {
+	size_t printed;
+};
+
+static int print_json_rows(struct json_rows *j, const json_t *rows)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row)
+	{
+		fputs(j->printed++ ? ",\n" : "[\n", stdout);
+		if (json_dumpf(row, stdout, JSON_COMPACT | JSON_SORT_KEYS) < 0)
+			return fail(EXIT_FAILED, "the output could not be written");
+	}
+	return EXIT_OK;
+}
+
+static void end_json_rows(const struct json_rows *j)
+{
+	puts(j->printed ? "\n]" : "[]");
+}
+
+/* ---- log ---- */
+
+struct query {
+	json_t *params;
+	const char *path; /* or NULL */
+	json_int_t limit; /* rows to show; 0: all */
+	bool sealed;      /* names stay closed because the keys are */
+	json_t *rows;     /* for the table */
+	size_t count;
+	struct json_rows json;
+};
+
+/* Names, the filter for paths (names are ciphertext to coffer-fsd), the limit. */
+static int take_page(struct tool *t, struct query *q, json_t *rows)
+{
+	int r = name_rows(t, rows, q->sealed);
+
+	if (r != EXIT_OK)
+		return r;
+	if (q->path)
+		keep_path(rows, q->path);
+	while (q->limit && q->count + json_array_size(rows) > (size_t)q->limit)
+		json_array_remove(rows, json_array_size(rows) - 1);
+	q->count += json_array_size(rows);
+	if (t->json)
+		return print_json_rows(&q->json, rows);
+	return json_array_extend(q->rows, rows) < 0 ? fail(EXIT_FAILED, "out of memory") : EXIT_OK;
+}
+
+static int fetch(struct tool *t, struct query *q)
+{
+	bool more = true;
+	int r = EXIT_OK;
+
+	json_object_set_new(q->params, "limit", json_integer(PAGE_ROWS));
+	while (more && r == EXIT_OK && (!q->limit || q->count < (size_t)q->limit)) {
+		json_t *answer = NULL, *next;
+
+		r = tool_call(t, DAEMON_FSD, "LogQuery", json_copy(q->params), NULL, 0, &answer);
+		if (r != EXIT_OK)
+			break;
+		r = take_page(t, q, json_object_get(answer, "rows"));
+		next = json_object_get(answer, "next");
+		more = json_is_string(next);
+		if (more)
+			json_object_set(q->params, "after", next);
+		json_decref(answer);
+	}
+	return r;
 }
 
 int cmd_log(struct tool *t, int argc, char **argv)
@@ -196,173 +331,31 @@ int cmd_log(struct tool *t, int argc, char **argv)
 			"only what is at or below PATH (below the share), or a pattern: '*.pdf'"},
 		{"since", "since", "DATE", FIELD_DATE, false, "from then on"},
 		{"until", "until", "DATE", FIELD_DATE, false, "before then"},
+		{"limit", "limit", "N", FIELD_NUMBER, false, "only the first N rows"},
 		{0},
 	};
 	static const struct request rq = {fields, NULL,
 		"Shows the record: who did what to which file, when, for which purpose.\vAuditors see all "
 		"rows, others their own. What was "
 		"done a moment ago is there: asking collects it."};
+	struct query q = {.rows = json_array()};
 	scoped(freep) char *path = NULL;
-	json_t *params, *rows = NULL;
 	int r;
 
-	request_parse(t, &rq, argc, argv, &params);
-	if (json_object_get(params, "path"))
-		path = strdup(json_string_value(json_object_get(params, "path")));
-	json_object_del(params, "path");
-	r = fetch(t, params, path, &rows);
+	request_parse(t, &rq, argc, argv, &q.params);
+	if (json_object_get(q.params, "path"))
+		path = strdup(json_string_value(json_object_get(q.params, "path")));
+	q.path = path;
+	q.limit = json_integer_value(json_object_get(q.params, "limit"));
+	json_object_del(q.params, "path");
+	r = ask_whether_sealed(t, &q.sealed);
 	if (r == EXIT_OK)
-		r = t->json ? print_json(rows) : print_rows(rows);
-	json_decref(rows);
-	json_decref(params);
-	return r;
-}
-
-/* ---- log verify ---- */
-
-static bool hex_bytes(const char *hex, size_t length, uint8_t *to, size_t n)
-{
-	size_t got = 0;
-
-	return length == 2 * n && sodium_hex2bin(to, n, hex, length, NULL, &got, NULL) == 0 && got == n;
-}
-
-static bool hex_of(const json_t *object, const char *key, uint8_t *to, size_t n)
-{
-	const char *hex = json_string_value(json_object_get(object, key));
-
-	return hex && hex_bytes(hex, strlen(hex), to, n);
-}
-
-static int read_key(const char *key_file, uint8_t key[CHAIN_KEY_BYTES])
-{
-	scoped(freep) char *line = NULL;
-	size_t cap = 0, n = 0, length;
-	FILE *f = fopen(key_file, "re");
-
-	if (!f)
-		return fail(EXIT_USAGE, "%s: %s", key_file, strerror(errno));
-	if (getline(&line, &cap, f) >= 0) {
-		length = strcspn(line, "\n");
-		if (sodium_base642bin(key, CHAIN_KEY_BYTES, line, length, NULL, &n, NULL,
-			    sodium_base64_VARIANT_ORIGINAL) < 0 ||
-			n != CHAIN_KEY_BYTES)
-			n = hex_bytes(line, length, key, CHAIN_KEY_BYTES) ? CHAIN_KEY_BYTES : 0;
-	}
-	fclose(f);
-	return n == CHAIN_KEY_BYTES
-		       ? EXIT_OK
-		       : fail(EXIT_USAGE, "%s: no public key in it; take D/keyd/signing.pub", key_file);
-}
-
-/* `key`, `expect`: or NULL. */
-static int verify_file(struct tool *t, const char *db, const uint8_t *key, const struct ledger_head *expect)
-{
-	struct ledger_verdict v = {0};
-	int r;
-
-	r = ledger_verify_file(db, key, expect, &v);
-	if (r < 0)
-		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
-			r == -EUCLEAN ? "this is not a ledger" : strerror(-r));
-	if (t->json)
-		printf("{\"batches\": %lld, \"records\": %lld, \"acts\": %lld, \"signed_until\": %lld, "
-		       "\"first_bad\": %lld}\n",
-			(long long)v.batches, (long long)v.records, (long long)v.acts,
-			(long long)v.signed_until, (long long)v.first_bad);
-	if (v.first_bad)
-		return fail(EXIT_DAMAGED, "%s: batch %lld is not as it was written: %s", db,
-			(long long)v.first_bad, v.reason);
-	if (!t->json)
-		printf("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s\n",
-			(long long)v.records, (long long)v.acts, (long long)v.batches,
-			(long long)v.signed_until, key ? "" : " (signatures not checked: --pubkey)");
-	return EXIT_OK;
-}
-
-static int offline(struct tool *t, const char *db, const char *key_file)
-{
-	uint8_t key[CHAIN_KEY_BYTES];
-	int r = key_file ? read_key(key_file, key) : EXIT_OK;
-
-	return r == EXIT_OK ? verify_file(t, db, key_file ? key : NULL, NULL) : r;
-}
-
-/* coffer-fsd does not start on a ledger that somebody wrote into: then the owner reads the file himself. */
-static int verify_own_file(struct tool *t, const json_t *head)
-{
-	struct ledger_head expect = {0};
-	uint8_t key[CHAIN_KEY_BYTES];
-	scoped(freep) char *db = NULL;
-	bool known, signer;
-
-	if (asprintf(&db, "%s/ledger/ledger.db", t->dir.root) < 0)
-		return fail(EXIT_FAILED, "out of memory");
-	expect.batch = json_integer_value(json_object_get(head, "batch"));
-	known = hex_of(head, "hash", expect.hash.b, sizeof(expect.hash.b));
-	signer = hex_of(head, "public_key", key, sizeof(key));
-	return verify_file(t, db, signer ? key : NULL, known ? &expect : NULL);
-}
-
-static int online(struct tool *t)
-{
-	json_t *head = NULL, *params = json_object(), *answer = NULL, *bad;
-	int r;
-
-	/* The head that keyd remembers: a ledger that was cut cleanly does not lead to it. */
-	if (tool_try(t, DAEMON_KEYD, "LedgerHead", NULL, &head) == EXIT_OK) {
-		json_object_set_new(params, "expect",
-			json_pack("{s:O, s:O}", "batch", json_object_get(head, "batch"), "hash",
-				json_object_get(head, "hash")));
-		json_object_set(params, "public_key", json_object_get(head, "public_key"));
-	}
-	if (tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_UNREACHABLE && head) {
-		r = verify_own_file(t, head);
-		json_decref(params);
-		json_decref(head);
-		return r;
-	}
-	json_decref(head);
-	r = tool_call(t, DAEMON_FSD, "LogVerify", params, NULL, 0, &answer);
-	bad = json_object_get(answer, "first_bad");
+		r = fetch(t, &q);
 	if (r == EXIT_OK && t->json)
-		r = print_json(answer);
-	if (r == EXIT_OK && json_is_object(bad))
-		r = fail(EXIT_DAMAGED, "batch %lld is not as it was written: %s",
-			json_integer_value(json_object_get(bad, "batch")),
-			json_string_value(json_object_get(bad, "reason")));
-	else if (r == EXIT_OK && !t->json)
-		printf("sound: %lld records and %lld acts in %lld batches; signed until batch %lld\n",
-			json_integer_value(json_object_get(answer, "records")),
-			json_integer_value(json_object_get(answer, "acts")),
-			json_integer_value(json_object_get(answer, "batches")),
-			json_integer_value(json_object_get(answer, "signed_until")));
-	json_decref(answer);
-	return r;
-}
-
-int cmd_log_verify(struct tool *t, int argc, char **argv)
-{
-	static const struct field fields[] = {
-		{"db", "db", "FILE", FIELD_TEXT, false, "a copy of ledger.db, checked without the daemons"},
-		{"pubkey", "pubkey", "FILE", FIELD_TEXT, false, "with --db: the public key (signing.pub)"},
-		{0},
-	};
-	static const struct request rq = {fields, NULL,
-		"Checks the chain of the record: finds a changed, removed, inserted or cut row.\vWith the "
-		"daemons the end is compared with the "
-		"head that coffer-keyd remembers; a copy alone cannot show a cut tail beyond its last signed "
-		"head."};
-	const char *db;
-	json_t *params;
-	int r;
-
-	request_parse(t, &rq, argc, argv, &params);
-	db = json_string_value(json_object_get(params, "db"));
-	if (!db && json_object_get(params, "pubkey"))
-		r = fail(EXIT_USAGE, "log verify: --pubkey goes with --db");
-	else
-		r = db ? offline(t, db, json_string_value(json_object_get(params, "pubkey"))) : online(t);
-	json_decref(params);
+		end_json_rows(&q.json);
+	else if (r == EXIT_OK)
+		r = print_rows(q.rows);
+	json_decref(q.rows);
+	json_decref(q.params);
 	return r;
 }

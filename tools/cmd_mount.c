@@ -42,7 +42,7 @@ static int check_mountpoint(const char *given, char **ret)
 	if (!S_ISDIR(st.st_mode))
 		return fail(EXIT_USAGE, "%s: not a directory; name an empty directory of yours", path);
 	if (fusemount_is_mounted(path))
-		return fail(EXIT_USAGE,
+		return fail(EXIT_FAILED,
 			"%s: something is mounted there already; unmount it or name another directory", path);
 	if (st.st_uid != geteuid() && geteuid() != 0)
 		return fail(EXIT_USAGE, "%s: not yours; name an empty directory of yours", path);
@@ -87,33 +87,46 @@ static void say_mounted(struct tool *t, const json_t *params, const json_t *sess
 		json_decref(out);
 		return;
 	}
-	printf("%s is mounted at %s for %s (session %lld, rights %s",
+	say("%s is mounted at %s for %s (session %lld, rights %s%s%s); every access is recorded. End it "
+	    "with: "
+	    "coffer unmount %s",
 		json_string_value(json_object_get(params, "client")), path,
 		json_string_value(json_object_get(params, "purpose")),
 		json_integer_value(json_object_get(session, "session")),
-		json_string_value(json_object_get(session, "rights")));
-	if (until)
-		printf(", until %s", date_format(until, when));
-	printf("); every access is recorded. End it with: coffer unmount %s\n", path);
+		json_string_value(json_object_get(session, "rights")), until ? ", until " : "",
+		until ? date_format(until, when) : "", path);
 }
 
+/* keyd keeps a place for the session until its token is used or too old: say that it will not be. */
+static void give_up(struct tool *t, const json_t *session)
+{
+	tool_try(t, DAEMON_KEYD, "SessionEnd",
+		json_pack("{s:O, s:s}", "session", json_object_get(session, "session"), "reason",
+			"the mount failed"),
+		NULL);
+}
+
+/* The keeper is there before the session is: whatever ends this process, an end of file wakes it and the
+ * mount goes. */
 static int mount_session(struct tool *t, const json_t *params, const json_t *session, const char *path)
 {
 	scoped(close_fdp) int fuse_fd = -1, daemon_end = -1, keeper_end = -1;
-	char why[512];
+	char why[512] = "no descriptors";
 	int r;
 
 	r = fusemount_keeper_pair(&daemon_end, &keeper_end);
 	if (r == 0)
 		r = fusemount_mount(path, json_string_value(json_object_get(params, "client")), &fuse_fd, why,
 			sizeof(why));
-	if (r < 0)
+	if (r != 0)
 		return fail(EXIT_FAILED, "%s cannot be mounted: %s", path, why);
-	r = attach(t, session, path, fuse_fd, daemon_end);
-	if (r == EXIT_OK && fusemount_keep(path, keeper_end) < 0)
-		r = fail(EXIT_FAILED, "no process to keep the mount: %s", strerror(errno));
+	r = fusemount_keep(path, keeper_end);
+	if (r < 0)
+		r = fail(EXIT_FAILED, "no process to keep the mount: %s", strerror(-r));
+	else
+		r = attach(t, session, path, fuse_fd, daemon_end);
 	if (r != EXIT_OK) {
-		/* close first: else an unanswered request would hold fusermount3 */
+		/* close first: while the descriptor lives an unanswered request would hold fusermount3 */
 		close_fdp(&fuse_fd);
 		close_fdp(&daemon_end);
 		fusemount_unmount(path, true);
@@ -147,8 +160,11 @@ int cmd_mount(struct tool *t, int argc, char **argv)
 		r = ask(t, asked, &session);
 	else
 		json_decref(asked);
-	if (r == EXIT_OK)
+	if (r == EXIT_OK) {
 		r = mount_session(t, params, session, path);
+		if (r != EXIT_OK)
+			give_up(t, session);
+	}
 	if (r == EXIT_OK)
 		say_mounted(t, params, session, path);
 	json_decref(session);
@@ -204,9 +220,8 @@ static int unmount_path(struct tool *t, const char *given, bool lazy)
 	r = fusemount_unmount(path, lazy);
 	if (r != 0)
 		return fail(EXIT_FAILED,
-			"%s is in use: a program has a file open there or works in it (fuser -m %s shows "
-			"which); "
-			"end it, or unmount with --lazy",
+			"%s is in use: a program has a file open there or works in it (fuser -vm %s shows "
+			"which); end it, or unmount with --lazy",
 			path, path);
 	wait_for_end(t, path);
 	return EXIT_OK;

@@ -6,6 +6,7 @@
 
 #include "common/scope.h"
 #include "tools/commands.h"
+#include "tools/passphrase.h"
 #include "tools/request.h"
 #include "tools/table.h"
 
@@ -40,7 +41,7 @@ static int with_passphrase(struct tool *t, const char *method, int from, const c
 	json_t *answer = NULL;
 	int r;
 
-	r = passphrase_fd(from, prompt, confirm, &fd);
+	r = passphrase_ask(from, prompt, confirm, &fd);
 	if (r == EXIT_OK)
 		r = tool_call(t, DAEMON_KEYD, method, NULL, &fd, 1, &answer);
 	json_decref(answer);

@@ -16,11 +16,13 @@
 #include "common/scope.h"
 #include "tools/commands.h"
 #include "tools/find.h"
+#include "tools/fusemount.h"
 #include "tools/request.h"
 #include "tools/table.h"
 
 #define UP_WAIT_MS 15000
 #define DOWN_WAIT_MS 20000
+#define UNMOUNT_WAIT_MS 5000
 #define TICK_MS 20
 
 static void pause_ms(int ms)
@@ -110,6 +112,19 @@ static void warn_if_unreachable(const struct tool *t)
 	}
 }
 
+/* As named; else D/policy.yaml; else NULL: the built-in one. */
+static int find_policy(const struct tool *t, const char *named, char **ret)
+{
+	scoped(freep) char *own = NULL;
+
+	if (!named && asprintf(&own, "%s/policy.yaml", t->dir.root) < 0)
+		return fail(EXIT_FAILED, "out of memory");
+	*ret = realpath(named ? named : own, NULL);
+	if (!*ret && (named || errno != ENOENT))
+		return fail(EXIT_USAGE, "%s: %s", named ? named : own, strerror(errno));
+	return EXIT_OK;
+}
+
 static int start(struct tool *t, const char *policy)
 {
 	scoped(freep) char *program = NULL, *policy_path = NULL;
@@ -121,8 +136,9 @@ static int start(struct tool *t, const char *policy)
 	r = statedir_create(&t->dir);
 	if (r < 0)
 		return fail(EXIT_FAILED, "%s cannot be set up: %s", t->dir.root, strerror(-r));
-	if (policy && !(policy_path = realpath(policy, NULL)))
-		return fail(EXIT_USAGE, "%s: %s", policy, strerror(errno));
+	r = find_policy(t, policy, &policy_path);
+	if (r != EXIT_OK)
+		return r;
 	program = find_program("keyd", "coffer-keyd");
 	if (!program)
 		return fail(
@@ -157,7 +173,13 @@ int cmd_up(struct tool *t, int argc, char **argv)
 	if (r == EXIT_OK)
 		r = tool_find_dir(t, true);
 	if (r == EXIT_OK && tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) == EXIT_OK) {
-		puts(t->json ? "{\"running\": true}" : "already running");
+		if (json_object_get(params, "policy"))
+			r = fail(EXIT_FAILED,
+				"already running in %s; for another policy stop it first: coffer down --dir "
+				"%s",
+				t->dir.root, t->dir.root);
+		else
+			puts(t->json ? "{\"running\": true}" : "already running");
 	} else if (r == EXIT_OK) {
 		r = start(t, json_string_value(json_object_get(params, "policy")));
 		if (r == EXIT_OK && t->json)
@@ -171,16 +193,70 @@ int cmd_up(struct tool *t, int argc, char **argv)
 	return r;
 }
 
+/* ---- down ---- */
+
 static pid_t keyd_pid(const struct tool *t)
 {
-	char path[4096], text[32] = "";
+	scoped(freep) char *path = NULL;
 	scoped(close_fdp) int fd = -1;
+	char text[32] = "";
 
-	snprintf(path, sizeof(path), "%s/keyd.pid", t->dir.run);
+	if (asprintf(&path, "%s/keyd.pid", t->dir.run) < 0)
+		return -1;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
 		return -1;
 	return (pid_t)strtol(text, NULL, 10);
+}
+
+/* Whether a set of daemons holds the directory, though its socket may be gone or not answer. */
+static bool is_held(const struct tool *t)
+{
+	scoped(close_fdp) int lock = -1;
+	int r = statedir_lock(&t->dir, "coffer.lock", &lock);
+
+	return r == -EWOULDBLOCK || r == -EAGAIN;
+}
+
+/* The keepers unmount when they see the sessions end; waits until the last one has. */
+static int wait_for_unmounts(const json_t *sessions, int ms)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(sessions, i, row)
+	{
+		const char *path = json_string_value(json_object_get(row, "mountpoint"));
+
+		for (; path && fusemount_is_coffer(path); ms -= TICK_MS) {
+			if (ms <= 0)
+				return fail(
+					EXIT_FAILED, "%s stays mounted; try: fusermount3 -uz %s", path, path);
+			pause_ms(TICK_MS);
+		}
+	}
+	return EXIT_OK;
+}
+
+static int stop(struct tool *t)
+{
+	scoped(close_fdp) int pidfd = -1;
+	pid_t pid = keyd_pid(t);
+	json_t *answer = NULL;
+	int r;
+
+	if (pid > 0)
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	tool_try(t, DAEMON_KEYD, "Sessions", NULL, &answer);
+	r = tool_call(t, DAEMON_KEYD, "Shutdown", NULL, NULL, 0, NULL);
+	if (r == EXIT_OK && pidfd >= 0 &&
+		poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, DOWN_WAIT_MS) == 0)
+		r = fail(EXIT_FAILED, "coffer-keyd (pid %d) does not end; see %s/log/keyd.log", (int)pid,
+			t->dir.root);
+	if (r == EXIT_OK)
+		r = wait_for_unmounts(json_object_get(answer, "sessions"), UNMOUNT_WAIT_MS);
+	json_decref(answer);
+	return r;
 }
 
 int cmd_down(struct tool *t, int argc, char **argv)
@@ -188,9 +264,8 @@ int cmd_down(struct tool *t, int argc, char **argv)
 	static const struct field fields[] = {{0}};
 	static const struct request rq = {
 		fields, NULL, "Ends all sessions, then stops the daemons; nothing stays mounted."};
-	scoped(close_fdp) int pidfd = -1;
 	json_t *params;
-	pid_t pid;
+	bool running;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
@@ -198,21 +273,20 @@ int cmd_down(struct tool *t, int argc, char **argv)
 	r = tool_find_dir(t, true);
 	if (r != EXIT_OK)
 		return r;
-	pid = keyd_pid(t);
-	if (tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) != EXIT_OK) {
-		puts(t->json ? "{\"running\": false}" : "not running");
-		return EXIT_OK;
-	}
-	if (pid > 0)
-		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	r = tool_call(t, DAEMON_KEYD, "Shutdown", NULL, NULL, 0, NULL);
-	if (r != EXIT_OK)
-		return r;
-	if (pidfd >= 0 && poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, DOWN_WAIT_MS) == 0)
-		return fail(EXIT_FAILED, "coffer-keyd (pid %d) does not end; see %s/log/keyd.log", (int)pid,
-			t->dir.root);
-	puts(t->json ? "{\"running\": false}" : "stopped");
-	return EXIT_OK;
+	running = tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) == EXIT_OK;
+	if (!running && is_held(t))
+		return fail(EXIT_UNREACHABLE,
+			"coffer-keyd (pid %d) runs on %s but does not answer; see %s/log/keyd.log, end it "
+			"with: "
+			"kill %d",
+			(int)keyd_pid(t), t->dir.root, t->dir.root, (int)keyd_pid(t));
+	if (running)
+		r = stop(t);
+	if (r == EXIT_OK && t->json)
+		puts("{\"running\": false}");
+	else if (r == EXIT_OK)
+		puts(running ? "stopped" : "not running");
+	return r;
 }
 
 /* ---- status ---- */

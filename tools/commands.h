@@ -29,9 +29,12 @@ int cmd_hold_list(struct tool *t, int argc, char **argv);
 int cmd_forecast(struct tool *t, int argc, char **argv);
 int cmd_clock_confirm(struct tool *t, int argc, char **argv);
 int cmd_certificate(struct tool *t, int argc, char **argv);
+int cmd_certificate_verify(struct tool *t, int argc, char **argv);
+int cmd_public_key(struct tool *t, int argc, char **argv);
 int cmd_seal(struct tool *t, int argc, char **argv);
 int cmd_unseal(struct tool *t, int argc, char **argv);
 int cmd_passphrase(struct tool *t, int argc, char **argv);
+int cmd_policy_show(struct tool *t, int argc, char **argv);
 int cmd_policy_check(struct tool *t, int argc, char **argv);
 
 #endif

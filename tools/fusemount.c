@@ -194,13 +194,24 @@ bool fusemount_is_empty(const char *path)
 	return empty;
 }
 
-bool fusemount_is_mounted(const char *path)
+static bool has_mount(const char *path, const char *type)
 {
 	struct libmnt_table *tab = mnt_new_table_from_file("/proc/self/mountinfo");
-	bool found = tab && mnt_table_find_target(tab, path, MNT_ITER_BACKWARD);
+	struct libmnt_fs *fs = tab ? mnt_table_find_target(tab, path, MNT_ITER_BACKWARD) : NULL;
+	bool found = fs && (!type || strcmp(mnt_fs_get_fstype(fs), type) == 0);
 
 	mnt_unref_table(tab);
 	return found;
+}
+
+bool fusemount_is_mounted(const char *path)
+{
+	return has_mount(path, NULL);
+}
+
+bool fusemount_is_coffer(const char *path)
+{
+	return has_mount(path, "fuse.coffer");
 }
 
 char *fusemount_resolve(const char *path)

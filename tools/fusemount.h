@@ -22,6 +22,7 @@ int fusemount_keep(const char *path, int keeper_fd);
 
 /* A mount whose daemon is gone answers ENOTCONN. */
 bool fusemount_is_stale(const char *path);
+bool fusemount_is_coffer(const char *path);  /* a mount of ours, by /proc/self/mountinfo */
 bool fusemount_is_mounted(const char *path); /* by /proc/self/mountinfo; path as fusemount_resolve gives it */
 bool fusemount_is_empty(const char *path);
 /* Absolute path without following into the mount itself (a dead one cannot be walked); malloc'd, NULL with

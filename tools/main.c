@@ -1,5 +1,7 @@
 /* coffer: finds the subcommand and runs it.  Each stands in a cmd_<verb>.c. */
+#include <locale.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/scope.h"
@@ -12,6 +14,7 @@ const struct command commands[] = {
 	{"status", cmd_status, "what runs, how it is protected, what to mind"},
 	{"mount", cmd_mount, "mount a client's share for a purpose"},
 	{"unmount", cmd_unmount, "end a session and remove its mount"},
+	{"umount", cmd_unmount, NULL},
 	{"shares", cmd_shares, "what may I mount, for which purposes"},
 	{"sessions", cmd_sessions, "who has what open"},
 	{"session end", cmd_session_end, "end a session"},
@@ -31,10 +34,14 @@ const struct command commands[] = {
 	{"hold list", cmd_hold_list, "list the holds"},
 	{"retention forecast", cmd_forecast, "when what will be destroyed, by which rule"},
 	{"clock confirm", cmd_clock_confirm, "say that the clock is right after it jumped"},
+	{"certificate verify", cmd_certificate_verify,
+		"check a certificate's signature, without the daemons"},
 	{"certificate", cmd_certificate, "show the certificate of a destruction"},
 	{"seal", cmd_seal, "end all sessions and forget all keys until unsealed"},
 	{"unseal", cmd_unseal, "open the keys again"},
 	{"passphrase", cmd_passphrase, "seal the keys by a passphrase from now on"},
+	{"policy show", cmd_policy_show, "show a policy: purposes, record classes, parties"},
+	{"public-key", cmd_public_key, "print the key that signs certificates and the record"},
 	{"policy check", cmd_policy_check, "check a policy file"},
 	{0},
 };
@@ -47,7 +54,8 @@ static void print_commands(FILE *to)
 	      "Client data, mounted for a purpose, recorded, and forgotten when its time is up.\n\n",
 		to);
 	for (const struct command *c = commands; c->name; c++)
-		fprintf(to, "  %-20s %s\n", c->name, c->doc);
+		if (c->doc)
+			fprintf(to, "  %-20s %s\n", c->name, c->doc);
 	fputs("\n`coffer COMMAND --help` says more.  DIR is the state directory (default: COFFER_DIR, "
 	      "else " STATEDIR_DEFAULT ").\n",
 		to);
@@ -136,6 +144,7 @@ int main(int argc, char **argv)
 	const struct command *c;
 	char name[64];
 
+	setlocale(LC_CTYPE, ""); /* tables measure and escape text by it; everything else stays as in C */
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER | ARGP_NO_HELP, NULL, input);
 	if (first == 0) {

@@ -9,6 +9,7 @@
 
 #include "common/date.h"
 #include "common/scope.h"
+#include "tools/tool.h"
 
 static char *number_text(const json_t *v)
 {
@@ -29,7 +30,7 @@ static char *time_text(const json_t *v, enum cell cell)
 	return strdup(cell == CELL_DAY ? date_format_day(t, buf) : date_format(t, buf));
 }
 
-char *cell_text(const json_t *row, const struct column *c)
+static char *cell_text(const json_t *row, const struct column *c)
 {
 	const json_t *v = json_object_get(row, c->key);
 
@@ -52,6 +53,8 @@ static int add_row(struct libscols_table *t, const json_t *row, const struct col
 
 	if (!line)
 		return -ENOMEM;
+	if (json_is_true(json_object_get(row, "attention")))
+		scols_line_set_color(line, "red");
 	for (size_t i = 0; i < n; i++) {
 		char *text = cell_text(row, &columns[i]);
 
@@ -63,35 +66,47 @@ static int add_row(struct libscols_table *t, const json_t *row, const struct col
 	return 0;
 }
 
-/* Control characters in cells are written as \xNN by the library itself. */
-int table_print(const json_t *rows, const struct column *columns, size_t n, const char *none)
+static int add_column(struct libscols_table *t, const struct column *c)
 {
-	struct libscols_table *t;
+	int flags = c->cell == CELL_NUMBER ? SCOLS_FL_RIGHT
+		    : c->cell == CELL_WRAP ? SCOLS_FL_WRAP
+		    : c->cell == CELL_CUT  ? SCOLS_FL_TRUNC
+					   : 0;
+
+	return scols_table_new_column(t, c->title, c->cell == CELL_WRAP ? 0.3 : 0, flags) ? 0 : -ENOMEM;
+}
+
+static int fill(struct libscols_table *t, const json_t *rows, const struct column *columns, size_t n)
+{
 	const json_t *row;
 	size_t i;
 	int r = 0;
 
+	scols_table_enable_colors(t, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
+	for (i = 0; i < n && r == 0; i++)
+		r = add_column(t, &columns[i]);
+	json_array_foreach(rows, i, row)
+	{
+		if (r == 0)
+			r = add_row(t, row, columns, n);
+	}
+	return r;
+}
+
+int table_print(const json_t *rows, const struct column *columns, size_t n, const char *none)
+{
+	struct libscols_table *t;
+	int r;
+
 	if (json_array_size(rows) == 0) {
 		if (none)
 			puts(none);
-		return 0;
+		return EXIT_OK;
 	}
 	t = scols_new_table();
-	if (!t)
-		return -ENOMEM;
-	scols_table_enable_maxout(t, 0);
-	for (i = 0; i < n; i++) {
-		int flags = columns[i].cell == CELL_NUMBER ? SCOLS_FL_RIGHT
-			    : columns[i].cell == CELL_WRAP ? SCOLS_FL_WRAP
-							   : 0;
-
-		if (!scols_table_new_column(
-			    t, columns[i].title, columns[i].cell == CELL_WRAP ? 0.3 : 0, flags))
-			r = -ENOMEM;
-	}
-	json_array_foreach(rows, i, row) if (r == 0) r = add_row(t, row, columns, n);
-	if (r == 0 && scols_print_table(t) < 0)
-		r = -EIO;
+	r = t ? fill(t, rows, columns, n) : -ENOMEM;
+	if (r == 0)
+		r = scols_print_table(t);
 	scols_unref_table(t);
-	return r;
+	return r < 0 ? fail(EXIT_FAILED, "the table cannot be printed: %s", strerror(-r)) : EXIT_OK;
 }

@@ -1,4 +1,5 @@
-/* Tables for people, by libsmartcols: fit the terminal, or tab-free columns in a pipe. */
+/* Tables for people, by libsmartcols: they fit the terminal; in a pipe nothing is cut or wrapped.  Control
+ * characters are written as \xNN by the library. */
 #ifndef COFFER_TABLE_H
 #define COFFER_TABLE_H
 
@@ -10,7 +11,8 @@ enum cell {
 	CELL_TIME, /* seconds since 1970; null or 0: "-" */
 	CELL_DAY,
 	CELL_FLAG, /* true: "yes" */
-	CELL_WRAP, /* text that may be cut or wrapped when the terminal is narrow */
+	CELL_CUT,  /* text that may be cut when the terminal is narrow */
+	CELL_WRAP, /* text that may take several lines then */
 };
 
 struct column {
@@ -19,10 +21,8 @@ struct column {
 	enum cell cell;
 };
 
-/* Prints one line a row; `none` when there are no rows.  Returns 0 or -ENOMEM. */
+/* Prints one line a row, in red if the row has a true member "attention" and stdout is a terminal; `none`
+ * when there are no rows.  An exit code. */
 int table_print(const json_t *rows, const struct column *columns, size_t n, const char *none);
-
-/* Text of a member as a table shows it; malloc'd, control characters escaped. */
-char *cell_text(const json_t *row, const struct column *c);
 
 #endif

@@ -1,76 +1,118 @@
 #include "tools/tool.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/date.h"
 #include "common/scope.h"
 
-#define CALL_TIMEOUT_MS 30000 /* a destruction or a large query may take a while */
-#define PASSPHRASE_MAX 1024
+#define CALL_TIMEOUT_MS 60000     /* a rotation of all keys, a large query */
+#define VERIFY_TIMEOUT_MS 3600000 /* the whole ledger is read */
+
+void put_escaped(FILE *to, const char *text)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		/* C1 controls are two bytes in UTF-8: C2 80 to C2 9F */
+		if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+			fprintf(to, "\\x%02x", *++p);
+		else if (*p < 0x20 || *p == 0x7f)
+			fprintf(to, "\\x%02x", *p);
+		else
+			putc(*p, to);
+	}
+}
+
+int say(const char *fmt, ...)
+{
+	scoped(freep) char *text = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return fail(EXIT_FAILED, "out of memory");
+	put_escaped(stdout, text);
+	putchar('\n');
+	return EXIT_OK;
+}
 
 int fail(enum exit_code code, const char *fmt, ...)
 {
 	scoped(freep) char *text = NULL;
 	va_list ap;
+	int n;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
+	n = vasprintf(&text, fmt, ap);
 	va_end(ap);
 	fputs("coffer: ", stderr);
-	for (const char *p = text ? text : "out of memory"; *p; p++)
-		fputc((unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p, stderr);
-	fputc('\n', stderr);
+	put_escaped(stderr, n < 0 ? "out of memory" : text);
+	putc('\n', stderr);
 	return code;
 }
+
+/* Errors by name, as doc/PROTOCOL.md lists them; what is not here is EXIT_FAILED. */
+#define ERROR_CODES(X)                                                                                       \
+	X(EXIT_USAGE, "BadMountpoint")                                                                       \
+	X(EXIT_USAGE, "ClientExists")                                                                        \
+	X(EXIT_USAGE, "InvalidDate")                                                                         \
+	X(EXIT_USAGE, "InvalidName")                                                                         \
+	X(EXIT_USAGE, "InvalidParameter")                                                                    \
+	X(EXIT_USAGE, "InvalidRights")                                                                       \
+	X(EXIT_USAGE, "NoPassphrase")                                                                        \
+	X(EXIT_USAGE, "TooMany")                                                                             \
+	X(EXIT_USAGE, "UntilMissing")                                                                        \
+	X(EXIT_REFUSED, "EndMissing")                                                                        \
+	X(EXIT_REFUSED, "GrantExpired")                                                                      \
+	X(EXIT_REFUSED, "GrantNotYet")                                                                       \
+	X(EXIT_REFUSED, "NoBasis")                                                                           \
+	X(EXIT_REFUSED, "NotGranted")                                                                        \
+	X(EXIT_REFUSED, "OwnGrant")                                                                          \
+	X(EXIT_REFUSED, "PartyNotAllowed")                                                                   \
+	X(EXIT_REFUSED, "PermissionDenied")                                                                  \
+	X(EXIT_REFUSED, "ReferenceMissing")                                                                  \
+	X(EXIT_REFUSED, "RightsNotGranted")                                                                  \
+	X(EXIT_REFUSED, "Suspended")                                                                         \
+	X(EXIT_REFUSED, "TicketInvalid")                                                                     \
+	X(EXIT_REFUSED, "TicketMissing")                                                                     \
+	X(EXIT_REFUSED, "WrongPassphrase")                                                                   \
+	X(EXIT_NOT_FOUND, "NoGrant")                                                                         \
+	X(EXIT_NOT_FOUND, "NoHead")                                                                          \
+	X(EXIT_NOT_FOUND, "NotDestroyed")                                                                    \
+	X(EXIT_NOT_FOUND, "UnknownClient")                                                                   \
+	X(EXIT_NOT_FOUND, "UnknownGroup")                                                                    \
+	X(EXIT_NOT_FOUND, "UnknownHold")                                                                     \
+	X(EXIT_NOT_FOUND, "UnknownParty")                                                                    \
+	X(EXIT_NOT_FOUND, "UnknownPurpose")                                                                  \
+	X(EXIT_NOT_FOUND, "UnknownSession")                                                                  \
+	X(EXIT_NOT_FOUND, "UnknownUser")                                                                     \
+	X(EXIT_UNREACHABLE, "LedgerUnavailable")                                                             \
+	X(EXIT_UNREACHABLE, "Stopping")                                                                      \
+	X(EXIT_UNREACHABLE, "Unavailable")                                                                   \
+	X(EXIT_SEALED, "PassphraseNeeded")                                                                   \
+	X(EXIT_SEALED, "Sealed")                                                                             \
+	X(EXIT_DESTROYED, "Destroyed")                                                                       \
+	X(EXIT_DESTROYED, "Ended")                                                                           \
+	X(EXIT_DAMAGED, "LedgerChanged")                                                                     \
+	X(EXIT_DAMAGED, "LedgerDamaged")                                                                     \
+	X(EXIT_DAMAGED, "UnsealFailed")
 
 enum exit_code exit_code_of(const char *error)
 {
 	static const struct {
-		const char *error;
 		enum exit_code code;
+		const char *error;
 	} table[] = {
-		{"PermissionDenied", EXIT_REFUSED},
-		{"NotGranted", EXIT_REFUSED},
-		{"GrantExpired", EXIT_REFUSED},
-		{"GrantNotYet", EXIT_REFUSED},
-		{"PartyNotAllowed", EXIT_REFUSED},
-		{"ReferenceMissing", EXIT_REFUSED},
-		{"EndMissing", EXIT_REFUSED},
-		{"RightsNotGranted", EXIT_REFUSED},
-		{"TicketMissing", EXIT_REFUSED},
-		{"TicketInvalid", EXIT_REFUSED},
-		{"Suspended", EXIT_REFUSED},
-		{"NoBasis", EXIT_REFUSED},
-		{"SelfGrant", EXIT_REFUSED},
-		{"NotYours", EXIT_REFUSED},
-		{"UnknownClient", EXIT_NOT_FOUND},
-		{"UnknownUser", EXIT_NOT_FOUND},
-		{"UnknownGroup", EXIT_NOT_FOUND},
-		{"UnknownPurpose", EXIT_NOT_FOUND},
-		{"UnknownSession", EXIT_NOT_FOUND},
-		{"UnknownHold", EXIT_NOT_FOUND},
-		{"UnknownGrant", EXIT_NOT_FOUND},
-		{"NoCertificate", EXIT_NOT_FOUND},
-		{"NoSuchGrant", EXIT_NOT_FOUND},
-		{"NotFound", EXIT_NOT_FOUND},
-		{"Sealed", EXIT_SEALED},
-		{"Destroyed", EXIT_DESTROYED},
-		{"Ended", EXIT_DESTROYED},
-		{"Damaged", EXIT_DAMAGED},
-		{"LedgerDamaged", EXIT_DAMAGED},
-		{"InvalidParameter", EXIT_USAGE},
-		{"BadInput", EXIT_USAGE},
-		{"Invalid", EXIT_USAGE},
+#define X(code, name) {code, name},
+		ERROR_CODES(X)
+#undef X
 	};
 	const char *dot = strrchr(error, '.');
 	const char *name = dot ? dot + 1 : error;
@@ -171,7 +213,8 @@ static int call(struct tool *t, enum daemon d, const char *method, json_t *param
 		return r;
 	}
 	snprintf(full, sizeof(full), "org.coffer.%s.%s", d == DAEMON_KEYD ? "keyd" : "fsd", method);
-	r = varlink_call(c, full, params, fds, n, CALL_TIMEOUT_MS, ret, NULL, &failure);
+	r = varlink_call(c, full, params, fds, n,
+		strcmp(method, "LogVerify") == 0 ? VERIFY_TIMEOUT_MS : CALL_TIMEOUT_MS, ret, NULL, &failure);
 	if (r == 0)
 		return EXIT_OK;
 	if (r != -EREMOTEIO)
@@ -227,78 +270,4 @@ int put_date(json_t *params, const char *key, const char *option, const char *te
 			option, text);
 	json_object_set_new(params, key, json_integer(when));
 	return EXIT_OK;
-}
-
-static int read_line_quietly(const char *prompt, char *buf, size_t cap)
-{
-	scoped(close_fdp) int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-	struct termios old, quiet;
-	size_t n = 0;
-
-	if (tty < 0 || tcgetattr(tty, &old) < 0)
-		return -ENOTTY;
-	quiet = old;
-	quiet.c_lflag &= ~(tcflag_t)ECHO;
-	dprintf(tty, "%s: ", prompt);
-	tcsetattr(tty, TCSAFLUSH, &quiet);
-	while (n < cap && read(tty, buf + n, 1) == 1 && buf[n] != '\n')
-		n++;
-	tcsetattr(tty, TCSAFLUSH, &old);
-	dprintf(tty, "\n");
-	return n < cap ? (int)n : -E2BIG;
-}
-
-/* Until the end of file or of the first line. */
-static int read_line_from(int fd, char *buf, size_t cap)
-{
-	size_t n = 0;
-
-	while (n < cap) {
-		ssize_t got = read(fd, buf + n, 1);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -errno;
-		if (got == 0 || buf[n] == '\n')
-			return (int)n;
-		n++;
-	}
-	return -E2BIG;
-}
-
-static int memory_file(const char *buf, size_t n, int *ret_fd)
-{
-	scoped(close_fdp) int fd = memfd_create("passphrase", MFD_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, buf, n) != (ssize_t)n || lseek(fd, 0, SEEK_SET) < 0)
-		return -EIO;
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
-
-int passphrase_fd(int fd, const char *prompt, bool confirm, int *ret_fd)
-{
-	char one[PASSPHRASE_MAX], two[PASSPHRASE_MAX];
-	int n, m, r = EXIT_OK;
-
-	n = fd >= 0 ? read_line_from(fd, one, sizeof(one)) : read_line_quietly(prompt, one, sizeof(one));
-	if (n == -ENOTTY)
-		r = fail(EXIT_USAGE, "there is no terminal to ask for a passphrase; use --passphrase-fd N");
-	else if (n < 0)
-		r = fail(EXIT_USAGE, "the passphrase cannot be read: %s", strerror(-n));
-	else if (n == 0)
-		r = fail(EXIT_USAGE, "the passphrase is empty");
-	if (r == EXIT_OK && confirm && fd < 0) {
-		m = read_line_quietly("again", two, sizeof(two));
-		if (m != n || memcmp(one, two, (size_t)n) != 0)
-			r = fail(EXIT_USAGE, "the two passphrases differ; nothing was changed");
-	}
-	if (r == EXIT_OK && memory_file(one, (size_t)n, ret_fd) < 0)
-		r = fail(EXIT_FAILED, "no memory for the passphrase");
-	explicit_bzero(one, sizeof(one));
-	explicit_bzero(two, sizeof(two));
-	return r;
 }

@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "common/statedir.h"
 #include "common/varlink.h"
@@ -32,7 +33,7 @@ struct tool {
 struct command {
 	const char *name; /* "mount", or "client add" */
 	int (*run)(struct tool *t, int argc, char **argv);
-	const char *doc; /* one line for `coffer --help` */
+	const char *doc; /* one line for `coffer --help`; NULL: another name of a command listed there */
 };
 
 extern const struct command commands[]; /* ends with a NULL name */
@@ -40,7 +41,10 @@ extern const struct command commands[]; /* ends with a NULL name */
 /* --dir and --json, which every subcommand takes: the child parser of each; its input is the struct tool. */
 extern const struct argp_child tool_children[];
 
-/* "coffer: " and the text on stderr, control characters escaped; returns `code`. */
+/* Control characters as \xNN: what came from outside can neither forge a line nor reach the terminal. */
+void put_escaped(FILE *to, const char *text);
+/* A line on stdout / on stderr after "coffer: ", escaped.  say: an exit code; fail: `code`. */
+int say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int fail(enum exit_code code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 int tool_find_dir(struct tool *t, bool must_exist); /* an exit code */
@@ -58,9 +62,5 @@ int print_json(const json_t *value); /* pretty, sorted; an exit code */
 
 /* A date option into params[key]; -> usage error with the forms that are understood. */
 int put_date(json_t *params, const char *key, const char *option, const char *text);
-
-/* A descriptor from which keyd reads a passphrase: of `fd` if >= 0, else asked on the terminal without echo
- * (twice if `confirm`).  *ret_fd is a memory file. */
-int passphrase_fd(int fd, const char *prompt, bool confirm, int *ret_fd);
 
 #endif

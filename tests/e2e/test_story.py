@@ -28,7 +28,10 @@ def test_down_unmounts_what_is_mounted(share):
     assert os.listdir(share.point) == []
 
 
-def test_down_twice_is_said_not_hidden(vault):
+def test_down_and_up_twice_are_said_and_harmless(vault):
+    before = harness.our_processes(vault.dir)
+    assert "already running" in vault.up().out
+    assert harness.our_processes(vault.dir) == before
     vault.down()
     assert "not running" in vault.down().out
 

@@ -1,0 +1,280 @@
+/* What can be checked with a public key: the ledger, with the daemons or offline on a copy; certificates. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/scope.h"
+#include "fs/broker/ledger_verify.h"
+#include "keyd/certificate.h"
+#include "tools/commands.h"
+#include "tools/request.h"
+
+_Static_assert(CHAIN_KEY_BYTES == PUBLIC_KEY_BYTES, "one key signs heads and certificates");
+
+struct public_key {
+	uint8_t b[PUBLIC_KEY_BYTES];
+};
+
+/* ---- public keys ---- */
+
+/* One line: base64, as in signing.pub, or hex, as in certificates. */
+static bool parse_key(const char *line, struct public_key *ret)
+{
+	size_t n = 0, len = strcspn(line, "\n");
+
+	if (sodium_hex2bin(ret->b, sizeof(ret->b), line, len, NULL, &n, NULL) == 0 && n == sizeof(ret->b))
+		return true;
+	return sodium_base642bin(ret->b, sizeof(ret->b), line, len, NULL, &n, NULL,
+		       sodium_base64_VARIANT_ORIGINAL) == 0 &&
+	       n == sizeof(ret->b);
+}
+
+static int read_key(const char *path, struct public_key *ret)
+{
+	char line[256] = "";
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return fail(EXIT_USAGE, "%s: %s", path, strerror(errno));
+	if (!fgets(line, sizeof(line), f))
+		*line = '\0';
+	fclose(f);
+	if (!parse_key(line, ret))
+		return fail(EXIT_USAGE, "%s: no public key in it; `coffer public-key` prints it", path);
+	return EXIT_OK;
+}
+
+/* From the file beside the keys, which only the owner may read, also while sealed; else from keyd. */
+static int find_key(struct tool *t, struct public_key *ret)
+{
+	scoped(close_fdp) int fd = -1;
+	json_t *head = NULL;
+	char line[256] = "";
+	const char *hex;
+	int r;
+
+	r = tool_find_dir(t, true);
+	if (r != EXIT_OK)
+		return r;
+	fd = statedir_open(&t->dir, "keyd/signing.pub", O_RDONLY, 0);
+	if (fd >= 0 && read(fd, line, sizeof(line) - 1) > 0 && parse_key(line, ret))
+		return EXIT_OK;
+	r = tool_call(t, DAEMON_KEYD, "LedgerHead", NULL, NULL, 0, &head);
+	hex = json_string_value(json_object_get(head, "public_key"));
+	if (r == EXIT_OK && (!hex || !parse_key(hex, ret)))
+		r = fail(EXIT_SEALED, "the public key is not to be had while the keys are sealed; `coffer "
+				      "unseal` opens them");
+	json_decref(head);
+	return r;
+}
+
+int cmd_public_key(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL,
+		"Prints the public key that signs certificates and the heads of the record, in base64.\vKeep "
+		"a "
+		"copy off this host: what is checked with it needs no trust in the host."};
+	char text[sodium_base64_ENCODED_LEN(PUBLIC_KEY_BYTES, sodium_base64_VARIANT_ORIGINAL)];
+	struct public_key key;
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	json_decref(params);
+	r = find_key(t, &key);
+	if (r != EXIT_OK)
+		return r;
+	sodium_bin2base64(text, sizeof(text), key.b, sizeof(key.b), sodium_base64_VARIANT_ORIGINAL);
+	printf(t->json ? "{\"public_key\": \"%s\"}\n" : "%s\n", text);
+	return EXIT_OK;
+}
+
+/* ---- log verify ---- */
+
+/* {batches, records, acts, signed_until, first_bad {batch, reason}?}, as coffer-fsd answers. */
+static int report(struct tool *t, const json_t *answer, const char *note)
+{
+	const json_t *bad = json_object_get(answer, "first_bad");
+	int r = t->json ? print_json(answer) : EXIT_OK;
+
+	if (r == EXIT_OK && json_is_object(bad))
+		return fail(EXIT_DAMAGED,
+			"batch %lld of the record is not as it was written: %s; keep a copy of the ledger as "
+			"it is",
+			json_integer_value(json_object_get(bad, "batch")),
+			json_string_value(json_object_get(bad, "reason")));
+	if (r == EXIT_OK && !t->json)
+		r = say("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s",
+			json_integer_value(json_object_get(answer, "records")),
+			json_integer_value(json_object_get(answer, "acts")),
+			json_integer_value(json_object_get(answer, "batches")),
+			json_integer_value(json_object_get(answer, "signed_until")), note);
+	return r;
+}
+
+/* `key`, `expect`: or NULL. */
+static int verify_file(
+	struct tool *t, const char *db, const struct public_key *key, const struct ledger_head *expect)
+{
+	json_auto_t *answer = NULL;
+	struct ledger_verdict v = {0};
+	int r;
+
+	r = ledger_verify_file(db, key ? key->b : NULL, expect, &v);
+	if (r < 0)
+		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
+			r == -EUCLEAN ? "this is not a ledger" : strerror(-r));
+	answer = json_pack("{s:I, s:I, s:I, s:I, s:I}", "batches", (json_int_t)v.batches, "records",
+		(json_int_t)v.records, "acts", (json_int_t)v.acts, "signed_until", (json_int_t)v.signed_until,
+		"signed_at", (json_int_t)v.signed_at);
+	if (v.first_bad)
+		json_object_set_new(answer, "first_bad",
+			json_pack("{s:I, s:s}", "batch", (json_int_t)v.first_bad, "reason", v.reason));
+	return report(t, answer, key ? "" : "; signatures were not checked: that needs --pubkey");
+}
+
+static int verify_copy(struct tool *t, const char *db, const char *key_file)
+{
+	struct public_key key;
+	int r = key_file ? read_key(key_file, &key) : EXIT_OK;
+
+	return r == EXIT_OK ? verify_file(t, db, key_file ? &key : NULL, NULL) : r;
+}
+
+/* The head that keyd remembers: a ledger that was cut cleanly, or replaced by an older one, does not lead to
+ * it. NULL: none was signed yet. */
+static int remembered_head(struct tool *t, json_t **ret)
+{
+	int r = tool_try(t, DAEMON_KEYD, "LedgerHead", NULL, ret);
+
+	if (r == EXIT_OK || r == EXIT_NOT_FOUND)
+		return EXIT_OK;
+	return tool_call(t, DAEMON_KEYD, "LedgerHead", NULL, NULL, 0, NULL); /* once more, aloud */
+}
+
+/* coffer-fsd does not start on a ledger that somebody wrote into: then the owner reads the file himself. */
+static int verify_own_file(struct tool *t, const json_t *head)
+{
+	const char *hash = json_string_value(json_object_get(head, "hash"));
+	const char *hex = json_string_value(json_object_get(head, "public_key"));
+	struct ledger_head expect = {.batch = json_integer_value(json_object_get(head, "batch"))};
+	scoped(freep) char *db = NULL;
+	struct public_key key;
+	bool known;
+	size_t n = 0;
+
+	if (asprintf(&db, "%s/ledger/ledger.db", t->dir.root) < 0)
+		return fail(EXIT_FAILED, "out of memory");
+	known = hash &&
+		sodium_hex2bin(expect.hash.b, sizeof(expect.hash.b), hash, strlen(hash), NULL, &n, NULL) ==
+			0 &&
+		n == sizeof(expect.hash.b);
+	return verify_file(t, db, hex && parse_key(hex, &key) ? &key : NULL, known ? &expect : NULL);
+}
+
+static int verify_with_daemons(struct tool *t)
+{
+	json_auto_t *head = NULL, *answer = NULL;
+	json_t *params;
+	int r;
+
+	r = remembered_head(t, &head);
+	if (r != EXIT_OK)
+		return r;
+	if (tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_UNREACHABLE && head)
+		return verify_own_file(t, head);
+	params = json_object();
+	if (head) {
+		json_object_set_new(params, "expect",
+			json_pack("{s:O, s:O}", "batch", json_object_get(head, "batch"), "hash",
+				json_object_get(head, "hash")));
+		json_object_set(params, "public_key", json_object_get(head, "public_key"));
+	}
+	r = tool_call(t, DAEMON_FSD, "LogVerify", params, NULL, 0, &answer);
+	return r == EXIT_OK ? report(t, answer, "") : r;
+}
+
+int cmd_log_verify(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"db", "db", "FILE", FIELD_TEXT, false, "a copy of ledger.db, checked without the daemons"},
+		{"pubkey", "pubkey", "FILE", FIELD_TEXT, false,
+			"with --db: the key as `coffer public-key` prints it"},
+		{0},
+	};
+	static const struct request rq = {fields, NULL,
+		"Checks the chain of the record: finds a changed, removed, inserted or cut row.\vWith the "
+		"daemons "
+		"the end is compared with the head that coffer-keyd remembers. A copy alone cannot show that "
+		"its "
+		"end was cut behind the last signed head."};
+	const char *db;
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	db = json_string_value(json_object_get(params, "db"));
+	if (!db && json_object_get(params, "pubkey"))
+		r = fail(EXIT_USAGE, "log verify: --pubkey goes with --db");
+	else
+		r = db ? verify_copy(t, db, json_string_value(json_object_get(params, "pubkey")))
+		       : verify_with_daemons(t);
+	json_decref(params);
+	return r;
+}
+
+/* ---- certificate verify ---- */
+
+static int verify_certificate(struct tool *t, const char *path, const struct public_key *key)
+{
+	json_error_t err;
+	json_t *file = json_load_file(path, JSON_REJECT_DUPLICATES, &err);
+	const json_t *c = json_object_get(file, "certificate");
+	const char *signature = json_string_value(json_object_get(file, "signature"));
+	const char *client = NULL, *when = NULL;
+	int r = EXIT_OK;
+
+	if (!file)
+		r = fail(EXIT_USAGE, "%s:%d: %s", path, err.line, err.text);
+	else if (!json_is_object(c) || !signature)
+		r = fail(EXIT_USAGE, "%s: no certificate; make it with: coffer certificate CLIENT --json",
+			path);
+	else if (certificate_check(key->b, c, signature) < 0)
+		r = fail(EXIT_DAMAGED, "%s: not signed by this key, or altered since", path);
+	if (r == EXIT_OK && t->json)
+		r = print_json(c);
+	else if (r == EXIT_OK) {
+		json_unpack(
+			(json_t *)c, "{s:{s:s}, s:s}", "client", "client", &client, "destroyed_at", &when);
+		r = say("genuine: %s was destroyed at %s", client ? client : "?", when ? when : "?");
+	}
+	json_decref(file);
+	return r;
+}
+
+int cmd_certificate_verify(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"file", NULL, "FILE", FIELD_TEXT, true, NULL},
+		{"pubkey", "pubkey", "FILE", FIELD_TEXT, true, "the key as `coffer public-key` printed it"},
+		{0},
+	};
+	static const struct request rq = {fields, "FILE",
+		"Checks the signature of a certificate, as `coffer certificate CLIENT --json` printed it, "
+		"without the "
+		"daemons.\vThe key in the file itself proves nothing: take one that was kept off the host."};
+	struct public_key key;
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = read_key(json_string_value(json_object_get(params, "pubkey")), &key);
+	if (r == EXIT_OK)
+		r = verify_certificate(t, json_string_value(json_object_get(params, "file")), &key);
+	json_decref(params);
+	return r;
+}
