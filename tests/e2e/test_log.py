@@ -316,5 +316,27 @@ def test_verify_finds_an_old_ledger_put_back(book):
     assert book.coffer("log", "verify", check=None).rc == DAMAGED
 
 
+def test_verify_of_a_copy_without_daemons(book):
+    """An auditor far away has ledger.db and the public key."""
+    book.coffer("log", "verify")
+    book.down()
+    copy = book.base + "/copy.db"
+    shutil.copy(book.dir + "/ledger/ledger.db", copy)
+    key = book.base + "/signing.pub"
+    shutil.copy(book.dir + "/keyd/signing.pub", key)
+    assert "sound" in book.coffer("log", "verify", "--db", copy, "--pubkey", key).out
+    tamper(copy, CHANGES["outcome"])
+    assert book.coffer("log", "verify", "--db", copy, check=None).rc == DAMAGED
+
+
+def test_verify_of_a_copy_wants_the_right_key(book):
+    book.coffer("log", "verify")
+    book.down()
+    key = book.base + "/other.pub"
+    with open(key, "w") as f:
+        f.write("ab" * 32 + "\n")
+    assert book.coffer("log", "verify", "--db", book.dir + "/ledger/ledger.db", "--pubkey", key, check=None).rc == DAMAGED
+
+
 def test_verify_is_for_auditors(book):
     assert book.coffer("log", "verify", user=book.bob, check=None).rc == REFUSED

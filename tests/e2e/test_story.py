@@ -2,6 +2,7 @@
 import os
 import re
 import stat
+import time
 
 import pytest
 
@@ -286,3 +287,43 @@ def test_two_clients_are_two_rooms(acme):
     assert a.worker() != g.worker()
     harness.kill9(g.worker())
     assert a.read("only-acme") == b"1"
+
+
+# ---- the end of a permission without a revocation ----
+
+def in_seconds(n):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + n))
+
+
+def test_session_ends_with_its_grant(acme):
+    """The grant's end comes while bob has the share mounted and a file open."""
+    acme.grant("acme", acme.bob, PURPOSE, "rw", "--until", in_seconds(4 * harness.SLOW))
+    m = acme.mount(acme.bob)
+    m.write("f", "x")
+    a = acme.actor(acme.bob, m.point)
+    a.do("fd = os.open('f', os.O_RDONLY); os.pread(fd, 1, 0)")
+    wait_for(lambda: a.errno("os.pread(fd, 1, 0)"), "the end of reading", limit=8)
+    wait_for(lambda: not m.mounted(), "the mount's end", limit=2)
+    assert not isinstance(acme.mount(acme.bob, check=REFUSED), harness.Mount)
+
+
+def test_suspended_client_ends_sessions_and_opens_again(share):
+    v = share.vault
+    share.write("f", "x")
+    v.coffer("suspend", "acme", "--reason", "audit", user=v.bob, check=REFUSED)
+    v.coffer("suspend", "acme", "--reason", "audit")
+    wait_for(lambda: not share.mounted(), "the mount's end", limit=2)
+    r = v.mount(share.user, check=REFUSED)
+    assert "audit" in r.err or "suspend" in r.err.lower()
+    v.coffer("resume", "acme", "--reason", "done")
+    assert v.mount(share.user).read("f") == b"x"
+
+
+def test_session_end_by_its_user_and_not_by_others(share):
+    v = share.vault
+    number = str(share.session()["session"])
+    assert v.coffer("session", "end", number, user=v.bob, check=None).rc in (REFUSED, NOT_FOUND)
+    assert share.mounted()
+    v.coffer("session", "end", number, user=share.user)
+    wait_for(lambda: not share.mounted(), "the mount's end", limit=2)
+    v.mount(share.user).write("f", "x")
