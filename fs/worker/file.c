@@ -545,7 +545,7 @@ int file_flush(struct file *f)
 	return r;
 }
 
-/* `durable` bytes are on disk now; the file may have been cut since. */
+/* `durable` bytes are on disk now. */
 static int raise_floor(struct file *f, uint64_t durable)
 {
 	struct header_record rec = f->h.rec;
@@ -560,19 +560,21 @@ static int raise_floor(struct file *f, uint64_t durable)
 
 int file_sync(struct file *f, bool data_only)
 {
-	uint64_t size;
+	uint64_t size, cuts;
 	int r;
 
 	pthread_rwlock_wrlock(&f->lock);
 	r = file_set_hint(f);
 	size = f->size;
+	cuts = f->cuts;
 	pthread_rwlock_unlock(&f->lock);
 	if (r < 0)
 		return r;
 	if ((data_only ? fdatasync(f->fd) : fsync(f->fd)) < 0)
 		return -errno;
 	pthread_rwlock_wrlock(&f->lock);
-	r = raise_floor(f, size);
+	/* Cut meanwhile and grown again: those bytes are others, and perhaps not on disk. */
+	r = cuts == f->cuts ? raise_floor(f, size) : 0;
 	pthread_rwlock_unlock(&f->lock);
 	return r;
 }

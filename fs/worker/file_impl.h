@@ -27,6 +27,7 @@ struct file {
 	struct key32 *key;	/* in a key slot; NULL without header */
 	struct place place;
 	uint64_t size;
+	uint64_t cuts; /* how often it was cut: what was written since an fsync began is not durable by it */
 
 	uint8_t *tail;		/* SECTOR_DATA bytes: plaintext of the last sector when tail_len > 0 */
 	size_t tail_len;

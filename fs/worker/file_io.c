@@ -413,7 +413,7 @@ static int lower_floor(struct file *f, uint64_t size, uint64_t floor)
 static int shrink(struct file *f, uint64_t size)
 {
 	uint64_t count = file_sectors(size);
-	size_t len = (size_t)(size - (count ? count - 1 : 0) * SECTOR_DATA), old;
+	size_t len = (size_t)(size - (count ? count - 1 : 0) * SECTOR_DATA), old = 0;
 	bool was_durable = f->h.rec.floor > size;
 	uint8_t plain[SECTOR_DATA], *b = buffer_get();
 	int r = 0;
@@ -430,7 +430,8 @@ static int shrink(struct file *f, uint64_t size)
 	 * could leave the old size with zeros in the middle. */
 	if (ftruncate(f->fd, file_sector_offset(count)) < 0)
 		return -errno;
-	f->size = count * SECTOR_DATA;
+	f->size = count ? (count - 1) * SECTOR_DATA + old : 0; /* until the new last sector is written */
+	f->cuts++;
 	f->tail_len = 0;
 	f->hint = count == 0;
 	if (count == 0)

@@ -79,6 +79,13 @@ int handle_new(
 	return r;
 }
 
+void handle_publish(struct handle_table *t, struct handle *h)
+{
+	pthread_mutex_lock(&t->lock);
+	h->ready = true;
+	pthread_mutex_unlock(&t->lock);
+}
+
 static struct handle *find(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node)
 {
 	uint32_t index = (uint32_t)fh;
@@ -87,7 +94,7 @@ static struct handle *find(struct handle_table *t, uint64_t fh, enum handle_kind
 	if (index >= t->used || t->places[index].generation != (uint32_t)(fh >> 32))
 		return NULL;
 	h = t->places[index].handle;
-	if (!h || h->released || h->kind != kind || atomic_load(&t->open_nodes[index]) != node)
+	if (!h || !h->ready || h->released || h->kind != kind || atomic_load(&t->open_nodes[index]) != node)
 		return NULL;
 	return h;
 }

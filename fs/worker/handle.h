@@ -26,7 +26,7 @@ struct handle {
 	uint32_t index, refs;	/* refs: under the table's lock */
 	uint8_t kind;
 	uint8_t flags;		/* enum record_flags */
-	bool released;
+	bool ready, released;	/* under the table's lock; not ready: nobody finds it yet */
 	bool recorded;		/* its open is in the journal: so will be its close */
 	atomic_uint_fast64_t bytes_read, bytes_written;
 	uint32_t process;	/* the record's, of who opened it */
@@ -38,8 +38,10 @@ struct handle_table;
 int handle_table_new(_Atomic uint64_t *open_nodes, struct handle_table **ret);
 void handle_table_free(struct handle_table *t);	/* all handles must be gone */
 
-/* Makes a handle for `node`, whose only reference is the table's; *ret_fh names it.  -EMFILE: all in use. */
+/* Makes a handle for `node`, whose only reference is the table's; *ret_fh names it.  -EMFILE: all in use.  Its number can be
+ * guessed, so no request finds it before handle_publish: that is when its record is written. */
 int handle_new(struct handle_table *t, enum handle_kind kind, uint64_t node, struct handle **ret, uint64_t *ret_fh);
+void handle_publish(struct handle_table *t, struct handle *h);
 /* With a reference; NULL: no such handle, of another kind or of another node. */
 struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node);
 /* True: that was the last reference; the caller frees what is in it, then calls handle_free. */

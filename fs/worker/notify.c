@@ -67,9 +67,8 @@ static void queue_add(struct note_queue *q, const struct note *what, const char 
 	struct note *note;
 
 	pthread_mutex_lock(&q->lock);
-	if (q->count >= NOTES_MAX)
-		drop_all(q);
-	note = malloc(sizeof(*note) + n);
+	/* One too many, or no memory: everything is stale then. */
+	note = q->count < NOTES_MAX ? malloc(sizeof(*note) + n) : NULL;
 	if (!note) {
 		drop_all(q);
 		note = calloc(1, sizeof(*note));

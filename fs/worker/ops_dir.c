@@ -253,8 +253,10 @@ static int open_dir(const struct op *o, struct inode *i, uint64_t *ret_fh)
 	}
 	r = op_outcome(o, i, r);
 	r = op_record_inode(o, RECORD_OPENDIR, i, r);
-	if (r < 0 && h && handle_release(o->s->handles, *ret_fh, HANDLE_DIR, inode_node(i)))
+	if (r < 0 && h)
 		ops_handle_put(o->s, h);
+	else if (h)
+		handle_publish(o->s->handles, h);
 	return r;
 }
 

@@ -84,6 +84,19 @@ static void handle_undo(const struct op *o, uint64_t fh, uint64_t node)
 		ops_handle_put(o->s, h);
 }
 
+/* The record of its open is written, or is not to be: only now may requests name the handle. */
+static void handle_settle(const struct op *o, struct handle *h, int r)
+{
+	if (!h)
+		return;
+	if (r < 0) {
+		ops_handle_put(o->s, h); /* the table's reference: nobody else can have one yet */
+		return;
+	}
+	h->recorded = true;
+	handle_publish(o->s->handles, h);
+}
+
 /* ---- open and create ---- */
 
 /* Takes file (one use of it, by resolve_file_get). */
@@ -158,10 +171,7 @@ static int open_file(const struct op *o, struct inode *i, struct fuse_file_info 
 	a.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
 	a.process = h ? h->process : 0;
 	r = op_record(o, &a, RECORD_OPEN, r);
-	if (r < 0 && h)
-		handle_undo(o, fi->fh, inode_node(i));
-	else if (h)
-		h->recorded = true;
+	handle_settle(o, h, r);
 	return r;
 }
 
@@ -251,10 +261,7 @@ static int create(const struct op *o, struct inode *dir, const char *name, mode_
 		a.path = recorder_path(o->w->recorder, o->w->inodes, dir, name);
 	a.process = h ? h->process : 0;
 	r = op_record(o, &a, RECORD_CREATE, r);
-	if (r < 0 && h)
-		handle_undo(o, fi->fh, inode_node(e->inode));
-	else if (h)
-		h->recorded = true;
+	handle_settle(o, h, r);
 	if (r < 0)
 		op_entry_undo(o, e);
 	return r;

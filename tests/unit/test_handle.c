@@ -36,6 +36,9 @@ static uint64_t make(struct handle_table *t, enum handle_kind kind, uint64_t nod
 	uint64_t fh;
 
 	assert_int_equal(handle_new(t, kind, node, &h, &fh), 0);
+	assert_null(handle_get(t, fh, kind, node)); /* not before its record is written */
+	assert_null(handle_release(t, fh, kind, node));
+	handle_publish(t, h);
 	return fh;
 }
 
@@ -107,6 +110,7 @@ static void test_the_shared_table_and_its_end(void **state)
 
 	for (unsigned n = 0; n < HANDLE_MAX; n++) {
 		assert_int_equal(handle_new(*state, HANDLE_FILE, 1000 + n, &h, &fh), 0);
+		handle_publish(*state, h);
 		assert_int_equal(nodes[(uint32_t)fh], 1000 + n);
 	}
 	assert_int_equal(handle_new(*state, HANDLE_FILE, 1, &h, &fh), -EMFILE);
