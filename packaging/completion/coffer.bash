@@ -1,51 +1,78 @@
 # bash completion for coffer(1): commands, options, names of clients, purposes and sessions.
+#
+# Words from the daemons are compared here, never given to `compgen -W`, which would expand what stands in them.
 
-_coffer_words() { # member of each row of a command's JSON list
+_coffer_ask() { # MEMBER COMMAND...: that member of each row of a command's JSON list
 	coffer "${_coffer_dir[@]}" "${@:2}" --json 2>/dev/null |
-		sed -n 's/^ *"'"$1"'": "\{0,1\}\([^",]*\)"\{0,1\},\{0,1\}$/\1/p' | sort -u
+		sed -n 's/^ *"'"$1"'": "\{0,1\}\([^",\\]*\)"\{0,1\},\{0,1\}$/\1/p' | sort -u
+}
+
+_coffer_offer() { # the lines of stdin that begin as the word does
+	local line
+	while IFS= read -r line; do
+		[[ $line != "$cur"* ]] || COMPREPLY+=("$line")
+	done
+}
+
+_coffer_files() { # compgen's ACTION: -f or -d
+	compopt -o filenames 2>/dev/null
+	_coffer_offer < <(compgen "$1" -- "$cur")
+}
+
+_coffer_commands() { # their first words; with an argument the second words of that one
+	coffer --help 2>/dev/null | sed -n "s/^  ${1:+$1 }\([a-z-]\{1,\}\) .*/\1/p" | sort -u
+}
+
+_coffer_options() {
+	{ coffer "${words[@]:0:2}" --help 2>/dev/null || coffer "${words[0]}" --help 2>/dev/null; } |
+		grep -o -e '--[a-z-]*' | sort -u
 }
 
 _coffer() {
-	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=() i command= sub= _coffer_dir=()
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words=() i _coffer_dir=()
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--dir) _coffer_dir=(--dir "${COMP_WORDS[++i]}") ;;
+		--read-only | --group | --lazy | --json) ;;
+		--*=*) ;;
+		--*) ((++i)) ;; # its value
 		-*) ;;
 		*) words+=("${COMP_WORDS[i]}") ;;
 		esac
 	done
-	command=${words[0]-} sub=${words[1]-}
 	case $prev in
-	--dir | --policy | --db | --pubkey) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-	--purpose) mapfile -t COMPREPLY < <(compgen -W "$(_coffer_words purpose policy check)" -- "$cur"); return ;;
-	--rights) mapfile -t COMPREPLY < <(compgen -W "r rw" -- "$cur"); return ;;
-	--party) mapfile -t COMPREPLY < <(compgen -W "employee provider partner affiliate" -- "$cur"); return ;;
-	--client) mapfile -t COMPREPLY < <(compgen -W "$(_coffer_words client client list)" -- "$cur"); return ;;
-	--user) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--session) mapfile -t COMPREPLY < <(compgen -W "$(_coffer_words session sessions)" -- "$cur"); return ;;
+	--dir) _coffer_files -d; return ;;
+	--policy | --db | --pubkey) _coffer_files -f; return ;;
+	--purpose) _coffer_offer < <(_coffer_ask purpose policy show); return ;;
+	--rights) _coffer_offer <<<$'r\nrw'; return ;;
+	--party) _coffer_offer < <(_coffer_ask party policy show); return ;;
+	--client) _coffer_offer < <(_coffer_ask client client list); return ;;
+	--user) _coffer_offer < <(compgen -u -- "$cur"); return ;;
+	--session) _coffer_offer < <(_coffer_ask session sessions); return ;;
+	--from | --until | --since | --on | --at) _coffer_offer <<<$'today\ntomorrow\nyesterday\nnow'; return ;;
 	esac
-	if [[ -z $command ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(coffer --help 2>/dev/null | sed -n 's/^  \([a-z]*\).*/\1/p' | sort -u) --dir --json --help" -- "$cur")
+	if [[ ${#words[@]} == 0 ]]; then
+		_coffer_offer < <(_coffer_commands; printf '%s\n' --dir --json --help --version)
 		return
 	fi
 	if [[ $cur == -* ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(coffer "${words[@]:0:2}" --help 2>/dev/null |
-			grep -o -e '--[a-z-]*' || coffer "$command" --help 2>/dev/null | grep -o -e '--[a-z-]*')" -- "$cur")
+		_coffer_offer < <(_coffer_options)
 		return
 	fi
-	case $command:${#words[@]} in
-	client:1 | hold:1 | retention:1 | clock:1 | policy:1 | session:1)
-		mapfile -t COMPREPLY < <(compgen -W "$(coffer --help 2>/dev/null | sed -n "s/^  $command \([a-z]*\).*/\1/p")" -- "$cur") ;;
-	log:1) mapfile -t COMPREPLY < <(compgen -W verify -- "$cur") ;;
-	client:2 | hold:2 | retention:2 | mount:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | certificate:1)
-		mapfile -t COMPREPLY < <(compgen -W "$(_coffer_words client client list)" -- "$cur") ;;
-	why:2) mapfile -t COMPREPLY < <(compgen -W "$(_coffer_words client client list)" -- "$cur") ;;
-	grant:2 | revoke:2 | why:1) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
-	mount:2) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
-	unmount:1) compopt -o filenames
-		mapfile -t COMPREPLY < <(compgen -W "$(_coffer_words mountpoint sessions)" -- "$cur"; compgen -d -- "$cur") ;;
-	session:2) mapfile -t COMPREPLY < <(compgen -W "$(_coffer_words session sessions)" -- "$cur") ;;
+	case ${words[0]}:${#words[@]} in
+	client:1 | hold:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
+	certificate:1) _coffer_offer < <(_coffer_ask client client list; echo verify) ;;
+	certificate:2 | policy:2) _coffer_files -f ;;
+	client:2 | retention:2 | mount:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | why:2)
+		_coffer_offer < <(_coffer_ask client client list) ;;
+	hold:2) [[ ${words[1]} == lift ]] || _coffer_offer < <(_coffer_ask client client list)
+		[[ ${words[1]} != lift ]] || _coffer_offer < <(_coffer_ask hold hold list) ;;
+	grant:2 | revoke:2 | why:1) _coffer_offer < <(compgen -u -- "$cur") ;;
+	mount:2) _coffer_files -d ;;
+	unmount:1 | umount:1) _coffer_files -d
+		_coffer_offer < <(_coffer_ask mountpoint sessions) ;;
+	session:2) _coffer_offer < <(_coffer_ask session sessions) ;;
 	esac
 }
 complete -F _coffer coffer

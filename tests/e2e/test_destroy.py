@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 import harness
-from harness import DESTROYED, FAILED, Mount, NOT_FOUND, PURPOSE, REFUSED, USAGE, copy_tree, wait_for
+from harness import DAMAGED, DESTROYED, FAILED, Mount, NOT_FOUND, PURPOSE, REFUSED, USAGE, copy_tree, wait_for
 
 SECRET = "CanaryDestroyed5823"
 NAME = "CanaryFilename5823"
@@ -289,6 +289,22 @@ def test_certificate(gone):
     if signed is not None:
         nacl.VerifyKey(raw(c["public_key"], 32)).verify(signed.encode(), raw(c["signature"], 64))
     assert gone.coffer("certificate", "acme").out
+
+
+def test_certificate_is_verified_without_the_daemons(gone):
+    file, key = gone.base + "/certificate.json", gone.base + "/signing.pub"
+    with open(key, "w") as f:
+        f.write(gone.coffer("public-key").out)
+    text = gone.coffer("certificate", "acme", "--json").out
+    with open(file, "w") as f:
+        f.write(text)
+    gone.down()
+    assert "acme" in gone.coffer("certificate", "verify", file, "--pubkey", key).out
+    changed = text.replace('"name": "Acme Corp"', '"name": "Acme Corp."')
+    assert changed != text
+    with open(file, "w") as f:
+        f.write(changed)
+    gone.coffer("certificate", "verify", file, "--pubkey", key, check=DAMAGED)
 
 
 def test_certificate_of_a_living_client(clock):
