@@ -100,6 +100,27 @@ int cmd_hold_list(struct tool *t, int argc, char **argv)
 	return listing(t, argc, argv, &rq, "HoldList", "holds", columns, ARRAY_SIZE(columns), "no holds");
 }
 
+/* "1 (case 17), 3 (audit)" */
+static json_t *holds_text(const json_t *holds)
+{
+	scoped(freep) char *text = NULL;
+	size_t n = 0, i;
+	FILE *f = open_memstream(&text, &n);
+	const json_t *h;
+
+	if (!f)
+		return json_null();
+	json_array_foreach(holds, i, h)
+	{
+		const char *matter = json_string_value(json_object_get(h, "matter"));
+
+		fprintf(f, "%s%lld (%s)", i ? ", " : "", json_integer_value(json_object_get(h, "hold")),
+			matter ? matter : "");
+	}
+	fclose(f);
+	return json_string(text);
+}
+
 int cmd_forecast(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
@@ -115,12 +136,23 @@ int cmd_forecast(struct tool *t, int argc, char **argv)
 		{"due", "DESTROY ON", CELL_DAY},
 		{"rule", "RULE", CELL_WRAP},
 		{"event_on", "COUNTED FROM", CELL_DAY},
+		{"held_by", "HELD BY", CELL_WRAP},
 		{"source", "RESTS ON", CELL_WRAP},
-		{"holds", "HOLDS", CELL_NUMBER},
 	};
+	json_auto_t *answer = NULL;
+	json_t *params, *row;
+	size_t i;
+	int r;
 
-	return listing(t, argc, argv, &rq, "RetentionForecast", "forecast", columns, ARRAY_SIZE(columns),
-		"no clients");
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "RetentionForecast", params, NULL, 0, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	json_array_foreach(json_object_get(answer, "forecast"), i, row)
+	{
+		json_object_set_new(row, "held_by", holds_text(json_object_get(row, "holds")));
+	}
+	return table_print(json_object_get(answer, "forecast"), columns, ARRAY_SIZE(columns), "no clients");
 }
 
 int cmd_clock_confirm(struct tool *t, int argc, char **argv)

@@ -40,7 +40,7 @@ static int read_line(int fd, char *buf, size_t cap)
 }
 
 /* A signal while the echo is off must not leave the terminal so: it is kept until the echo is on again. */
-static int read_without_echo(int tty, char *buf, size_t cap)
+static int read_without_echo(int tty, const char *prompt, char *buf, size_t cap)
 {
 	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 	struct sigaction old[ARRAY_SIZE(signals)], remember = {.sa_handler = remember_signal};
@@ -54,7 +54,9 @@ static int read_without_echo(int tty, char *buf, size_t cap)
 	caught = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaction(signals[i], &remember, &old[i]);
-	tcsetattr(tty, TCSAFLUSH, &quiet);
+	tcsetattr(tty, TCSAFLUSH,
+		&quiet); /* before the prompt: what is typed after it is neither shown nor lost */
+	dprintf(tty, "%s: ", prompt);
 	n = read_line(tty, buf, cap);
 	tcsetattr(tty, TCSAFLUSH, &echo);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
@@ -71,8 +73,7 @@ static int ask_terminal(const char *prompt, char *buf, size_t cap)
 
 	if (tty < 0)
 		return -ENOTTY;
-	dprintf(tty, "%s: ", prompt);
-	return read_without_echo(tty, buf, cap);
+	return read_without_echo(tty, prompt, buf, cap);
 }
 
 static int memory_file(const char *buf, size_t n, int *ret_fd)

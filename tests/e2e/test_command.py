@@ -164,6 +164,12 @@ def test_log_of_sealed_names(share):
     assert "(sealed)" in out and "secret-name" not in out
 
 
+def test_forecast_names_the_holds(acme):
+    acme.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "r")
+    out = acme.coffer("retention", "forecast").out
+    assert "1 (case 17)" in out and "{" not in out
+
+
 # ---- mount ----
 
 def test_umount_is_unmount(share):
