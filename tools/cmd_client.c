@@ -27,7 +27,7 @@ int cmd_client_add(struct tool *t, int argc, char **argv)
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	else if (r == EXIT_OK)
-		printf("client %s added; its store is %s/store/%s\n",
+		say("client %s added; its store is %s/store/%s",
 			json_string_value(json_object_get(params, "client")), t->dir.root,
 			json_string_value(json_object_get(answer, "client_id")));
 	json_decref(params);

@@ -165,12 +165,10 @@ static void print_why(const json_t *answer)
 	json_array_foreach(steps, i, step) json_object_set_new(
 		step, "mark", json_string(json_is_true(json_object_get(step, "passed")) ? "ok" : "NO"));
 	table_print(steps, columns, ARRAY_SIZE(columns), NULL);
-	printf("\n%s", json_string_value(json_object_get(answer, "verdict")));
-	if (message && *message)
-		printf(": %s", message);
-	if (remedy && *remedy)
-		printf("; %s", remedy);
 	putchar('\n');
+	say("%s%s%s%s%s", json_string_value(json_object_get(answer, "verdict")),
+		message && *message ? ": " : "", message ? message : "", remedy && *remedy ? "; " : "",
+		remedy ? remedy : "");
 }
 
 int cmd_why(struct tool *t, int argc, char **argv)

@@ -176,10 +176,10 @@ static int print_certificate(const json_t *answer)
 						   ? strdup(json_string_value(v))
 						   : json_dumps(v, JSON_ENCODE_ANY | JSON_SORT_KEYS);
 
-		printf("%-16s %s\n", key, text ? text : "");
+		say("%-16s %s", key, text ? text : "");
 	}
-	printf("%-16s %s\n%-16s %s\n", "signature", json_string_value(json_object_get(answer, "signature")),
-		"public key", json_string_value(json_object_get(answer, "public_key")));
+	say("%-16s %s", "signature", json_string_value(json_object_get(answer, "signature")));
+	say("%-16s %s", "public key", json_string_value(json_object_get(answer, "public_key")));
 	return EXIT_OK;
 }
 

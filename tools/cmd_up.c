@@ -304,32 +304,36 @@ static void print_status(const json_t *s, const json_t *ledger)
 	const json_t *box = json_object_get(s, "sandbox");
 	size_t i;
 
-	printf("keys      %s\n", text_of(s, "state"));
-	printf("mode      %s, owner %s%s\n", text_of(s, "mode"), text_of(s, "owner"),
+	say("keys      %s", text_of(s, "state"));
+	say("mode      %s, owner %s%s", text_of(s, "mode"), text_of(s, "owner"),
 		json_is_true(json_object_get(s, "separation")) ? "" : ", no separation of duties");
-	printf("policy    %s %s\n", text_of(policy, "name"), text_of(policy, "version"));
-	json_array_foreach(json_object_get(s, "slots"), i, v) printf("slot      %s: %s, %s%s\n",
-		text_of(v, "path"), text_of(v, "protection"), text_of(v, "assurance"),
-		json_is_true(json_object_get(v, "healthy")) ? "" : ", NOT HEALTHY");
-	printf("clock     %s%s%s\n", text_of(clock, "state"), *text_of(clock, "reason") ? ": " : "",
+	say("policy    %s %s", text_of(policy, "name"), text_of(policy, "version"));
+	json_array_foreach(json_object_get(s, "slots"), i, v)
+	{
+		say("slot      %s: %s, %s%s", text_of(v, "path"), text_of(v, "protection"),
+			text_of(v, "assurance"),
+			json_is_true(json_object_get(v, "healthy")) ? "" : ", NOT HEALTHY");
+	}
+	say("clock     %s%s%s", text_of(clock, "state"), *text_of(clock, "reason") ? ": " : "",
 		text_of(clock, "reason"));
-	printf("clients   %lld, sessions %lld, workers %lld\n",
-		json_integer_value(json_object_get(s, "clients")),
+	say("clients   %lld, sessions %lld, workers %lld", json_integer_value(json_object_get(s, "clients")),
 		json_integer_value(json_object_get(s, "sessions")),
 		json_integer_value(json_object_get(s, "workers")));
-	printf("record    coffer-fsd %s", text_of(s, "fsd"));
 	if (ledger)
-		printf(", %lld rows, %lld bytes, %lld journals",
+		say("record    coffer-fsd %s, %lld rows, %lld bytes, %lld journals", text_of(s, "fsd"),
 			json_integer_value(json_object_get(ledger, "rows")),
 			json_integer_value(json_object_get(ledger, "bytes")),
 			json_integer_value(json_object_get(ledger, "journals")));
-	putchar('\n');
+	else
+		say("record    coffer-fsd %s", text_of(s, "fsd"));
 	if (json_is_boolean(json_object_get(box, "seccomp")))
-		printf("sandbox   landlock %s, seccomp %s\n",
+		say("sandbox   landlock %s, seccomp %s",
 			json_is_true(json_object_get(box, "landlock")) ? "on" : "off",
 			json_is_true(json_object_get(box, "seccomp")) ? "on" : "off");
 	json_array_foreach(json_object_get(s, "warnings"), i, v)
-		printf("mind      %s\n", json_string_value(v));
+	{
+		say("mind      %s", json_string_value(v));
+	}
 }
 
 int cmd_status(struct tool *t, int argc, char **argv)
