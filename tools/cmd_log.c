@@ -157,6 +157,12 @@ static void put_detail(FILE *f, const json_t *detail)
 	}
 }
 
+/* Which state of the file it was: for programs, and `coffer fsck`. */
+static bool is_version(const char *detail)
+{
+	return detail[0] == 'v' && strspn(detail + 1, "0123456789abcdef.-") == strlen(detail) - 1;
+}
+
 /* What was acted on: the path, both of a rename, or the details of an act. */
 static void put_what(FILE *f, const json_t *row)
 {
@@ -172,7 +178,7 @@ static void put_what(FILE *f, const json_t *row)
 	if (json_object_size(detail) > 0) {
 		fputs(lost || path ? "  " : "", f);
 		put_detail(f, detail);
-	} else if (json_is_string(detail)) {
+	} else if (json_is_string(detail) && !is_version(json_string_value(detail))) {
 		fprintf(f, "%s%s", lost || path ? "  " : "", json_string_value(detail));
 	}
 }

@@ -9,7 +9,7 @@
 #include "common/scope.h"
 #include "common/sql.h"
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 #define REFS_CACHED (1u << 20) /* 4 MiB a journal at most; larger numbers are looked up */
 
 /* Migration n brings version n to n + 1.  `progress` and `head` are outside the chain: the first changes, the
@@ -43,6 +43,9 @@ static const char *const migrations[SCHEMA_VERSION] = {
 	" record_to INTEGER NOT NULL, act_to INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;"
 	"CREATE TABLE head (id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, hash BLOB NOT NULL,"
 	" signature BLOB NOT NULL, time INTEGER NOT NULL) STRICT;",
+	/* For the newest version of each file (ledger_versions.c). */
+	"CREATE INDEX record_version ON record (file) WHERE substr(detail,1,1)='v';"
+	"CREATE INDEX act_accept ON act (client) WHERE kind='fsck-accept';",
 };
 
 enum statement {
@@ -152,7 +155,8 @@ static int migrate(sqlite3 *db)
 	if (r == 0 && version == 0)
 		r = first_id(db);
 	if (r == 0)
-		r = sql_exec(db, "PRAGMA user_version=1");
+		r = sql_exec(db, "PRAGMA user_version=2");
+	_Static_assert(SCHEMA_VERSION == 2, "the line above");
 	if (r == 0)
 		r = sql_exec(db, "COMMIT");
 	if (r < 0)

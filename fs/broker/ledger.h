@@ -85,6 +85,14 @@ struct ledger_filter {
  * -EINVAL: `after` is nothing that was ever answered. */
 int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_rows, char **ret_next);
 
+/* ---- what files were last known to be (ledger_versions.c) ---- */
+#define LEDGER_VERSIONS_MAX 10000
+/* Up to LEDGER_VERSIONS_MAX files of the client, after file id `after` (hex; "" at first), each
+ * [file, version, size, time]: the newest record that tells its version (size -1: it does not tell the size).  In the
+ * first answer also what was accepted by `coffer fsck`.  *ret_next: where to go on (malloc'd), NULL at the end.  -EINVAL. */
+int ledger_versions(struct ledger *l, const char *client_id, const char *client, const char *after, json_t **ret_rows,
+	char **ret_next);
+
 sqlite3 *ledger_db(struct ledger *l);	/* for ledger_query.c */
 
 #endif

@@ -148,6 +148,30 @@ int keyd_head(struct varlink_call *call, json_t *params, void *userdata)
 			      (json_int_t)head.to[CHAIN_RECORD], "known_hash", known_hex));
 }
 
+/* For `coffer fsck`, page by page; the first one drains the journals. */
+int keyd_versions(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct broker *b = userdata;
+	const char *client, *client_id, *after = "";
+	scoped(freep) char *next = NULL;
+	json_t *rows = NULL;
+	json_error_t e;
+	int r;
+
+	broker_drop_nulls(params);
+	if (json_unpack_ex(params, &e, 0, "{s:s,s:s,s?s}", "client", &client, "client_id", &client_id, "after",
+		    &after) < 0)
+		return bad_parameters(call, &e);
+	r = *after ? 0 : drain_run(b->drain);
+	if (r == 0)
+		r = ledger_versions(b->ledger, client_id, client, after, &rows, &next);
+	if (r == -EINVAL)
+		return varlink_error(call, "InvalidParameter", "after is the `next` of the answer before", NULL);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the versions of files are not to be had");
+	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
+}
+
 static bool signature_from_text(const char *text, uint8_t ret[CHAIN_SIGNATURE_BYTES])
 {
 	size_t n = 0, len = strlen(text);

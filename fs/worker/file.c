@@ -529,6 +529,21 @@ uint64_t file_size(struct file *f)
 	return size;
 }
 
+uint64_t file_version(struct file *f, char *text)
+{
+	uint64_t size;
+
+	pthread_rwlock_rdlock(&f->lock);
+	size = f->size;
+	text[0] = 0;
+	if (f->bare)
+		memcpy(text, VERSION_BARE, sizeof(VERSION_BARE));
+	else if (f->written.time)
+		version_format(&f->written, text);
+	pthread_rwlock_unlock(&f->lock);
+	return size;
+}
+
 int file_flush(struct file *f)
 {
 	bool due;

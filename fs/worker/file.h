@@ -21,6 +21,10 @@ void file_close(struct file *f);	/* flushes the size hint; NULL is fine */
 bool file_writable(const struct file *f);
 void file_id(const struct file *f, struct file_id *ret);	/* zero while it has no header */
 
+/* The size, and with it what was written last through this object (version.h), for the record of it: "" when nothing
+ * was.  Room for VERSION_TEXT. */
+uint64_t file_version(struct file *f, char *text);
+
 int file_stat(struct file *f, struct stat *ret);
 uint64_t file_size(struct file *f);
 /* Bytes read into buf (0 at the end), or -errno.  buf is written only within [0, n). */

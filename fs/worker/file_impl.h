@@ -8,6 +8,7 @@
 #include "fs/worker/header.h"
 #include "fs/worker/sector.h"
 #include "fs/worker/store_impl.h"
+#include "fs/worker/version.h"
 
 struct file {
 	struct store *store;
@@ -33,8 +34,11 @@ struct file {
 	size_t tail_len;
 
 	struct cipher_nonce nonce;
+	uint64_t nonce_time;	/* what its salt carries */
 	uint32_t nonce_left;	/* sectors until a fresh salt */
 	time_t nonce_until;
+	struct version written;	/* of the newest sector that was written through this object */
+	bool bare;		/* ... and after it came a change that no sector tells of */
 };
 
 static inline uint64_t file_sectors(uint64_t size)

@@ -56,7 +56,7 @@ static void next_nonce(struct file *f)
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	if (f->nonce_left == 0 || now.tv_sec >= f->nonce_until) {
-		randombytes_buf(f->nonce.salt, sizeof(f->nonce.salt));
+		version_salt(f->key, f->nonce.salt, &f->nonce_time);
 		f->nonce.counter = 0;
 		f->nonce_left = NONCE_SECTORS;
 		f->nonce_until = now.tv_sec + NONCE_SECONDS;
@@ -242,6 +242,13 @@ static void remember_tail(struct file *f, const uint8_t *plain, size_t len)
 	f->tail_len = len;
 }
 
+/* Sectors sealed by now are written. */
+static void mark_written(struct file *f)
+{
+	f->written = (struct version){.time = f->nonce_time, .counter = f->nonce.counter};
+	f->bare = false;
+}
+
 /* What a failed write may have left behind the end must not become the end at the next open. */
 static void cut_to_size(struct file *f)
 {
@@ -323,6 +330,7 @@ static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t o
 		return r;
 	}
 	f->has_header = true;
+	mark_written(f);
 	end = last * SECTOR_DATA + len;
 	if (file_sectors(end) >= file_sectors(f->size)) {
 		remember_tail(f, direct ? from_data : plain, len);
@@ -434,6 +442,7 @@ static int shrink(struct file *f, uint64_t size)
 	f->cuts++;
 	f->tail_len = 0;
 	f->hint = count == 0;
+	f->bare = true;
 	if (count == 0)
 		return 0;
 	if (was_durable && fdatasync(f->fd) < 0)
@@ -444,6 +453,7 @@ static int shrink(struct file *f, uint64_t size)
 	if (r < 0)
 		return r;
 	f->size = size;
+	mark_written(f);
 	remember_tail(f, plain, len);
 	return 0;
 }
@@ -487,6 +497,7 @@ static int punch(struct file *f, uint64_t off, uint64_t end)
 	if (r == 0 && fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, file_sector_offset(first),
 			      (off_t)(behind - first) * SECTOR_BYTES) < 0)
 		r = -errno;
+	f->bare = true;
 	if (r == 0 && end > behind * SECTOR_DATA)
 		r = write_range(f, NULL, end - behind * SECTOR_DATA, behind * SECTOR_DATA);
 	return r;

@@ -74,8 +74,16 @@ static int set_owner(const struct op *o, const struct stat *attr, int to_set)
 	return 0;
 }
 
-static int set_size(const struct op *o, struct inode *i, uint64_t size, const struct fuse_file_info *fi)
+/* What it is now, for the record. */
+static void set_version(struct file *f, struct record_access *a)
 {
+	a->size = file_version(f, a->detail);
+	file_id(f, &a->file);
+}
+
+static int set_size(const struct op *o, struct inode *i, const struct fuse_file_info *fi, struct record_access *a)
+{
+	uint64_t size = a->size;
 	struct handle *h = NULL;
 	struct file *f;
 	int r;
@@ -85,6 +93,7 @@ static int set_size(const struct op *o, struct inode *i, uint64_t size, const st
 		if (!h)
 			return -EBADF;
 		r = h->flags & RECORD_WRITE ? file_truncate(h->file, size) : -EINVAL;
+		set_version(h->file, a);
 		ops_handle_put(o->s, h);
 		return r;
 	}
@@ -94,6 +103,7 @@ static int set_size(const struct op *o, struct inode *i, uint64_t size, const st
 	if (r < 0)
 		return r;
 	r = file_writable(f) ? file_truncate(f, size) : -EROFS;
+	set_version(f, a);
 	resolve_file_put(o->w->resolver, i);
 	return r;
 }
@@ -145,7 +155,7 @@ static int set_attributes(const struct op *o, struct inode *i, const struct stat
 		r = op_record_inode(o, RECORD_CHMOD, i, r);
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE) {
-		r = r < 0 ? r : op_outcome(o, i, set_size(o, i, (uint64_t)attr->st_size, fi));
+		r = r < 0 ? r : op_outcome(o, i, set_size(o, i, fi, &a));
 		a.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
 		r = op_record(o, &a, RECORD_TRUNCATE, r);
 		notify_content(o->s, i, 0, 0);

@@ -48,9 +48,9 @@ static void record_close(struct session *s, struct handle *h)
 		.flags = h->flags,
 		.process = h->process,
 		.bytes_read = atomic_load(&h->bytes_read),
-		.bytes_written = atomic_load(&h->bytes_written),
-		.size = file_size(h->file)};
+		.bytes_written = atomic_load(&h->bytes_written)};
 
+	a.size = file_version(h->file, a.detail);
 	file_id(h->file, &a.file);
 	pthread_rwlock_rdlock(&s->worker->names);
 	a.path = recorder_path(s->worker->recorder, s->worker->inodes, h->inode, NULL);
@@ -167,6 +167,8 @@ static int open_file(const struct op *o, struct inode *i, struct fuse_file_info 
 		r = -EROFS;
 	if (r == 0 && (a.flags & RECORD_TRUNC))
 		r = truncate_on_open(o, i, f);
+	if (h && (a.flags & RECORD_TRUNC))
+		(void)file_version(f, a.detail);
 	r = op_outcome(o, i, r);
 	a.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
 	a.process = h ? h->process : 0;
@@ -441,11 +443,12 @@ void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_in
 
 static int allocate(const struct op *o, struct handle *h, int mode, uint64_t off, uint64_t len)
 {
-	struct record_access a = {.size = file_size(h->file)};
+	struct record_access a = {.size = 0};
 	int r = op_may_change(o);
 
 	if (r == 0)
 		r = file_allocate(h->file, mode, off, len);
+	a.size = file_version(h->file, a.detail);
 	if (r == 0)
 		notify_content(o->s, h->inode, 0, 0);
 	file_id(h->file, &a.file);

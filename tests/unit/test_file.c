@@ -1,5 +1,6 @@
 /* Files against an array in memory: every operation, both suites, reopened now and then. */
 #include "store_fixture.h"
+#include "fs/worker/version.h"
 
 #include <linux/falloc.h>
 
@@ -422,6 +423,59 @@ static void test_unnamed(void **state)
 	assert_int_equal(store_unlink(x->root, "named"), 0);
 }
 
+/* Versions only grow, in one opening and in the next; what no sector tells of is said so. */
+static void test_version(void **state)
+{
+	struct fixture *x = *state;
+	struct version before = {0}, now;
+	char text[VERSION_TEXT];
+	struct stat st;
+	struct file *f;
+	unsigned i;
+
+	assert_int_equal(file_create(x->root, "f", 0600, &f, &st), 0);
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(file_version(f, text), i * 5000);
+		assert_string_equal(text, "");
+		assert_int_equal(file_write(f, "new", 3, i * 5000), 3);
+		assert_int_equal(file_truncate(f, (i + 1) * 5000), 0);
+		assert_int_equal(file_version(f, text), (i + 1) * 5000);
+		assert_int_equal(version_parse(text, &now), 0);
+		assert_true(version_compare(&before, &now) < 0);
+		before = now;
+		file_close(f);
+		assert_int_equal(file_open(x->root, "f", &f), 0);
+	}
+	assert_int_equal(file_allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4032, 4032), 0);
+	assert_int_equal(file_version(f, text), 20000);
+	assert_string_equal(text, VERSION_BARE);
+	assert_int_equal(file_write(f, "x", 1, 0), 1);
+	(void)file_version(f, text);
+	assert_int_equal(version_parse(text, &now), 0);
+	assert_true(version_compare(&before, &now) < 0);
+	assert_int_equal(file_truncate(f, 0), 0);
+	assert_int_equal(file_version(f, text), 0);
+	assert_string_equal(text, VERSION_BARE);
+	file_close(f);
+}
+
+static void test_version_text(void **state)
+{
+	static const char *const bad[] = {"", "v", "v1", "v1.", "v.1", "w1.1", "v1.1x", "v-1", "-", "v1.1 "};
+	const struct version most = {UINT64_MAX, UINT32_MAX}, same = {UINT64_MAX, UINT32_MAX};
+	struct version v;
+	char text[VERSION_TEXT];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(version_parse(bad[i], &v), -EINVAL);
+	version_format(&most, text);
+	assert_int_equal(version_parse(text, &v), 0);
+	assert_int_equal(version_compare(&v, &same), 0);
+	assert_int_equal(version_parse(VERSION_BARE, &v), 0);
+	assert_true(version_compare(&v, &most) < 0);
+}
+
 int main(void)
 {
 	static uint8_t suites[] = {CIPHER_AES_256_GCM, CIPHER_XCHACHA20_POLY1305};
@@ -444,6 +498,8 @@ int main(void)
 		WITH(test_floor, NULL),
 		WITH(test_crash, NULL),
 		WITH(test_unnamed, NULL),
+		WITH(test_version, NULL),
+		WITH(test_version_text, NULL),
 	};
 
 	return cmocka_run_group_tests_name("file", tests, NULL, NULL);

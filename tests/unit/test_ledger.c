@@ -101,6 +101,88 @@ static void test_exactly_once(void **state)
 	ledger_source_free(s);
 }
 
+/* Row `i` of a page of versions: [file, version, size, time]. */
+static void expect_version(const json_t *rows, size_t i, const char *file2, const char *version, int64_t size)
+{
+	const char *file, *text;
+	json_int_t got, time;
+
+	assert_int_equal(json_unpack(json_array_get(rows, i), "[s,s,I,I]", &file, &text, &got, &time), 0);
+	assert_memory_equal(file, file2, 2);
+	assert_string_equal(text, version);
+	assert_int_equal(got, size);
+	assert_true(time > 0);
+}
+
+/* A close that tells the version of file {id}. */
+static struct record make_close(uint64_t session, uint8_t id, uint64_t size, const char *version)
+{
+	struct record rec = make_open(session, 1000, 0, 0);
+
+	rec.access.op = RECORD_CLOSE;
+	rec.access.file.b[0] = id;
+	rec.access.size = size;
+	snprintf(rec.access.detail, sizeof(rec.access.detail), "%s", version);
+	return rec;
+}
+
+static void test_versions(void **state)
+{
+	const struct ledger_act accepted = {.seq = 1,
+		.time_ns = 5 * (int64_t)SECOND,
+		.kind = "fsck-accept",
+		.client = "acme",
+		.uid = 0,
+		.detail = "{\"file\": \"07\", \"version\": \"v01.2\", \"size\": 3, \"store\": \"x\"}"};
+	struct fixture *f = *state;
+	struct ledger_source *s, *other;
+	json_t *rows;
+	uint64_t journal, journal2, seq = 1;
+	struct record rec;
+	char *next;
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	add_session(f->l, 8, UMBRELLA, "umbrella", "bob", 1001);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_add_journal(f->l, UMBRELLA, 98, &journal2), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &s), 0);
+	assert_int_equal(ledger_source_new(f->l, journal2, UMBRELLA, &other), 0);
+	rec = make_close(7, 9, 100, "v0000000000000001.1");
+	assert_int_equal(ledger_add_record(f->l, s, seq++, &rec), 1);
+	rec = make_close(7, 9, 200, "v0000000000000002.1");
+	assert_int_equal(ledger_add_record(f->l, s, seq++, &rec), 1);
+	rec = make_close(7, 9, 300, ""); /* a reader: tells none */
+	assert_int_equal(ledger_add_record(f->l, s, seq++, &rec), 1);
+	rec = make_close(7, 5, 0, "v-");
+	rec.access.op = RECORD_OPEN; /* cut by it: the size is the one before */
+	assert_int_equal(ledger_add_record(f->l, s, seq++, &rec), 1);
+	rec = make_close(7, 6, 1, "sector"); /* another word */
+	assert_int_equal(ledger_add_record(f->l, s, seq++, &rec), 1);
+	rec = make_close(8, 4, 44, "v0000000000000009.1");
+	assert_int_equal(ledger_add_record(f->l, other, 1, &rec), 1);
+	assert_int_equal(ledger_add_act(f->l, &accepted), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+
+	assert_int_equal(ledger_versions(f->l, ACME, "acme", "", &rows, &next), 0);
+	assert_null(next);
+	assert_int_equal(json_array_size(rows), 3);
+	expect_version(rows, 0, "07", "v01.2", 3);
+	expect_version(rows, 1, "05", "v-", -1);
+	expect_version(rows, 2, "09", "v0000000000000002.1", 200);
+	json_decref(rows);
+	assert_int_equal(
+		ledger_versions(f->l, ACME, "acme", "05020300000000000000000000000000", &rows, &next), 0);
+	assert_int_equal(json_array_size(rows), 1); /* what was accepted came before */
+	json_decref(rows);
+	assert_int_equal(ledger_versions(f->l, ACME, "acme", "05", &rows, &next), -EINVAL);
+	assert_int_equal(ledger_versions(f->l, UMBRELLA, "umbrella", "", &rows, &next), 0);
+	assert_int_equal(json_array_size(rows), 1);
+	json_decref(rows);
+	ledger_source_free(s);
+	ledger_source_free(other);
+}
+
 static void test_unknown_journal(void **state)
 {
 	struct fixture *f = *state;
@@ -526,6 +608,7 @@ int main(void)
 #define T(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_exactly_once),
+		T(test_versions),
 		T(test_unknown_journal),
 		T(test_lies_are_refused),
 		T(test_foreign_session),
