@@ -72,6 +72,9 @@ struct cipher_file file_cipher(const struct file *f);
 int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len);
 /* At open: finds the true end.  `only`: the ciphertext of sector 0 of a file that has one, or NULL. */
 int file_load_tail(struct file *f, const uint8_t *only);
+/* *count: sectors that the backing's size tells; less those at the end that are zeros: they were never written (a crash
+ * came first).  b: SECTOR_BYTES of room, then the last sector. */
+int file_last_written(int fd, uint64_t *count, uint8_t *b);
 
 /* For names that change.  Namespace lock held, f->lock not. */
 int file_check_place(struct file *f, struct store_dir *d, const char *entry);

@@ -583,20 +583,45 @@ int64_t file_seek(struct file *f, uint64_t off, int whence)
 	return r;
 }
 
-/* How many sectors there are: zeros at the end were never written (a crash came first). */
-static int last_written(struct file *f, uint64_t *count, uint8_t *b)
+/* Behind the last data below; a hole that somebody made behind the end can be of any length. */
+static int end_of_data(int fd, uint64_t *count)
 {
+	off_t end = 0, data;
+
+	for (data = lseek(fd, 0, SEEK_DATA); data >= 0; data = lseek(fd, end, SEEK_DATA)) {
+		end = lseek(fd, data, SEEK_HOLE);
+		if (end < 0)
+			break;
+	}
+	if (errno != ENXIO)
+		return -errno;
+	end = end > HEADER_BYTES ? (end - HEADER_BYTES + SECTOR_BYTES - 1) / SECTOR_BYTES : 0;
+	if ((uint64_t)end < *count)
+		*count = (uint64_t)end;
+	return 0;
+}
+
+int file_last_written(int fd, uint64_t *count, uint8_t *b)
+{
+	bool hole = false;
 	size_t n;
 	int r;
 
 	for (; *count > 0; (*count)--) {
-		r = backing_read(f->fd, b, SECTOR_BYTES, file_sector_offset(*count - 1), &n);
+		r = backing_read(fd, b, SECTOR_BYTES, file_sector_offset(*count - 1), &n);
 		if (r < 0)
 			return r;
 		if (n != SECTOR_BYTES)
 			return store_damage("size");
 		if (!sector_is_hole(b))
 			break;
+		if (!hole) {
+			hole = true;
+			r = end_of_data(fd, count);
+			if (r < 0)
+				return r;
+			++*count; /* for the loop */
+		}
 	}
 	return 0;
 }
@@ -616,7 +641,7 @@ int file_load_tail(struct file *f, const uint8_t *only)
 	if (only && count == 1 && !sector_is_hole(only))
 		memcpy(b, only, SECTOR_BYTES);
 	else
-		r = last_written(f, &count, b);
+		r = file_last_written(f->fd, &count, b);
 	if (r < 0)
 		return r;
 	if (count > 0) {

@@ -255,6 +255,81 @@ int dir_open_entry(struct store_dir *parent, const char *entry, struct store_dir
 	return 0;
 }
 
+/* Which of its ids fits; changes nothing. */
+static int look_for_id(struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose)
+{
+	int r, was;
+
+	*ret_loose = false;
+	was = try_id(d, DIR_ID, parent, entry);
+	if (was != -ENOENT && was != -EBADMSG)
+		return was;
+	*ret_loose = true;
+	r = try_id(d, DIR_ID_NEW, parent, entry);
+	if (was != -ENOENT || r != -ENOENT)
+		return r == -ENOENT || r == -EBADMSG ? store_damage("directory") : r;
+	r = for_entries(d->fd, not_empty);
+	return r == -ENOTEMPTY ? store_damage("directory") : r == 0 ? -ENOENT : r;
+}
+
+static int look_relaxed(struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose)
+{
+	mode_t mode;
+	int r;
+
+	r = look_for_id(d, parent, entry, ret_loose);
+	if (r != -EACCES)
+		return r;
+	backing_relax(d->fd, &mode);
+	r = look_for_id(d, parent, entry, ret_loose);
+	backing_restore(d->fd, mode);
+	return r;
+}
+
+int dir_look_entry(struct store_dir *parent, const char *entry, struct store_dir **ret, bool *ret_loose)
+{
+	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	scoped(close_fdp) int fd = -1;
+	int r;
+
+	*ret = NULL;
+	fd = backing_open(parent->fd, entry, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	r = dir_new(parent->store, &fd, &d);
+	if (r == 0)
+		r = look_relaxed(d, parent, entry, ret_loose);
+	if (r == -ENOENT)
+		return 0; /* no id and no names: there is nothing to look at */
+	if (r == 0)
+		*ret = take_ptr(&d);
+	return r;
+}
+
+int dir_adopt_entry(struct store_dir *parent, const char *entry)
+{
+	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	scoped(close_fdp) int fd = -1;
+	char text[PLACE_DIR_TEXT + 1];
+	struct place_mac mac;
+	ssize_t n;
+	int r;
+
+	fd = backing_open(parent->fd, entry, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	r = dir_new(parent->store, &fd, &d);
+	if (r < 0)
+		return r;
+	n = backing_readlink(d->fd, DIR_ID, text, sizeof(text));
+	if (n < 0)
+		return (int)n;
+	r = place_dir_decode(text, (size_t)n, &d->id, &mac);
+	if (r == 0)
+		r = derive_keys(d);
+	return r < 0 ? r : dir_write_id(d->fd, DIR_ID, &parent->keys->place, &d->id, entry);
+}
+
 int dir_open_root(struct store *s, struct store_dir **ret)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;

@@ -70,6 +70,11 @@ int dir_write_side(struct store_dir *d, const struct name_entry *n);
 void dir_drop_side(struct store_dir *d, const char *entry);
 int dir_open_root(struct store *s, struct store_dir **ret);
 int dir_open_entry(struct store_dir *parent, const char *entry, struct store_dir **ret);
+/* For the check.  Like dir_open_entry, but changes nothing: *ret_loose: the id stands where a crash in a rename left it,
+ * or is missing in an empty directory (then *ret is NULL). */
+int dir_look_entry(struct store_dir *parent, const char *entry, struct store_dir **ret, bool *ret_loose);
+/* The directory belongs where it stands: somebody vouches for it. */
+int dir_adopt_entry(struct store_dir *parent, const char *entry);
 int dir_write_id(int fd, const char *which, const struct key32 *parent_place, const struct dir_id *id, const char *entry);
 int dir_new_id(struct store *s, struct dir_id *ret);
 /* Empties an empty directory of what is ours in it, so that the backing can remove it.  -ENOTEMPTY.
@@ -88,6 +93,10 @@ struct link_side {
 	char name[SIDE_RANDOM_TEXT];	/* "" when there is none */
 	bool last;			/* no other name uses it */
 };
+/* The name behind an entry.  -EBADMSG. */
+int dir_entry_name(struct store_dir *d, const char *entry, char name[NAME_MAX_BYTES + 1]);
+#define LINK_TARGET_MAX 4095
+int link_read(struct store_dir *d, const char *entry, char target[LINK_TARGET_MAX + 1]);
 int link_target_length(struct store_dir *d, const char *entry, off_t on_disk, off_t *ret);
 int link_side_of(struct store_dir *d, const char *entry, struct link_side *ret);
 int link_side_copy(const struct link_side *l, struct store_dir *from, struct store_dir *to);

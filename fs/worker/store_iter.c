@@ -61,7 +61,7 @@ static int next_entry(struct store_iter *i, const struct dirent64 **ret)
 	return 1;
 }
 
-static int entry_name(struct store_dir *d, const char *entry, char name[NAME_MAX_BYTES + 1])
+int dir_entry_name(struct store_dir *d, const char *entry, char name[NAME_MAX_BYTES + 1])
 {
 	char side[NAME_MAX_BYTES + 1], text[NAME_TEXT_MAX];
 	ssize_t n;
@@ -100,7 +100,7 @@ int store_iter_read(struct store_iter *i, uint64_t cookie,
 		r = next_entry(i, &de);
 		if (r <= 0)
 			return r;
-		r = de->d_name[0] == '.' ? -ENOENT : entry_name(i->dir, de->d_name, name);
+		r = de->d_name[0] == '.' ? -ENOENT : dir_entry_name(i->dir, de->d_name, name);
 		if (r == 0) {
 			e = (struct store_entry){.name = name,
 				.cookie = (uint64_t)de->d_off,

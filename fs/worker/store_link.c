@@ -13,7 +13,7 @@
 #include "fs/worker/store_impl.h"
 
 #define VARIANT sodium_base64_VARIANT_URLSAFE_NO_PADDING
-#define TARGET_MAX 4095
+#define TARGET_MAX LINK_TARGET_MAX
 #define LEAF_BYTES 8
 #define OVERHEAD (LEAF_BYTES + PATHSEAL_OVERHEAD)
 #define TEXT_MAX sodium_base64_ENCODED_LEN(TARGET_MAX + OVERHEAD, VARIANT) /* with NUL */
@@ -179,23 +179,33 @@ static int read_text(struct store_dir *d, const char *entry, char text[TEXT_MAX]
 	return r;
 }
 
-int store_readlink(struct store_dir *d, const char *name, char *buf, size_t cap)
+int link_read(struct store_dir *d, const char *entry, char target[LINK_TARGET_MAX + 1])
 {
-	char text[TEXT_MAX], target[TARGET_MAX + 1];
-	struct name_entry e;
-	size_t n, expected;
+	char text[TEXT_MAX];
+	size_t expected;
 	int r;
 
-	r = name_seal(&d->keys->name, name, &e);
-	if (r == 0)
-		r = read_text(d, e.entry, text, &expected);
+	r = read_text(d, entry, text, &expected);
 	if (r == 0)
 		r = open_target(d->store, text, target);
 	if (r < 0)
 		return r;
+	return expected != 0 && strlen(target) != expected ? store_damage("link") : 0;
+}
+
+int store_readlink(struct store_dir *d, const char *name, char *buf, size_t cap)
+{
+	char target[LINK_TARGET_MAX + 1];
+	struct name_entry e;
+	size_t n;
+	int r;
+
+	r = name_seal(&d->keys->name, name, &e);
+	if (r == 0)
+		r = link_read(d, e.entry, target);
+	if (r < 0)
+		return r;
 	n = strlen(target);
-	if (expected != 0 && n != expected)
-		return store_damage("link");
 	if (n >= cap)
 		return -ERANGE;
 	memcpy(buf, target, n + 1);
