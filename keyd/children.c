@@ -15,6 +15,7 @@
 #include "common/date.h"
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/fsck.h"
 #include "keyd/keyd.h"
 #include "keyd/session.h"
 #include "keyd/launch.h"
@@ -278,6 +279,7 @@ static void worker_gone(struct worker *w, const char *reason)
 		break;
 	}
 	sessions_of_worker_gone(k, w, reason);
+	fsck_worker_gone(k, w);
 	worker_free(w);
 }
 
@@ -517,6 +519,8 @@ static void ask_to_go(struct worker *w)
 
 static void retire_idle(struct worker *w)
 {
+	if (!w->doomed && fsck_uses(w->keyd, w))
+		return;
 	if (w->doomed ? w->keyd->tick - w->idle_since >= 2
 		      : w->sessions == 0 && w->keyd->tick - w->idle_since >= WORKER_GRACE)
 		ask_to_go(w);

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/expiry.h"
+#include "keyd/fsck.h"
 #include "keyd/head.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -109,6 +110,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	tick_clock(k);
 	children_tick(k);
 	sessions_tick(k);
+	fsck_tick(k);
 	if (k->tick % EVERY_EXPIRY == 0)
 		expiry_tick(k);
 	if (fsd_is_running(k))

@@ -19,6 +19,7 @@
 enum keyd_state { KEYD_OPEN = 1 << 0, KEYD_SEALED = 1 << 1 };
 #define KEYD_SEALED_TEXT "the keys are sealed: a custodian must run `coffer unseal`"
 
+struct fsck;
 struct session;
 
 struct keyd {
@@ -41,6 +42,7 @@ struct keyd {
 
 	struct children children;
 	struct session *sessions;
+	struct fsck *fsck;	/* the one that runs, or NULL */
 
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */
 	uint64_t expiry_retry_at;

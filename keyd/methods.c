@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/date.h"
+#include "keyd/fsck.h"
 
 #define NAME(method) "org.coffer.keyd." method
 #define ANY_STATE 0
@@ -36,6 +37,9 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("PassphraseSet"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_passphrase_set},
 	{NAME("LedgerNames"), ROLES_ALL, ANY_STATE, keyd_ledger_names},
 	{NAME("LedgerHead"), ROLE_AUDITOR, ANY_STATE, keyd_ledger_head},
+	{NAME("Fsck"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck},
+	{NAME("FsckNext"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck_next},
+	{NAME("FsckStop"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck_stop},
 	{NAME("Shutdown"), ROLE_OWNER, ANY_STATE, keyd_shutdown_method},
 	{0},
 };

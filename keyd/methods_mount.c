@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/decision.h"
+#include "keyd/fsck.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -240,6 +241,9 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 			"coffer-fsd, which keeps the record, is not running: nothing is opened without a "
 			"record",
 			"try again in a few seconds; `coffer status` shows its state");
+	if (fsck_excludes_sessions(k, client.client))
+		return varlink_errorf(call, "Unavailable", "try again when `coffer fsck` is through",
+			"the store of %s is being repaired", client.client);
 	s = session_new(call, &a, &d, &client);
 	if (!s)
 		return -ENOMEM;

@@ -34,6 +34,7 @@ int cmd_public_key(struct tool *t, int argc, char **argv);
 int cmd_seal(struct tool *t, int argc, char **argv);
 int cmd_unseal(struct tool *t, int argc, char **argv);
 int cmd_passphrase(struct tool *t, int argc, char **argv);
+int cmd_fsck(struct tool *t, int argc, char **argv);
 int cmd_policy_show(struct tool *t, int argc, char **argv);
 int cmd_policy_check(struct tool *t, int argc, char **argv);
 

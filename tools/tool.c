@@ -85,7 +85,9 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_REFUSED, "WrongPassphrase")                                                                   \
 	X(EXIT_NOT_FOUND, "NoGrant")                                                                         \
 	X(EXIT_NOT_FOUND, "NoHead")                                                                          \
+	X(EXIT_NOT_FOUND, "NoCheck")                                                                         \
 	X(EXIT_NOT_FOUND, "NotDestroyed")                                                                    \
+	X(EXIT_NOT_FOUND, "NothingToResume")                                                                 \
 	X(EXIT_NOT_FOUND, "UnknownClient")                                                                   \
 	X(EXIT_NOT_FOUND, "UnknownGroup")                                                                    \
 	X(EXIT_NOT_FOUND, "UnknownHold")                                                                     \
@@ -102,6 +104,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_DESTROYED, "Ended")                                                                           \
 	X(EXIT_DAMAGED, "LedgerChanged")                                                                     \
 	X(EXIT_DAMAGED, "LedgerDamaged")                                                                     \
+	X(EXIT_DAMAGED, "StoreUnreadable")                                                                   \
 	X(EXIT_DAMAGED, "UnsealFailed")
 
 enum exit_code exit_code_of(const char *error)

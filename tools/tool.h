@@ -21,6 +21,7 @@ enum exit_code { /* stable: coffer(1) lists them */
 	EXIT_SEALED = 6,
 	EXIT_DESTROYED = 7,
 	EXIT_DAMAGED = 8,
+	EXIT_MENDED = 9,
 };
 
 struct tool {

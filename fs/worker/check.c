@@ -549,7 +549,7 @@ static void sort_out(struct frame **top)
 }
 
 /* One component: an entry, or a name. */
-static int find_entry(struct store_dir *d, const char *part, char entry[NAME_MAX_BYTES + 1])
+static int find_entry(struct store_dir *d, const char *part, bool by_name, char entry[NAME_MAX_BYTES + 1])
 {
 	struct name_entry n;
 	struct stat st;
@@ -561,7 +561,7 @@ static int find_entry(struct store_dir *d, const char *part, char entry[NAME_MAX
 		strcpy(entry, part);
 		return 0;
 	}
-	r = name_seal(&d->keys->name, part, &n);
+	r = by_name ? name_seal(&d->keys->name, part, &n) : -ENOENT;
 	if (r < 0 || fstatat(d->fd, n.entry, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -ENOENT;
 	strcpy(entry, n.entry);
@@ -582,7 +582,7 @@ static int walk_only(struct check *c, struct frame **top)
 		next = strtok_r(NULL, "/", &save);
 		f = *top;
 		f->next = f->n;
-		r = find_entry(f->dir, part, entry);
+		r = find_entry(f->dir, part, c->opt->by_name, entry);
 		if (r < 0)
 			return r;
 		base = f;

@@ -63,6 +63,7 @@ struct check_options {
 	bool isolate;		/* give what is damaged another name: NAME.damaged-TODAY; no session may be open */
 	bool accept;		/* take what stands at `only` for right: places, directory ids, versions; no session either */
 	const char *only;	/* one file or directory, by its path or its path in the store; NULL: everything */
+	bool by_name;		/* `only` may be a path in the share too */
 	const char *after;	/* go on behind this path in the store; NULL */
 	const char *today;	/* "2026-11-23" */
 	struct check_recorded *recorded;	/* is sorted by the call */

@@ -299,30 +299,6 @@ static uint64_t skip_hole(const struct look *l, uint64_t index)
 	return (uint64_t)at > index ? (uint64_t)at : index;
 }
 
-static int scan(struct look *l)
-{
-	scoped(freep) uint8_t *b = malloc((size_t)CHUNK * SECTOR_BYTES);
-	uint64_t i, n;
-	int r;
-
-	if (!b)
-		return -ENOMEM;
-	l->count = (uint64_t)(l->st.st_size - HEADER_BYTES) / SECTOR_BYTES;
-	r = file_last_written(l->fd, &l->count, b);
-	if (r < 0) {
-		note(l, "unreadable", true);
-		return 0;
-	}
-	for (i = skip_hole(l, 0); i < l->count; i = skip_hole(l, i + n)) {
-		n = l->count - i < CHUNK ? l->count - i : CHUNK;
-		scan_chunk(l, i, n, b);
-		l->c->counts->bytes += n * SECTOR_BYTES;
-		if (!check_step(l->c))
-			return -ECANCELED;
-	}
-	return 0;
-}
-
 /* ---- length and age ---- */
 
 static uint64_t size_of(const struct look *l)
@@ -358,6 +334,54 @@ static int size_again(struct look *l, uint8_t *b)
 			r = -EBUSY; /* not a moment ago: it has changed */
 	}
 	return r;
+}
+
+/* It became shorter while it was looked at, or cannot be read. */
+static int count_again(struct look *l, uint8_t *b)
+{
+	pthread_rwlock_t *names = l->c->opt->names;
+	struct file *f;
+	int r;
+
+	pthread_rwlock_wrlock(names);
+	f = file_find(l->c->store, l->st.st_ino);
+	if (f)
+		l->count = file_sectors(file_size(f));
+	r = f ? 0 : size_again(l, b);
+	l->changed = true;
+	pthread_rwlock_unlock(names);
+	file_close(f);
+	if (r == -EBUSY || r == -ENOENT) {
+		l->count = 0; /* another one now: the next check looks at it */
+		r = 0;
+	}
+	return r;
+}
+
+static int scan(struct look *l)
+{
+	scoped(freep) uint8_t *b = malloc((size_t)CHUNK * SECTOR_BYTES);
+	uint64_t i, n;
+	int r;
+
+	if (!b)
+		return -ENOMEM;
+	l->count = (uint64_t)(l->st.st_size - HEADER_BYTES) / SECTOR_BYTES;
+	r = file_last_written(l->fd, &l->count, b);
+	if (r < 0)
+		r = count_again(l, b);
+	if (r < 0) {
+		note(l, "unreadable", true);
+		return 0;
+	}
+	for (i = skip_hole(l, 0); i < l->count; i = skip_hole(l, i + n)) {
+		n = l->count - i < CHUNK ? l->count - i : CHUNK;
+		scan_chunk(l, i, n, b);
+		l->c->counts->bytes += n * SECTOR_BYTES;
+		if (!check_step(l->c))
+			return -ECANCELED;
+	}
+	return 0;
 }
 
 static const char *repair_hint(struct look *l)

@@ -15,6 +15,7 @@
 #include "common/scope.h"
 #include "common/secret.h"
 #include "common/varlink.h"
+#include "fs/worker/fsck.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/sandbox.h"
 #include "fs/worker/session.h"
@@ -41,6 +42,7 @@ struct control {
 	struct worker worker;
 	struct keytree *tree;
 	struct entry *entries;
+	struct fsck *fsck;
 	struct varlink_call *watch_keyd, *watch_fsd, *exit;
 	uint64_t last_ping; /* monotonic seconds */
 };
@@ -373,6 +375,39 @@ static int method_exit(struct varlink_call *call, json_t *params, void *userdata
 	return 0;
 }
 
+/* ---- the check ---- */
+
+static int method_fsck(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	scoped(close_fdp) int table_fd = varlink_call_take_fd(call, 0);
+	int r;
+
+	if (!c->open || c->exiting || c->fsck)
+		return varlink_error(call, "NotOpen", "no client, or a check already", NULL);
+	r = fsck_start(&c->worker, params, table_fd, &c->fsck);
+	if (r < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "the check: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+static int method_fsck_next(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	if (!c->fsck)
+		return varlink_error(call, "NotOpen", "there is no check", NULL);
+	return varlink_reply(call, fsck_next(c->fsck));
+}
+
+static int method_fsck_stop(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	fsck_stop(take_ptr(&c->fsck));
+	return varlink_reply(call, NULL);
+}
+
 /* ---- from fsd ---- */
 
 static int journal_use(struct control *c, int journal_fd, int kick_fd)
@@ -458,6 +493,9 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.Today", ROLE_KEYD, 0, method_today},
 	{"org.coffer.worker.Ping", ROLE_KEYD, 0, method_ping},
 	{"org.coffer.worker.Exit", ROLE_KEYD, 0, method_exit},
+	{"org.coffer.worker.Fsck", ROLE_KEYD, 0, method_fsck},
+	{"org.coffer.worker.FsckNext", ROLE_KEYD, 0, method_fsck_next},
+	{"org.coffer.worker.FsckStop", ROLE_KEYD, 0, method_fsck_stop},
 	{"org.coffer.worker.Journal", ROLE_FSD, 0, method_journal},
 	{"org.coffer.worker.Attach", ROLE_FSD, 0, method_attach},
 	{"org.coffer.worker.Watch", ROLE_KEYD | ROLE_FSD, 0, method_watch},
@@ -493,6 +531,7 @@ int control_run(const struct control_fds *fds, bool memory_locked)
 		r = control_begin(&c);
 	if (r >= 0)
 		r = sd_event_loop(c.event);
+	fsck_stop(c.fsck);
 	varlink_server_free(c.server);
 	worker_done(&c.worker);
 	keytree_free(c.tree);

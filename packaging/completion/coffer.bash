@@ -34,7 +34,7 @@ _coffer() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--dir) _coffer_dir=(--dir "${COMP_WORDS[++i]}") ;;
-		--read-only | --group | --lazy | --json) ;;
+		--read-only | --group | --lazy | --json | --repair | --isolate | --resume) ;;
 		--*=*) ;;
 		--*) ((++i)) ;; # its value
 		-*) ;;
@@ -64,7 +64,7 @@ _coffer() {
 	client:1 | hold:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
 	certificate:1) _coffer_offer < <(_coffer_ask client client list; echo verify) ;;
 	certificate:2 | policy:2) _coffer_files -f ;;
-	client:2 | retention:2 | mount:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | why:2)
+	client:2 | retention:2 | mount:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | fsck:1 | why:2)
 		_coffer_offer < <(_coffer_ask client client list) ;;
 	hold:2) [[ ${words[1]} == lift ]] || _coffer_offer < <(_coffer_ask client client list)
 		[[ ${words[1]} != lift ]] || _coffer_offer < <(_coffer_ask hold hold list) ;;

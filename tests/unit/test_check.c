@@ -224,6 +224,9 @@ static void test_accept_place(void **state)
 	c.opt.accept = true;
 	c.opt.only = "small";
 	check_run(x, &c);
+	assert_int_equal(c.result, -ENOENT); /* who may not see names cannot try them either */
+	c.opt.by_name = true;
+	check_run(x, &c);
 	check_expect(&c, "place", "small", "accepted");
 	assert_int_equal(file_open(x->root, "small", &f), 0);
 	file_close(f);
@@ -290,6 +293,7 @@ static void test_rolled_back(void **state)
 	assert_true(c.at[0].f.version.time > 0);
 	assert_int_equal(c.at[0].f.size, 5);
 	c.opt.accept = true;
+	c.opt.by_name = true;
 	c.opt.only = "small";
 	check_run(x, &c);
 	check_expect(&c, "rolled-back", "small", "accepted");
