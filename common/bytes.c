@@ -2,6 +2,13 @@
 
 #include <string.h>
 
+bool bytes_are_zero(const void *buf, size_t n)
+{
+	const uint8_t *p = buf;
+
+	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
 /* The next n bytes, or NULL: from then on the reader stays failed. */
 static const uint8_t *reader_take(struct bytes_reader *r, size_t n)
 {
@@ -74,15 +81,10 @@ const uint8_t *bytes_get_ref(struct bytes_reader *r, size_t n)
 bool bytes_get_zeros(struct bytes_reader *r, size_t n)
 {
 	const uint8_t *p = reader_take(r, n);
-	uint8_t any = 0;
 
-	if (!p)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		any |= p[i];
-	if (any)
+	if (p && n > 0 && !bytes_are_zero(p, n))
 		r->failed = true;
-	return !any;
+	return !r->failed;
 }
 
 size_t bytes_reader_left(const struct bytes_reader *r)

@@ -25,6 +25,8 @@ uint32_t bytes_get_u32(struct bytes_reader *r);
 uint64_t bytes_get_u64(struct bytes_reader *r);
 void bytes_get(struct bytes_reader *r, void *to, size_t n); /* zeroes `to` on failure */
 const uint8_t *bytes_get_ref(struct bytes_reader *r, size_t n); /* into the buffer; NULL on failure */
+/* n >= 1 bytes of ciphertext or padding are all 0.  For what is no secret: it takes no constant time. */
+bool bytes_are_zero(const void *buf, size_t n);
 bool bytes_get_zeros(struct bytes_reader *r, size_t n); /* fails unless the next n bytes are 0 */
 size_t bytes_reader_left(const struct bytes_reader *r);
 bool bytes_reader_end(const struct bytes_reader *r); /* no failure, and all was consumed */

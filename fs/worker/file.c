@@ -8,6 +8,8 @@
 #include "fs/worker/backing.h"
 #include "fs/worker/file_impl.h"
 
+#define LOAD_SECTORS 2 /* files up to so many are read with their header: most files */
+
 static struct file **bucket(struct store *s, ino_t ino)
 {
 	return &s->files[(ino * 0x9e3779b97f4a7c15u) >> 54];
@@ -83,8 +85,11 @@ static void file_free(struct file *f)
 		sodium_memzero(f->tail, SECTOR_DATA);
 		free(f->tail);
 	}
+	free(f->head);
 	store_key_free(f->store, f->key);
 	pthread_rwlock_destroy(&f->lock);
+	if (f->nameless)
+		reaper_close(f->store->reaper, take_fd(&f->fd));
 	close_fdp(&f->fd);
 	free(f);
 }
@@ -295,22 +300,32 @@ static int load_place(struct file *f)
 	return 0;
 }
 
+/* Most files are read from their beginning, and once: what came with the header need not be read again. */
+static void keep_head(struct file *f, const uint8_t sector[SECTOR_BYTES])
+{
+	f->head = malloc(SECTOR_BYTES);
+	if (f->head)
+		memcpy(f->head, sector, SECTOR_BYTES);
+}
+
 /* The header and what the backing says of the size. */
 static int load(struct file *f, const struct stat *st)
 {
 	uint64_t count = (uint64_t)(st->st_size - HEADER_BYTES) / SECTOR_BYTES;
 	size_t excess = (size_t)(st->st_size % SECTOR_BYTES), n;
-	uint8_t head[HEADER_BYTES + SECTOR_BYTES]; /* most files have one sector: then this is all of it */
+	uint8_t bytes[HEADER_BYTES + LOAD_SECTORS * SECTOR_BYTES];
+	size_t all = HEADER_BYTES + (count <= LOAD_SECTORS ? (size_t)count * SECTOR_BYTES : 0);
+	const uint8_t *last = NULL;
 	int r;
 
 	if (st->st_size < HEADER_BYTES)
 		return store_damage("header");
-	r = backing_read(f->fd, head, count == 1 ? sizeof(head) : HEADER_BYTES, 0, &n);
+	r = backing_read(f->fd, bytes, all, 0, &n);
 	if (r < 0)
 		return r;
 	if (n < HEADER_BYTES)
 		return store_damage("header");
-	r = unwrap(f, head);
+	r = unwrap(f, bytes);
 	if (r < 0)
 		return r;
 	f->has_header = true;
@@ -318,7 +333,11 @@ static int load(struct file *f, const struct stat *st)
 	f->size = count * SECTOR_DATA;
 	if (count > 0 && f->hint)
 		f->size += excess - SECTOR_DATA;
-	r = file_load_tail(f, n == sizeof(head) ? head + HEADER_BYTES : NULL);
+	if (n == all && all > HEADER_BYTES)
+		last = bytes + all - SECTOR_BYTES;
+	r = file_load_tail(f, last);
+	if (r == 0 && last && count > 1)
+		keep_head(f, bytes + HEADER_BYTES);
 	return r < 0 ? r : load_place(f);
 }
 
@@ -370,8 +389,11 @@ int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
 		f->ino = st.st_ino;
 		f->writable = writable;
 		f->linked = st.st_nlink > 1;
-		set_future(f, d, entry);
-		r = st.st_size > 0 ? load(f, &st) : 0;
+		r = 0;
+		if (st.st_size > 0)
+			r = load(f, &st);
+		else
+			set_future(f, d, entry);
 		if (r == 0)
 			r = file_set_hint(f); /* wrong only after a crash */
 		if (r < 0)

@@ -17,6 +17,7 @@ struct file {
 	struct file *next;	/* same bucket; under store->lock */
 	int fd;
 	bool writable;
+	bool nameless;		/* its last name is gone: closing it frees its blocks */
 	struct store_dir *hidden_in;	/* while it has no name: where its hidden entry is */
 	char hidden[SIDE_RANDOM_TEXT];
 
@@ -30,6 +31,7 @@ struct file {
 	uint64_t size;
 	uint64_t cuts; /* how often it was cut: what was written since an fsync began is not durable by it */
 
+	uint8_t *head;		/* ciphertext of sector 0 as it came with the header; NULL: not kept */
 	uint8_t *tail;		/* SECTOR_DATA bytes: plaintext of the last sector when tail_len > 0 */
 	size_t tail_len;
 
@@ -70,8 +72,8 @@ void file_abandon_header(struct file *f);
 struct cipher_file file_cipher(const struct file *f);
 /* One sector's plaintext as it reads today, zero-extended.  A lock of either kind. */
 int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len);
-/* At open: finds the true end.  `only`: the ciphertext of sector 0 of a file that has one, or NULL. */
-int file_load_tail(struct file *f, const uint8_t *only);
+/* At open: finds the true end.  `last`: the ciphertext of the last sector by the size, or NULL. */
+int file_load_tail(struct file *f, const uint8_t *last);
 /* *count: sectors that the backing's size tells; less those at the end that are zeros: they were never written (a crash
  * came first).  b: SECTOR_BYTES of room, then the last sector. */
 int file_last_written(int fd, uint64_t *count, uint8_t *b);

@@ -12,6 +12,7 @@
 #include "fs/worker/file_impl.h"
 
 #define CHUNK_SECTORS 264 /* 1 MiB of plaintext at any offset */
+#define SMALL (64u << 10) /* written at once; likely all there is */
 #define NONCE_SECTORS (1u << 20)
 #define NONCE_SECONDS 60
 
@@ -147,7 +148,9 @@ static int read_chunk(struct file *f, uint8_t *out, size_t n, uint64_t off)
 		return -ENOMEM;
 	if (in_tail(f, last))
 		count--;
-	if (count > 0) {
+	if (count == 1 && first == 0 && f->head) {
+		memcpy(b, f->head, SECTOR_BYTES);
+	} else if (count > 0) {
 		r = backing_read(f->fd, b, count * SECTOR_BYTES, file_sector_offset(first), &got);
 		if (r < 0)
 			return r;
@@ -227,6 +230,13 @@ static int compose(struct file *f, uint64_t index, const uint8_t *data, size_t f
 	return seal(f, index, plain, *ret_len, out);
 }
 
+/* Before anything in the file changes. */
+static void drop_head(struct file *f)
+{
+	free(f->head);
+	f->head = NULL;
+}
+
 /* The last sector is now plain[0..len), or full. */
 static void remember_tail(struct file *f, const uint8_t *plain, size_t len)
 {
@@ -298,6 +308,15 @@ static int before_change(struct file *f, uint64_t first, uint64_t end, uint8_t *
 	return 0;
 }
 
+/* Most files are written at once: with the size right after it, nothing is left to do at their close, and there is no
+ * time to be put back. */
+static bool first_hint(struct file *f)
+{
+	uint64_t count = file_sectors(f->size);
+
+	return ftruncate(f->fd, file_sector_offset(count) + (off_t)(f->size - (count - 1) * SECTOR_DATA)) == 0;
+}
+
 /* data == NULL: zeros. */
 static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t off)
 {
@@ -336,7 +355,7 @@ static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t o
 		remember_tail(f, direct ? from_data : plain, len);
 		if (end > f->size) {
 			f->size = end;
-			f->hint = false;
+			f->hint = with_header && n <= SMALL && first_hint(f);
 		}
 	}
 	return 0;
@@ -369,7 +388,10 @@ static ssize_t write_locked(struct file *f, const void *buf, size_t n, uint64_t 
 		return -EFBIG;
 	if (!f->writable)
 		return -EROFS;
+	drop_head(f);
 	r = write_range(f, buf, n, off);
+	if (r == -ENOSPC && f->size == before && reaper_drain(f->store->reaper))
+		r = write_range(f, buf, n, off); /* there was room, it only had to be freed */
 	if (r < 0 && f->size > before && f->size > off) /* some chunks went in: say how far */
 		return (ssize_t)(f->size - off < n ? f->size - off : n);
 	return r < 0 ? r : (ssize_t)n;
@@ -466,6 +488,7 @@ int file_truncate(struct file *f, uint64_t size)
 	if (size > FILE_SIZE_MAX)
 		return -EFBIG;
 	pthread_rwlock_wrlock(&f->lock);
+	drop_head(f);
 	if (!f->writable)
 		r = -EROFS;
 	else if (size > f->size)
@@ -547,6 +570,7 @@ int file_allocate(struct file *f, int mode, uint64_t off, uint64_t n)
 	if (off > FILE_SIZE_MAX || n > FILE_SIZE_MAX - off)
 		return -EFBIG;
 	pthread_rwlock_wrlock(&f->lock);
+	drop_head(f);
 	r = f->writable ? allocate(f, mode, off, off + n) : -EROFS;
 	pthread_rwlock_unlock(&f->lock);
 	return r;
@@ -627,7 +651,7 @@ int file_last_written(int fd, uint64_t *count, uint8_t *b)
 }
 
 /* f->size is what the backing's size says; b holds nothing yet. */
-int file_load_tail(struct file *f, const uint8_t *only)
+int file_load_tail(struct file *f, const uint8_t *last)
 {
 	uint64_t count = file_sectors(f->size), before = count;
 	struct cipher_file c = file_cipher(f);
@@ -638,8 +662,8 @@ int file_load_tail(struct file *f, const uint8_t *only)
 
 	if (!b)
 		return -ENOMEM;
-	if (only && count == 1 && !sector_is_hole(only))
-		memcpy(b, only, SECTOR_BYTES);
+	if (last && count > 0 && !sector_is_hole(last))
+		memcpy(b, last, SECTOR_BYTES);
 	else
 		r = file_last_written(f->fd, &count, b);
 	if (r < 0)

@@ -184,8 +184,8 @@ int header_open(const uint8_t in[HEADER_BYTES], const struct key32 *wrap, struct
 	r = header_peek(in, &h);
 	if (r < 0)
 		return r;
-	if (!sodium_is_zero(in + FIXED_BYTES, HEADER_RECORD_BYTES - FIXED_BYTES) ||
-		!sodium_is_zero(in + HEADER_USED_BYTES, HEADER_BYTES - HEADER_USED_BYTES))
+	if (!bytes_are_zero(in + FIXED_BYTES, HEADER_RECORD_BYTES - FIXED_BYTES) ||
+		!bytes_are_zero(in + HEADER_USED_BYTES, HEADER_BYTES - HEADER_USED_BYTES))
 		return -EBADMSG;
 	wrap_keys_derive(wrap, &k);
 	if (sodium_memcmp(nonce + NONCE_BYTES, k.commitment, COMMITMENT_BYTES) != 0)

@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -80,6 +81,9 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	umask(0); /* modes are the programs' own; their umask was applied by the kernel */
 	raise_descriptor_limit();
+	/* A generator in this process, seeded by the kernel: a system call for each new file and salt is dear. */
+	if (randombytes_set_implementation(&randombytes_internal_implementation) < 0)
+		return say(-EINVAL, "no random numbers");
 	r = secret_init(ARENA_BYTES);
 	if (r < 0)
 		return say(r, "memory for keys cannot be locked (RLIMIT_MEMLOCK)");

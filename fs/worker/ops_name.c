@@ -58,7 +58,7 @@ static int remove_name(const struct op *o, struct inode *dir, const char *name, 
 		/* A directory's open descriptor and keys go first: it loses its id. */
 		if (i && is_dir)
 			resolve_dir_drop(o->w->resolver, i);
-		r = is_dir ? store_rmdir(d, name) : store_unlink(d, name);
+		r = is_dir ? store_rmdir(d, name) : store_unlink_known(d, name, &st);
 	}
 	if (r == 0) {
 		a.size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;

@@ -57,7 +57,7 @@ static int open_checked(
 	if (!bytes_get_zeros(&r, 6) || !bytes_get_ref(&r, CIPHER_TAG_BYTES) ||
 		!bytes_get_zeros(&r, 32 - CIPHER_TAG_BYTES) || n < 1 || n > SECTOR_DATA)
 		return -EBADMSG;
-	if (n < SECTOR_DATA && !sodium_is_zero(in + OVERHEAD + n, SECTOR_DATA - n))
+	if (n < SECTOR_DATA && !bytes_are_zero(in + OVERHEAD + n, SECTOR_DATA - n))
 		return -EBADMSG;
 	*ret_n = n;
 	associated_data(f, index, n, ad);
@@ -84,5 +84,5 @@ int sector_open(const struct cipher_file *f, uint64_t index, const uint8_t in[SE
 bool sector_is_hole(const uint8_t in[SECTOR_BYTES])
 {
 	/* Salts are random: the first bytes tell for all but holes. */
-	return sodium_is_zero(in, CIPHER_SALT_BYTES) && sodium_is_zero(in, SECTOR_BYTES);
+	return bytes_are_zero(in, CIPHER_SALT_BYTES) && bytes_are_zero(in, SECTOR_BYTES);
 }

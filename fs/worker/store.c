@@ -123,6 +123,7 @@ static int check_xattrs(int fd)
 static int store_new(int root_fd, struct keytree *tree, const struct store_options *opt, struct store **ret)
 {
 	struct store *s = calloc(1, sizeof(*s));
+	int r;
 
 	if (!s)
 		return -ENOMEM;
@@ -132,6 +133,11 @@ static int store_new(int root_fd, struct keytree *tree, const struct store_optio
 	s->class = opt->class;
 	s->leaf_load = randombytes_uniform(1u << LEAF_LOAD_BITS);
 	atomic_init(&s->today, opt->today);
+	r = reaper_new(&s->reaper);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
 	pthread_mutex_init(&s->lock, NULL);
 	*ret = s;
 	return 0;
@@ -171,6 +177,7 @@ void store_close(struct store *s)
 
 	if (!s)
 		return;
+	reaper_free(s->reaper);
 	store_dir_unref(s->root);
 	while ((c = s->chunks)) {
 		s->chunks = c->next;
@@ -189,6 +196,7 @@ void store_set_today(struct store *s, uint16_t today)
 
 int store_statvfs(struct store *s, struct statvfs *ret)
 {
+	reaper_drain(s->reaper); /* what was deleted is free */
 	if (fstatvfs(s->root_fd, ret) < 0)
 		return -errno;
 	ret->f_namemax = STORE_NAME_MAX;

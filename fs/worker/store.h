@@ -67,6 +67,7 @@ int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, s
 int store_symlink(struct store_dir *d, const char *name, const char *target, struct stat *ret);
 int store_readlink(struct store_dir *d, const char *name, char *buf, size_t cap);	/* NUL-terminated */
 int store_unlink(struct store_dir *d, const char *name);
+int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st);	/* st: store_lookup's, just now */
 int store_rmdir(struct store_dir *d, const char *name);
 /* flags: 0, RENAME_NOREPLACE, RENAME_EXCHANGE.  Rewrites the places; a replaced file's class and origin day
  * pass to the file that takes its name. */

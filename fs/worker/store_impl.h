@@ -8,6 +8,7 @@
 #include "common/scope.h"
 #include "fs/worker/name.h"
 #include "fs/worker/place.h"
+#include "fs/worker/reaper.h"
 #include "fs/worker/store.h"
 
 struct file;
@@ -24,6 +25,7 @@ struct store {
 	uint16_t class;
 	atomic_uint today;
 	struct store_dir *root;
+	struct reaper *reaper;
 
 	pthread_mutex_t lock;	/* last in the order; of what follows */
 	uint32_t leaf_load;	/* 14 random bits */

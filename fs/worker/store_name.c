@@ -87,17 +87,31 @@ int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, s
 
 int store_unlink(struct store_dir *d, const char *name)
 {
+	struct stat st;
+	int r = store_lookup(d, name, &st);
+
+	return r < 0 ? r : store_unlink_known(d, name, &st);
+}
+
+int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st)
+{
+	struct link_side side = {.name = ""};
 	struct name_entry n;
-	struct link_side side;
-	int r;
+	int keeps = -1, r;
 
 	r = name_seal(&d->keys->name, name, &n);
-	if (r == 0)
+	if (r == 0 && S_ISLNK(st->st_mode))
 		r = link_side_of(d, n.entry, &side);
 	if (r < 0)
 		return r;
-	if (unlinkat(d->fd, n.entry, 0) < 0)
-		return -errno;
+	if (S_ISREG(st->st_mode) && st->st_nlink == 1 && st->st_blocks > 0)
+		keeps = openat(d->fd, n.entry, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (unlinkat(d->fd, n.entry, 0) < 0) {
+		r = -errno;
+		close_fdp(&keeps);
+		return r;
+	}
+	reaper_close(d->store->reaper, keeps);
 	link_side_drop(&side, d);
 	dir_drop_side(d, n.entry);
 	return 0;

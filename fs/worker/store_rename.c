@@ -163,6 +163,8 @@ static int replace(struct end *from, struct end *to, unsigned flags)
 	dir_removal_done(&removal);
 	finish_move(from, to);
 	link_side_drop(&to->side, to->dir);
+	if (to->file && to->st.st_nlink == 1)
+		to->file->nameless = true; /* names change one at a time: nobody else looks at this now */
 	dir_drop_side(from->dir, from->name.entry);
 	return 0;
 }

@@ -1,0 +1,84 @@
+/* What is given to the reaper is closed, in the background or at once, each descriptor exactly once. */
+#include "store_fixture.h"
+#include "fs/worker/reaper.h"
+
+static bool is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+static void drain_closes_all_given_before(void **state)
+{
+	scoped(reaper_freep) struct reaper *r = NULL;
+	int fds[40];
+
+	assert_int_equal(reaper_new(&r), 0);
+	assert_false(reaper_drain(r)); /* nothing was given: no thread yet, and no wait for one */
+	for (int n = 0; n < 40; n++) {
+		fds[n] = open("/", O_PATH | O_CLOEXEC);
+		assert_true(fds[n] >= 0);
+	}
+	for (int n = 0; n < 40; n++)
+		reaper_close(r, fds[n]);
+	assert_true(reaper_drain(r));
+	for (int n = 0; n < 40; n++)
+		assert_false(is_open(fds[n]));
+	assert_false(reaper_drain(r));
+}
+
+static int count_open(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 4096; fd++)
+		n += is_open(fd);
+	return n;
+}
+
+static void more_than_it_holds(void **state)
+{
+	struct reaper *r = NULL;
+	int before = count_open();
+
+	assert_int_equal(reaper_new(&r), 0);
+	reaper_close(r, -1);
+	for (int n = 0; n < 5000; n++) {
+		int fd = open("/", O_PATH | O_CLOEXEC);
+
+		assert_true(fd >= 0);
+		reaper_close(r, fd);
+		if (n % 500 == 0)
+			assert_true(count_open() < before + 600); /* they do not pile up */
+	}
+	reaper_free(r); /* closes what is left */
+	assert_int_equal(count_open(), before);
+}
+
+/* The blocks of a removed file are free when somebody asks how many there are. */
+static void removed_room_is_told(void **state)
+{
+	struct fixture *x = *state;
+	static uint8_t data[4 << 20];
+	struct statvfs full, empty;
+
+	memset(data, 7, sizeof(data));
+	fixture_write_file(x, "big", data, sizeof(data));
+	assert_int_equal(fsync(x->fd), 0);
+	sync(); /* delayed allocation */
+	assert_int_equal(store_statvfs(x->store, &full), 0);
+	assert_int_equal(store_unlink(x->root, "big"), 0);
+	assert_int_equal(store_statvfs(x->store, &empty), 0);
+	/* Others use the disk, too: half of it is sign enough. */
+	assert_true((int64_t)(empty.f_bfree - full.f_bfree) * (int64_t)full.f_frsize > (int64_t)sizeof(data) / 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(drain_closes_all_given_before),
+		cmocka_unit_test(more_than_it_holds),
+		cmocka_unit_test_setup_teardown(removed_room_is_told, fixture_setup, fixture_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
