@@ -121,12 +121,27 @@ static void set_future(struct file *f, struct store_dir *d, const char *entry)
 	f->place.before = f->place.now;
 }
 
+/* What a header that never reached the disk left behind: attributes and sectors under its key, which is gone. */
+static int clear_stale(struct file *f)
+{
+	if (!f->stale)
+		return 0;
+	if (ftruncate(f->fd, 0) < 0)
+		return -errno;
+	xattr_remove_all(f->fd);
+	f->stale = false;
+	return 0;
+}
+
 int file_prepare_header(struct file *f, uint32_t flags, uint8_t out[HEADER_BYTES])
 {
 	scoped(key32_wipe) struct key32 wrap = {0};
 	uint8_t place[PLACE_BYTES];
 	int r;
 
+	r = clear_stale(f);
+	if (r < 0)
+		return r;
 	f->key = store_key_alloc(f->store);
 	if (!f->key)
 		return -ENOMEM;
@@ -308,6 +323,15 @@ static void keep_head(struct file *f, const uint8_t sector[SECTOR_BYTES])
 		memcpy(f->head, sector, SECTOR_BYTES);
 }
 
+/* A power cut kept the size and not the header, as ext4 does for half a minute after the first write: the file never had
+ * content.  Its size is put right where nothing but holes is lost by that. */
+static int load_nothing(struct file *f)
+{
+	if (!f->writable || lseek(f->fd, 0, SEEK_DATA) >= 0 || errno != ENXIO)
+		return 0;
+	return set_backing_size(f, 0);
+}
+
 /* The header and what the backing says of the size. */
 static int load(struct file *f, const struct stat *st)
 {
@@ -325,10 +349,13 @@ static int load(struct file *f, const struct stat *st)
 		return r;
 	if (n < HEADER_BYTES)
 		return store_damage("header");
+	if (bytes[0] == 0 && sodium_is_zero(bytes, HEADER_BYTES))
+		return load_nothing(f);
 	r = unwrap(f, bytes);
 	if (r < 0)
 		return r;
 	f->has_header = true;
+	f->stale = false;
 	f->hint = (count > 0) == (excess > 0) && excess <= SECTOR_DATA;
 	f->size = count * SECTOR_DATA;
 	if (count > 0 && f->hint)
@@ -389,10 +416,9 @@ int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
 		f->ino = st.st_ino;
 		f->writable = writable;
 		f->linked = st.st_nlink > 1;
-		r = 0;
-		if (st.st_size > 0)
-			r = load(f, &st);
-		else
+		f->stale = true;
+		r = st.st_size > 0 ? load(f, &st) : 0;
+		if (!f->has_header)
 			set_future(f, d, entry);
 		if (r == 0)
 			r = file_set_hint(f); /* wrong only after a crash */

@@ -24,6 +24,7 @@ struct file {
 	pthread_rwlock_t lock;	/* before store->lock; of all that follows */
 	bool has_header;
 	bool linked;		/* without header: it has several names, say so in the header */
+	bool stale;		/* without header: what one that was lost in a power cut left must go before the next */
 	bool hint;		/* the backing's size tells ours, or nothing can be done about it */
 	struct header h;	/* without header: id and origin of the one to come */
 	struct key32 *key;	/* in a key slot; NULL without header */

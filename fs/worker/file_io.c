@@ -95,7 +95,9 @@ static bool in_tail(const struct file *f, uint64_t index)
 	return f->tail_len > 0 && index == file_sectors(f->size) - 1;
 }
 
-int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len)
+/* *ret_stored: how long the sector says it is; 0: a hole. */
+static int load_sector(
+	struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len, size_t *ret_stored)
 {
 	uint64_t count = file_sectors(f->size);
 	uint8_t *b = buffer_get();
@@ -108,6 +110,7 @@ int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA],
 	if (in_tail(f, index)) {
 		memcpy(plain, f->tail, f->tail_len);
 		memset(plain + f->tail_len, 0, SECTOR_DATA - f->tail_len);
+		*ret_stored = f->tail_len;
 		return 0;
 	}
 	/* Behind the buffer's chunk in use: the last sector of it is never part of a chunk in the making. */
@@ -117,7 +120,17 @@ int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA],
 		return r;
 	if (n != SECTOR_BYTES)
 		return store_damage("size");
-	return open_sector(f, index, b, plain, &n);
+	r = open_sector(f, index, b, plain, ret_stored);
+	if (sector_is_hole(b))
+		*ret_stored = 0;
+	return r;
+}
+
+int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len)
+{
+	size_t stored;
+
+	return load_sector(f, index, plain, ret_len, &stored);
 }
 
 /* Bytes [from, to) of sector `index` into out. */
@@ -440,18 +453,39 @@ static int lower_floor(struct file *f, uint64_t size, uint64_t floor)
 	return file_write_record(f, &rec, true);
 }
 
+static int put_sector(struct file *f, uint64_t index, const uint8_t *plain, size_t len)
+{
+	uint8_t *b = buffer_get() + HEADER_BYTES;
+	int r = seal(f, index, plain, len, b);
+
+	return r < 0 ? r : backing_write(f->fd, b, SECTOR_BYTES, file_sector_offset(index));
+}
+
+/* The sector that will be the last is a hole, or shorter than it reads: between the cut and its new form the file would be
+ * too short, so it is filled first. */
+static int fill_sector(struct file *f, uint64_t index, const uint8_t plain[SECTOR_DATA])
+{
+	int r = put_sector(f, index, plain, SECTOR_DATA);
+
+	if (r == 0 && fdatasync(f->fd) < 0)
+		r = -errno;
+	return r;
+}
+
 static int shrink(struct file *f, uint64_t size)
 {
 	uint64_t count = file_sectors(size);
-	size_t len = (size_t)(size - (count ? count - 1 : 0) * SECTOR_DATA), old = 0;
+	size_t len = (size_t)(size - (count ? count - 1 : 0) * SECTOR_DATA), old = 0, stored = 0;
 	bool was_durable = f->h.rec.floor > size;
-	uint8_t plain[SECTOR_DATA], *b = buffer_get();
+	uint8_t plain[SECTOR_DATA];
 	int r = 0;
 
-	if (!b)
+	if (!buffer_get())
 		return -ENOMEM;
 	if (count > 0)
-		r = file_load_sector(f, count - 1, plain, &old);
+		r = load_sector(f, count - 1, plain, &old, &stored);
+	if (r == 0 && stored < len)
+		r = fill_sector(f, count - 1, plain);
 	if (r == 0)
 		r = lower_floor(f, size, count > 0 ? (count - 1) * SECTOR_DATA : 0);
 	if (r < 0)
@@ -469,9 +503,7 @@ static int shrink(struct file *f, uint64_t size)
 		return 0;
 	if (was_durable && fdatasync(f->fd) < 0)
 		return -errno;
-	r = seal(f, count - 1, plain, len, b + HEADER_BYTES);
-	if (r == 0)
-		r = backing_write(f->fd, b + HEADER_BYTES, SECTOR_BYTES, file_sector_offset(count - 1));
+	r = put_sector(f, count - 1, plain, len);
 	if (r < 0)
 		return r;
 	f->size = size;
@@ -670,16 +702,22 @@ int file_load_tail(struct file *f, const uint8_t *last)
 		return r;
 	if (count > 0) {
 		r = sector_open(&c, count - 1, b, plain, &len);
+		if (r < 0 && r != -EBADMSG)
+			return r;
+		/* Torn: reading it tells, the sectors before it are well.  The hint is all that is known of its
+		 * length. */
 		if (r < 0)
-			return r == -EBADMSG ? store_damage("sector") : r;
+			len = count == before ? f->size - (count - 1) * SECTOR_DATA : SECTOR_DATA;
 		size = (count - 1) * SECTOR_DATA + len;
+		if (r < 0 && size < f->h.rec.floor)
+			size = f->h.rec.floor < count * SECTOR_DATA ? f->h.rec.floor : count * SECTOR_DATA;
 	}
 	if (size < f->h.rec.floor)
 		return store_damage("size");
 	if (size != f->size || count != before)
 		f->hint = false;
 	f->size = size;
-	if (count > 0)
+	if (count > 0 && r == 0)
 		remember_tail(f, plain, len);
 	return 0;
 }

@@ -21,18 +21,40 @@ void dir_side_random(const char *prefix, char out[SIDE_RANDOM_TEXT])
 		sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 }
 
+bool dir_is(const struct store_dir *a, const struct store_dir *b)
+{
+	uint8_t x[DIR_ID_BYTES], y[DIR_ID_BYTES];
+
+	place_dir_bytes(&a->id, x);
+	place_dir_bytes(&b->id, y);
+	return memcmp(x, y, sizeof(x)) == 0;
+}
+
 int dir_write_side(struct store_dir *d, const struct name_entry *n)
 {
+	char text[NAME_TEXT_MAX], fresh[SIDE_RANDOM_TEXT];
+	ssize_t len;
+	int r;
+
 	if (n->side[0] == 0)
 		return 0;
-	/* Its name is the hash of its target: one that is there already is the right one, or was altered. */
 	if (symlinkat(n->text, d->fd, n->side) == 0)
 		return 0;
 	if (errno != EEXIST)
 		return -errno;
-	if (unlinkat(d->fd, n->side, 0) < 0 || symlinkat(n->text, d->fd, n->side) < 0)
+	/* Its name is the hash of its target: one that is there already is the right one, or was altered.  There may be
+	 * an entry that needs it: so there is never a moment without it. */
+	len = backing_readlink(d->fd, n->side, text, sizeof(text));
+	if (len >= 0 && strcmp(text, n->text) == 0)
+		return 0;
+	dir_side_random(SIDE_NAME_PREFIX, fresh);
+	if (symlinkat(n->text, d->fd, fresh) < 0)
 		return -errno;
-	return 0;
+	if (renameat(d->fd, fresh, d->fd, n->side) == 0)
+		return 0;
+	r = -errno;
+	(void)unlinkat(d->fd, fresh, 0);
+	return r;
 }
 
 void dir_drop_side(struct store_dir *d, const char *entry)

@@ -65,6 +65,8 @@ void store_key_free(struct store *s, void *slot);
 #define SIDE_FILE_PREFIX ".u"		/* + random: a file that has no name (yet) */
 #define SIDE_RANDOM_TEXT 25		/* prefix, 22 characters, NUL */
 
+/* Whether both are the same directory: it can have been opened twice. */
+bool dir_is(const struct store_dir *a, const struct store_dir *b);
 void dir_side_random(const char *prefix, char out[SIDE_RANDOM_TEXT]);
 /* Writes the side symlink of a long name, if it is one. */
 int dir_write_side(struct store_dir *d, const struct name_entry *n);

@@ -252,7 +252,7 @@ int link_side_of(struct store_dir *d, const char *entry, struct link_side *ret)
 
 int link_side_copy(const struct link_side *l, struct store_dir *from, struct store_dir *to)
 {
-	if (l->name[0] == 0 || from == to)
+	if (l->name[0] == 0 || dir_is(from, to))
 		return 0;
 	if (linkat(from->fd, l->name, to->fd, l->name, 0) < 0 && errno != EEXIST)
 		return errno == ENOENT ? 0 : -errno; /* damaged already: it can still be moved */

@@ -70,7 +70,7 @@ static void finish_move(struct end *e, const struct end *to)
 		(void)renameat(e->sub->fd, DIR_ID_NEW, e->sub->fd, DIR_ID);
 		backing_restore(e->sub->fd, mode);
 	}
-	if (e->dir != to->dir)
+	if (!dir_is(e->dir, to->dir))
 		link_side_drop(&e->side, e->dir);
 }
 
@@ -83,7 +83,7 @@ static void undo_move(struct end *e, const struct end *to)
 		(void)unlinkat(e->sub->fd, DIR_ID_NEW, 0);
 		backing_restore(e->sub->fd, mode);
 	}
-	if (e->dir != to->dir)
+	if (!dir_is(e->dir, to->dir))
 		link_side_drop(&e->side, to->dir);
 }
 

@@ -1,0 +1,639 @@
+/* Plays scenarios on a store, and keeps account of what it should hold. */
+#include "play.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/scope.h"
+#include "rng.h"
+
+#define WORDS_MAX 4
+#define TEXT_MAX 512
+
+static void *must(void *p)
+{
+	if (!p)
+		abort();
+	return p;
+}
+
+static char *text(const char *s)
+{
+	return must(strdup(s));
+}
+
+static void *grow(void *p, size_t n, size_t size)
+{
+	return must(realloc(p, (n ? n : 1) * size));
+}
+
+void play_pattern(uint64_t seed, uint64_t off, uint8_t *buf, size_t n)
+{
+	uint64_t state, word = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (i == 0 || (off + i) % 8 == 0) {
+			state = seed * 0x100000001b3u + (off + i) / 8;
+			word = rng_next(&state);
+		}
+		buf[i] = (uint8_t)(word >> ((off + i) % 8 * 8)) | 1; /* never zero */
+	}
+}
+
+/* ---- paths ---- */
+
+static void expand(const char *part, size_t n, char name[TEXT_MAX])
+{
+	const char *at = memchr(part, '@', n);
+	size_t len = at ? strtoul(at + 1, NULL, 10) : n, given = at ? (size_t)(at - part) : n;
+
+	memset(name, 'x', len);
+	memcpy(name, part, given);
+	name[len > given ? len : given] = 0;
+}
+
+int play_resolve(struct store *s, const char *path, struct store_dir **ret_dir, char name[TEXT_MAX])
+{
+	struct store_dir *d, *sub;
+	const char *slash;
+	int r = store_dir_root(s, &d);
+
+	name[0] = 0;
+	while (r == 0 && strcmp(path, ".") != 0) {
+		slash = strchr(path, '/');
+		expand(path, slash ? (size_t)(slash - path) : strlen(path), name);
+		if (!slash)
+			break;
+		r = store_dir_open(d, name, &sub);
+		store_dir_unref(d);
+		d = r == 0 ? sub : NULL;
+		path = slash + 1;
+	}
+	if (r == 0)
+		*ret_dir = d;
+	return r;
+}
+
+/* ---- what should be ---- */
+
+static struct entry *entry_of(struct play *p, const char *path)
+{
+	size_t i;
+
+	for (i = 0; i < p->n_now; i++)
+		if (strcmp(p->now[i].path, path) == 0)
+			return &p->now[i];
+	return NULL;
+}
+
+static struct object *object_of(struct play *p, const char *path)
+{
+	struct entry *e = entry_of(p, path);
+
+	if (!e) {
+		fprintf(stderr, "%s: no %s in this scenario\n", p->name, path);
+		abort();
+	}
+	return e->o;
+}
+
+static struct object *new_object(struct play *p, char kind, mode_t mode)
+{
+	struct object *o = must(calloc(1, sizeof(*o)));
+
+	o->kind = kind;
+	o->mode = mode;
+	o->attrs = text("");
+	p->objects = grow(p->objects, p->n_objects + 1, sizeof(*p->objects));
+	p->objects[p->n_objects++] = o;
+	return o;
+}
+
+static void add_entry(struct play *p, const char *path, struct object *o)
+{
+	p->now = grow(p->now, p->n_now + 1, sizeof(*p->now));
+	p->now[p->n_now++] = (struct entry){.path = text(path), .o = o};
+}
+
+static void drop_entry(struct play *p, const char *path)
+{
+	struct entry *e = entry_of(p, path);
+
+	if (!e)
+		return;
+	free(e->path);
+	*e = p->now[--p->n_now];
+}
+
+static bool is_below(const char *path, const char *top)
+{
+	size_t n = strlen(top);
+
+	return strncmp(path, top, n) == 0 && (path[n] == 0 || path[n] == '/');
+}
+
+/* Everything at and below `from` is at `to` now; `mark` keeps what an exchange moved from being moved back.
+ */
+static void move_entries(struct play *p, const char *from, const char *to, const char *mark)
+{
+	char path[TEXT_MAX * 2];
+	size_t i;
+
+	for (i = 0; i < p->n_now; i++)
+		if (is_below(p->now[i].path, from)) {
+			snprintf(path, sizeof(path), "%s%s%s", mark, to, p->now[i].path + strlen(from));
+			free(p->now[i].path);
+			p->now[i].path = text(path);
+		}
+}
+
+static void unmark_entries(struct play *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->n_now; i++)
+		if (p->now[i].path[0] == '>')
+			memmove(p->now[i].path, p->now[i].path + 1, strlen(p->now[i].path));
+}
+
+static struct content *latest(struct object *o)
+{
+	return &o->v[o->n_v - 1];
+}
+
+/* A new content, a copy of the one before with `size` bytes. */
+static struct content *new_content(struct object *o, size_t size, size_t began)
+{
+	struct content c = {.size = size, .began = began, .data = must(calloc(1, size ? size : 1))}, *old;
+
+	if (o->n_v > 0) {
+		old = latest(o);
+		memcpy(c.data, old->data, old->size < size ? old->size : size);
+	}
+	o->v = grow(o->v, o->n_v + 1, sizeof(*o->v));
+	o->v[o->n_v++] = c;
+	return latest(o);
+}
+
+static void new_sync(struct object *o, size_t log)
+{
+	o->sync_at = grow(o->sync_at, o->n_sync + 1, sizeof(*o->sync_at));
+	o->sync_v = grow(o->sync_v, o->n_sync + 1, sizeof(*o->sync_v));
+	o->sync_at[o->n_sync] = log;
+	o->sync_v[o->n_sync++] = o->n_v - 1;
+}
+
+static size_t log_now(const struct play *p)
+{
+	return p->log_length ? p->log_length(p->log_arg) : 0;
+}
+
+static void snapshot(struct play *p)
+{
+	struct snapshot *s;
+	size_t i;
+
+	p->snaps = grow(p->snaps, p->n_snaps + 1, sizeof(*p->snaps));
+	s = &p->snaps[p->n_snaps++];
+	*s = (struct snapshot){.n = p->n_now, .log = log_now(p)};
+	s->e = must(calloc(p->n_now + 1, sizeof(*s->e)));
+	s->n = 0;
+	for (i = 0; i < p->n_now; i++)
+		if (!p->now[i].o->unnamed)
+			s->e[s->n++] = (struct entry){.path = text(p->now[i].path),
+				.o = p->now[i].o,
+				.mode = p->now[i].o->mode,
+				.attrs = text(p->now[i].o->attrs)};
+}
+
+/* ---- operations ---- */
+
+struct call { /* one line, taken apart */
+	struct play *p;
+	char *verb, *path, *arg[WORDS_MAX - 2];
+	unsigned long a, b;
+	size_t number, began;
+	struct store_dir *dir;
+	char name[TEXT_MAX];
+};
+
+static int open_for(struct call *c, struct object *o, struct file **ret)
+{
+	if (o->open) {
+		*ret = o->open;
+		return 0;
+	}
+	return file_open(c->dir, c->name, ret);
+}
+
+static void close_after(struct object *o, struct file *f)
+{
+	if (!o->open)
+		file_close(f);
+}
+
+static int do_create(struct call *c)
+{
+	struct object *o;
+	struct stat st;
+	struct file *f;
+	int r;
+
+	r = file_create(c->dir, c->name, 0640, &f, &st);
+	if (r < 0)
+		return r;
+	file_close(f);
+	o = new_object(c->p, 'f', 0640);
+	new_content(o, 0, c->began);
+	add_entry(c->p, c->path, o);
+	return 0;
+}
+
+static int do_tmpfile(struct call *c)
+{
+	struct object *o;
+	struct stat st;
+	struct file *f;
+	int r;
+
+	r = file_create_unnamed(c->dir, 0640, &f, &st);
+	if (r < 0)
+		return r;
+	o = new_object(c->p, 'f', 0640);
+	new_content(o, 0, c->began);
+	o->open = f;
+	o->unnamed = true;
+	/* A name that no scenario has: it is not listed. */
+	add_entry(c->p, c->path, o);
+	return 0;
+}
+
+static int do_linktmp(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+	int r = file_link_unnamed(o->open, c->dir, c->name);
+
+	if (r == 0)
+		o->unnamed = false;
+	return r;
+}
+
+static int do_open(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+
+	return o->open ? 0 : file_open(c->dir, c->name, &o->open);
+}
+
+static int do_close(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+
+	if (o->open)
+		file_close(o->open);
+	o->open = NULL;
+	if (o->unnamed)
+		drop_entry(c->p, c->path);
+	return 0;
+}
+
+static int do_write(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+	bool append = strcmp(c->verb, "append") == 0;
+	size_t was = latest(o)->size, n = append ? c->a : c->b;
+	uint64_t off = append ? was : c->a;
+	scoped(freep) uint8_t *buf = must(malloc(n + 1));
+	struct content *v;
+	struct file *f;
+	ssize_t r;
+
+	play_pattern(c->number, off, buf, n);
+	r = open_for(c, o, &f);
+	if (r < 0)
+		return (int)r;
+	/* The content counts from now on: a part of it may be on disk although the write fails. */
+	v = new_content(o, off + n > was ? off + n : was, c->began);
+	memcpy(v->data + off, buf, n);
+	o->sparse |= off > was;
+	r = append ? file_append(f, buf, n, &off) : file_write(f, buf, n, off);
+	close_after(o, f);
+	if (r >= 0 && (size_t)r != n)
+		return -ENOSPC; /* a short write: the caller sees how far it came */
+	return r < 0 ? (int)r : 0;
+}
+
+static int do_truncate(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+	struct file *f;
+	int r;
+
+	r = open_for(c, o, &f);
+	if (r < 0)
+		return r;
+	o->sparse |= c->a > latest(o)->size;
+	new_content(o, c->a, c->began);
+	r = file_truncate(f, c->a);
+	close_after(o, f);
+	return r;
+}
+
+static int do_fallocate(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+	size_t was = latest(o)->size, end = c->a + c->b, size = was;
+	bool zeros = c->verb[0] != 'a' && c->verb[0] != 'r';
+	struct content *v;
+	struct file *f;
+	int mode = 0, r;
+
+	if (c->verb[0] == 'p')
+		mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	else if (c->verb[0] == 'z')
+		mode = FALLOC_FL_ZERO_RANGE;
+	else if (c->verb[0] == 'r')
+		mode = FALLOC_FL_KEEP_SIZE;
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && end > was)
+		size = end;
+	r = open_for(c, o, &f);
+	if (r < 0)
+		return r;
+	o->sparse |= zeros || size > was;
+	v = new_content(o, size, c->began);
+	if (zeros && c->a < size)
+		memset(v->data + c->a, 0, (end < size ? end : size) - c->a);
+	r = file_allocate(f, mode, c->a, c->b);
+	close_after(o, f);
+	return r;
+}
+
+static int do_sync(struct call *c)
+{
+	struct object *o;
+	struct store_dir *d;
+	struct file *f;
+	int r;
+
+	if (strcmp(c->verb, "fsyncdir") == 0) {
+		if (c->name[0] == 0)
+			return store_dir_sync(c->dir);
+		r = store_dir_open(c->dir, c->name, &d);
+		if (r < 0)
+			return r;
+		r = store_dir_sync(d);
+		store_dir_unref(d);
+		return r;
+	}
+	o = object_of(c->p, c->path);
+	r = open_for(c, o, &f);
+	if (r < 0)
+		return r;
+	r = file_sync(f, strcmp(c->verb, "fdatasync") == 0);
+	if (r == 0)
+		new_sync(o, log_now(c->p));
+	close_after(o, f);
+	return r;
+}
+
+static int do_rename(struct call *c)
+{
+	unsigned flags = c->verb[0] == 'n' ? RENAME_NOREPLACE : c->verb[0] == 'e' ? RENAME_EXCHANGE : 0;
+	struct store_dir *to;
+	char name[TEXT_MAX];
+	int r;
+
+	r = play_resolve(c->p->store, c->arg[0], &to, name);
+	if (r < 0)
+		return r;
+	r = store_rename(c->dir, c->name, to, name, flags);
+	store_dir_unref(to);
+	if (r < 0)
+		return r;
+	if (flags != RENAME_EXCHANGE)
+		drop_entry(c->p, c->arg[0]);
+	else
+		move_entries(c->p, c->arg[0], c->path, ">");
+	move_entries(c->p, c->path, c->arg[0], ">");
+	unmark_entries(c->p);
+	return 0;
+}
+
+static int do_link(struct call *c)
+{
+	struct store_dir *to;
+	char name[TEXT_MAX];
+	int r;
+
+	r = play_resolve(c->p->store, c->arg[0], &to, name);
+	if (r < 0)
+		return r;
+	r = store_link(c->dir, c->name, to, name);
+	store_dir_unref(to);
+	if (r == 0)
+		add_entry(c->p, c->arg[0], object_of(c->p, c->path));
+	return r;
+}
+
+static int do_symlink(struct call *c)
+{
+	char target[4096];
+	struct object *o;
+	struct stat st;
+	size_t i;
+	int r;
+
+	for (i = 0; i < c->a; i++)
+		target[i] = (char)('a' + (c->number + i * 7) % 26);
+	target[i] = 0;
+	r = store_symlink(c->dir, c->name, target, &st);
+	if (r < 0)
+		return r;
+	o = new_object(c->p, 'l', 0777);
+	o->target = text(target);
+	add_entry(c->p, c->path, o);
+	return 0;
+}
+
+static int do_make(struct call *c)
+{
+	bool dir = c->verb[0] == 'm';
+	struct stat st;
+	int r;
+
+	r = dir ? store_mkdir(c->dir, c->name, 0750, &st)
+		: store_mknod(c->dir, c->name, S_IFIFO | 0640, 0, &st);
+	if (r == 0)
+		add_entry(c->p, c->path, new_object(c->p, dir ? 'd' : 'p', dir ? 0750 : 0640));
+	return r;
+}
+
+static int do_remove(struct call *c)
+{
+	int r = c->verb[0] == 'r' ? store_rmdir(c->dir, c->name) : store_unlink(c->dir, c->name);
+
+	if (r == 0)
+		drop_entry(c->p, c->path);
+	return r;
+}
+
+/* "name=number,length;" goes, or comes in its place. */
+static void note_attr(struct object *o, const char *name, const char *value)
+{
+	size_t n = strlen(name);
+	char *at = o->attrs, *end, *all;
+
+	while (*at && !(strncmp(at, name, n) == 0 && at[n] == '='))
+		at = strchr(at, ';') + 1;
+	if (*at) {
+		end = strchr(at, ';') + 1;
+		memmove(at, end, strlen(end) + 1);
+	}
+	all = must(malloc(strlen(o->attrs) + strlen(value) + 1));
+	strcpy(all, o->attrs);
+	strcat(all, value);
+	free(o->attrs);
+	o->attrs = all;
+}
+
+static int do_xattr(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+	char attr[TEXT_MAX], value[TEXT_MAX] = "";
+	scoped(freep) uint8_t *buf = must(malloc(c->b + 1));
+	bool set = c->verb[0] == 's';
+	int r;
+
+	snprintf(attr, sizeof(attr), "user.%s", c->arg[0]);
+	play_pattern(c->number, 0, buf, c->b);
+	if (set)
+		snprintf(value, sizeof(value), "%s=%zu,%lu;", c->arg[0], c->number, c->b);
+	if (o->open)
+		r = set ? file_setxattr(o->open, attr, buf, c->b, 0) : file_removexattr(o->open, attr);
+	else
+		r = set ? store_setxattr(c->dir, c->name, attr, buf, c->b, 0)
+			: store_removexattr(c->dir, c->name, attr);
+	if (r == 0)
+		note_attr(o, c->arg[0], value);
+	return r;
+}
+
+static int do_chmod(struct call *c)
+{
+	struct object *o = object_of(c->p, c->path);
+	mode_t mode = (mode_t)strtoul(c->arg[0], NULL, 8);
+	int r = store_chmod(c->dir, c->name, mode);
+
+	if (r == 0)
+		o->mode = mode;
+	return r;
+}
+
+static const struct {
+	const char *verb;
+	int (*run)(struct call *c);
+} verbs[] = {
+	{"create", do_create},
+	{"open", do_open},
+	{"close", do_close},
+	{"write", do_write},
+	{"append", do_write},
+	{"truncate", do_truncate},
+	{"punch", do_fallocate},
+	{"zero", do_fallocate},
+	{"allocate", do_fallocate},
+	{"reserve", do_fallocate},
+	{"fsync", do_sync},
+	{"fdatasync", do_sync},
+	{"fsyncdir", do_sync},
+	{"rename", do_rename},
+	{"noreplace", do_rename},
+	{"exchange", do_rename},
+	{"link", do_link},
+	{"symlink", do_symlink},
+	{"mkdir", do_make},
+	{"fifo", do_make},
+	{"rmdir", do_remove},
+	{"unlink", do_remove},
+	{"setxattr", do_xattr},
+	{"removexattr", do_xattr},
+	{"chmod", do_chmod},
+	{"tmpfile", do_tmpfile},
+	{"linktmp", do_linktmp},
+};
+
+static int run_call(struct call *c)
+{
+	size_t i;
+	int r;
+
+	for (i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (strcmp(verbs[i].verb, c->verb) == 0)
+			break;
+	if (i == ARRAY_SIZE(verbs)) {
+		fprintf(stderr, "%s: line %zu: no operation %s\n", c->p->name, c->number, c->verb);
+		abort();
+	}
+	r = play_resolve(c->p->store, c->path, &c->dir, c->name);
+	if (r < 0)
+		return r;
+	r = verbs[i].run(c);
+	store_dir_unref(c->dir);
+	return r;
+}
+
+int play_line(struct play *p, size_t line)
+{
+	scoped(freep) char *copy = text(p->lines[line]);
+	char *save = NULL, *word[WORDS_MAX] = {0};
+	struct call c = {.p = p, .number = line + 1, .began = log_now(p)};
+	size_t n = 0;
+
+	for (word[n] = strtok_r(copy, " ", &save); word[n] && n < WORDS_MAX - 1;)
+		word[++n] = strtok_r(NULL, " ", &save);
+	if (!word[0])
+		return 0;
+	c.verb = word[0];
+	c.path = word[1] ? word[1] : (char *)".";
+	c.arg[0] = word[2];
+	c.arg[1] = word[3];
+	c.a = word[2] ? strtoul(word[2], NULL, 0) : 0;
+	c.b = word[3] ? strtoul(word[3], NULL, 0) : 0;
+	return run_call(&c);
+}
+
+int play_run(struct play *p)
+{
+	size_t i;
+
+	snapshot(p);
+	for (p->line = 0; p->line < p->n_lines; p->line++) {
+		p->error = play_line(p, p->line);
+		snapshot(p);
+		for (i = 0; i < p->n_objects; i++)
+			if (p->objects[i]->n_v > 0 && latest(p->objects[i])->ended == 0)
+				latest(p->objects[i])->ended = log_now(p) + 1;
+		if (p->error < 0) {
+			if (!p->quiet_errors)
+				fprintf(stderr, "%s: line %zu: %s: %s\n", p->name, p->line + 1,
+					p->lines[p->line], strerror(-p->error));
+			return -1;
+		}
+	}
+	return 0;
+}
+
+void play_close_files(struct play *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->n_objects; i++) {
+		file_close(p->objects[i]->open);
+		p->objects[i]->open = NULL;
+	}
+}
