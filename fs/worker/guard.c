@@ -59,6 +59,7 @@ static const struct shape {
 	[FUSE_READDIRPLUS] = {sizeof(struct fuse_read_in), 0, 0, true},
 	[FUSE_RENAME2] = {sizeof(struct fuse_rename2_in), 2, 0, true},
 	[FUSE_LSEEK] = {sizeof(struct fuse_lseek_in), 0, 0, true},
+	[FUSE_TMPFILE] = {sizeof(struct fuse_create_in), 1, 0, true}, /* its name is "/", and means nothing */
 };
 
 static const struct shape *shape_of(uint32_t opcode)
@@ -103,6 +104,7 @@ static bool entry_names_ok(uint32_t opcode, const char *p)
 	case FUSE_SETXATTR:
 	case FUSE_GETXATTR:
 	case FUSE_REMOVEXATTR:
+	case FUSE_TMPFILE:
 		return true;
 	default: /* a symlink's first string is its name, the second its target */
 		return entry_name_ok(p);

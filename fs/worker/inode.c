@@ -178,6 +178,7 @@ void inode_table_free(struct inode_table *t)
 		if (!t->slots[n].inode)
 			continue;
 		names_free(t->slots[n].inode);
+		free(t->slots[n].inode->last);
 		free(t->slots[n].inode);
 	}
 	free(t->slots);
@@ -258,6 +259,7 @@ static void free_chain(struct inode_table *t, struct inode *chain)
 		next = chain->hash_next;
 		if (t->on_free)
 			t->on_free(chain, t->on_free_arg);
+		free(chain->last);
 		free(chain);
 	}
 }
@@ -355,6 +357,22 @@ static int name_add(struct inode *i, struct inode *parent, const char *name)
 	return 0;
 }
 
+/* Under the lock: one lookup and a reference more. */
+static int enter(struct inode_table *t, struct inode_view *v, struct inode *i)
+{
+	int r = view_reserve(v, i->index);
+
+	if (r == 0 && v->lookups[i->index] == UINT32_MAX)
+		r = -EOVERFLOW;
+	if (r < 0)
+		return r;
+	if (v->lookups[i->index]++ == 0)
+		v->known++;
+	i->lookups++;
+	i->refs++;
+	return 0;
+}
+
 int inode_enter(struct inode_table *t, struct inode_view *v, struct inode *parent, const char *name,
 	const struct stat *st, struct inode **ret)
 {
@@ -368,21 +386,52 @@ int inode_enter(struct inode_table *t, struct inode_view *v, struct inode *paren
 	if (r == 0)
 		r = name_add(i, parent, name);
 	if (r == 0)
-		r = view_reserve(v, i->index);
-	if (r == 0 && v->lookups[i->index] == UINT32_MAX)
-		r = -EOVERFLOW;
-	if (r == 0) {
-		if (v->lookups[i->index]++ == 0)
-			v->known++;
-		i->lookups++;
-		i->refs++;
+		r = enter(t, v, i);
+	if (r == 0)
 		*ret = i;
-	} else if (i && unused(i)) {
+	else if (i && unused(i))
 		chain = take_unused(t, i, NULL);
+	pthread_mutex_unlock(&t->lock);
+	free_chain(t, chain);
+	return r;
+}
+
+int inode_enter_unnamed(struct inode_table *t, struct inode_view *v, const struct stat *st, struct inode **ret)
+{
+	struct inode *i, *chain = NULL;
+	int r;
+
+	pthread_mutex_lock(&t->lock);
+	r = inode_new(t, st, &i);
+	if (r == 0) {
+		hash_remove(t, i); /* when it is gone its number can mean another file at once */
+		r = enter(t, v, i);
+		if (r == 0)
+			*ret = i;
+		else
+			chain = take_unused(t, i, NULL);
 	}
 	pthread_mutex_unlock(&t->lock);
 	free_chain(t, chain);
 	return r;
+}
+
+void inode_named(struct inode_table *t, struct inode *i)
+{
+	pthread_mutex_lock(&t->lock);
+	if (!i->hashed)
+		hash_add(t, i);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void inode_last_seen(struct inode *i, const struct stat *st)
+{
+	if (!i->last)
+		i->last = malloc(sizeof(*i->last));
+	if (!i->last)
+		return; /* then it is stale (ESTALE) for who asks */
+	*i->last = *st;
+	i->last->st_nlink = 0;
 }
 
 struct inode *inode_find(struct inode_table *t, const struct stat *st)

@@ -34,6 +34,7 @@ struct inode {
 	uint64_t lookups;	/* sum over the sessions */
 	uint32_t refs;		/* running requests, handles, names below it */
 	bool hashed;		/* its backing number still means this inode */
+	struct stat *last;	/* what it was when its last name went: for who still holds it */
 	struct dentry *names;	/* changed under the table's lock and the namespace lock */
 	_Atomic uint32_t mode;	/* as in the backing */
 	_Atomic uint32_t changes;	/* counts every change of content, attributes or names in it */
@@ -82,6 +83,9 @@ bool inode_known(struct inode_table *t, const struct inode_view *v, const struct
  * reference.  -ENOMEM, -ENFILE. */
 int inode_enter(struct inode_table *t, struct inode_view *v, struct inode *parent, const char *name,
 	const struct stat *st, struct inode **ret);
+/* The same for a file that has no name: not found by its numbers, until inode_named. */
+int inode_enter_unnamed(struct inode_table *t, struct inode_view *v, const struct stat *st, struct inode **ret);
+void inode_named(struct inode_table *t, struct inode *i);
 /* The inode with these backing numbers if any session knows it, with a reference. */
 struct inode *inode_find(struct inode_table *t, const struct stat *st);
 /* Tolerates more than there is, and ids that nobody was given. */
@@ -91,7 +95,8 @@ void inode_view_done(struct inode_table *t, struct inode_view *v);	/* forgets ev
 /* All node ids the view knows, malloc'ed. */
 int inode_view_list(struct inode_table *t, const struct inode_view *v, uint64_t **ret, size_t *ret_n);
 
-/* Names, under the namespace lock for writing. */
+/* Names, under the namespace lock for writing.  inode_last_seen: its last name goes; it looked like this. */
+void inode_last_seen(struct inode *i, const struct stat *st);
 void inode_name_remove(struct inode_table *t, struct inode *i, struct inode *parent, const char *name, bool last);
 int inode_name_add(struct inode_table *t, struct inode *i, struct inode *parent, const char *name);
 /* Under the namespace lock: some name of it, which stays while that lock and a reference are held; NULL: none is left. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define BUCKETS 256u
+#define DEADLOCK_STEPS 10u
 
 struct held {
 	struct held *next;
@@ -129,6 +130,41 @@ static void cut_out(struct lock_table *t, const struct lock_claim *c, struct hel
 	}
 }
 
+/* What its owner holds right before and behind becomes part of c, as F_GETLK then tells. */
+static void join_neighbours(struct lock_table *t, struct lock_claim *c)
+{
+	for (struct held **p = bucket(t, c->node), *h; (h = *p);) {
+		bool before = h->c.end != UINT64_MAX && h->c.end + 1 == c->start;
+		bool behind = c->end != UINT64_MAX && c->end + 1 == h->c.start;
+
+		if (!same_owner(&h->c, c) || h->c.type != c->type || !(before || behind)) {
+			p = &h->next;
+			continue;
+		}
+		if (before)
+			c->start = h->c.start;
+		else
+			c->end = h->c.end;
+		*p = h->next;
+		free(h);
+		t->count--;
+	}
+}
+
+/* An owner's locks stand together, the lowest first: that is the order in which F_GETLK finds them. */
+static void insert(struct lock_table *t, struct held *mine)
+{
+	struct held **p = bucket(t, mine->c.node);
+
+	while (*p && !same_owner(&(*p)->c, &mine->c))
+		p = &(*p)->next;
+	while (*p && same_owner(&(*p)->c, &mine->c) && (*p)->c.start < mine->c.start)
+		p = &(*p)->next;
+	mine->next = *p;
+	*p = mine;
+	t->count++;
+}
+
 /* Under the lock. */
 static int set_locked(struct lock_table *t, const struct lock_claim *c)
 {
@@ -152,9 +188,8 @@ static int set_locked(struct lock_table *t, const struct lock_claim *c)
 		return 0;
 	}
 	mine->c = *c;
-	mine->next = *bucket(t, c->node);
-	*bucket(t, c->node) = mine;
-	t->count++;
+	join_neighbours(t, &mine->c);
+	insert(t, mine);
 	return 0;
 }
 
@@ -225,9 +260,33 @@ static void on_interrupt(fuse_req_t req, void *data)
 	pthread_mutex_unlock(&w->table->lock);
 }
 
+static bool same_process(const struct lock_claim *a, const struct lock_claim *b)
+{
+	return a->session == b->session && a->owner == b->owner;
+}
+
+/* Under the lock: does who is in the way of c wait, over some others, for c's owner?  As far as the kernel looks on
+ * a local disk.  (It does not look at OFD locks, which here cannot be told from the others.) */
+static bool deadlock(struct lock_table *t, const struct lock_claim *c)
+{
+	const struct lock_claim *in_the_way = find_conflict(t, c);
+
+	for (unsigned n = 0; in_the_way && n < DEADLOCK_STEPS; n++) {
+		const struct waiting *w = t->waiting;
+
+		while (w && (w->c.kind != LOCK_POSIX || !same_process(&w->c, in_the_way)))
+			w = w->next;
+		in_the_way = w ? find_conflict(t, &w->c) : NULL;
+		if (in_the_way && same_process(in_the_way, c))
+			return true;
+	}
+	return false;
+}
+
 void lock_set_wait(struct lock_table *t, const struct lock_claim *c, struct fuse_req *req)
 {
 	struct waiting *w = calloc(1, sizeof(*w)), **tail;
+	bool stuck;
 
 	if (!w) {
 		fuse_reply_err(req, ENOLCK);
@@ -236,11 +295,18 @@ void lock_set_wait(struct lock_table *t, const struct lock_claim *c, struct fuse
 	*w = (struct waiting){.table = t, .c = *c, .req = req};
 	fuse_req_interrupt_func(req, on_interrupt, w);
 	pthread_mutex_lock(&t->lock);
-	for (tail = &t->waiting; *tail; tail = &(*tail)->next)
+	stuck = c->kind == LOCK_POSIX && deadlock(t, c);
+	for (tail = &t->waiting; *tail && !stuck; tail = &(*tail)->next)
 		;
-	*tail = w;
+	if (!stuck)
+		*tail = w;
 	pthread_mutex_unlock(&t->lock);
-	wake(t);
+	if (!stuck) {
+		wake(t);
+		return;
+	}
+	w->answer = EDEADLK;
+	answer_all(w);
 }
 
 void lock_answer_interrupted(struct lock_table *t, uint64_t session)

@@ -31,7 +31,8 @@ void lock_test(struct lock_table *t, const struct lock_claim *c, struct lock_cla
 
 /* Sets or releases without waiting.  -EAGAIN: one is in the way. */
 int lock_set(struct lock_table *t, const struct lock_claim *c);
-/* As lock_set, but the request waits if it must: it is answered here, now or later.  Never fails without an answer. */
+/* As lock_set, but the request waits if it must: it is answered here, now or later.  Never fails without an answer.
+ * EDEADLK where processes would wait for each other. */
 void lock_set_wait(struct lock_table *t, const struct lock_claim *c, struct fuse_req *req);
 /* After an INTERRUPT was processed: answers the waiting requests that it hit. */
 void lock_answer_interrupted(struct lock_table *t, uint64_t session);

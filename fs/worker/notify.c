@@ -112,6 +112,14 @@ void notify_content(struct session *by, struct inode *i, int64_t off, int64_t le
 	tell_others(by, i, &n, NULL);
 }
 
+void notify_self(struct session *s, struct inode *i)
+{
+	struct note n = {.kind = NOTE_CONTENT, .node = inode_node(i)};
+
+	atomic_fetch_add(&i->changes, 1);
+	queue_add(&s->notes, &n, NULL);
+}
+
 void notify_attributes(struct session *by, struct inode *i)
 {
 	struct note n = {.kind = NOTE_ATTRIBUTES, .node = inode_node(i)};

@@ -47,6 +47,8 @@ struct note *note_queue_next(struct note_queue *q);	/* waits; the caller frees *
 /* One thing changed by `by`, for all other sessions that know it (`i`: the inode, or the directory).  Also counts
  * the change of `i`, so that answers under way which do not know it get no time to live. */
 void notify_content(struct session *by, struct inode *i, int64_t off, int64_t len);
+/* The kernel of `s` itself has cached what is not so. */
+void notify_self(struct session *s, struct inode *i);
 void notify_attributes(struct session *by, struct inode *i);
 void notify_entry(struct session *by, struct inode *dir, const char *name);	/* appeared, or means another thing */
 void notify_deleted(struct session *by, struct inode *dir, struct inode *child, const char *name);

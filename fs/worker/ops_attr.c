@@ -58,6 +58,8 @@ static int set_mode(const struct op *o, struct inode *i, mode_t mode)
 		r = resolve_name(o->w->resolver, i, &d, &name);
 		if (r == 0)
 			r = store_chmod(d, name, mode & 07777);
+		else if (r == -ESTALE && i->last)
+			r = 0; /* what has no name any more is nowhere but here */
 	}
 	if (r == 0)
 		atomic_store(&i->mode, mode);

@@ -143,12 +143,33 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	op_make(req, parent, name, &(struct making){.what = RECORD_SYMLINK, .target = target});
 }
 
+/* Another name, or the first one of a file made with O_TMPFILE. */
+static int give_name(const struct op *o, struct inode *i, struct store_dir *to, const char *name)
+{
+	scoped(store_dir_unrefp) struct store_dir *from = NULL;
+	const char *old_name;
+	struct file *f;
+	int r = resolve_name(o->w->resolver, i, &from, &old_name);
+
+	if (r != -ESTALE || !S_ISREG(atomic_load(&i->mode)))
+		return r < 0 ? r : store_link(from, old_name, to, name);
+	f = resolve_file_peek(o->w->resolver, i);
+	if (!f)
+		return -ENOENT;
+	r = file_link_unnamed(f, to, name);
+	resolve_file_put(o->w->resolver, i);
+	if (r == 0) {
+		inode_named(o->w->inodes, i);
+		recorder_path_forget(o->w->recorder, i);
+	}
+	return r;
+}
+
 static int link_node(
 	const struct op *o, struct inode *i, struct inode *dir, const char *name, struct op_entry *e)
 {
-	scoped(store_dir_unrefp) struct store_dir *from = NULL, *to = NULL;
+	scoped(store_dir_unrefp) struct store_dir *to = NULL;
 	struct record_access a = {.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL)};
-	const char *old_name;
 	int r = op_may_change_in(o, dir);
 
 	if (r == 0 && S_ISDIR(atomic_load(&i->mode)))
@@ -156,11 +177,9 @@ static int link_node(
 	if (r == 0 && strlen(name) > STORE_NAME_MAX)
 		r = -ENAMETOOLONG;
 	if (r == 0)
-		r = resolve_name(o->w->resolver, i, &from, &old_name);
-	if (r == 0)
 		r = resolve_dir(o->w->resolver, dir, &to);
 	if (r == 0)
-		r = store_link(from, old_name, to, name);
+		r = give_name(o, i, to, name);
 	if (r == 0)
 		r = op_entry_find(o, dir, to, name, e);
 	r = op_outcome(o, i, r);

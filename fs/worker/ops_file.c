@@ -142,7 +142,7 @@ static int may_open(const struct op *o, struct inode *i, uint8_t flags)
 
 static int truncate_on_open(const struct op *o, struct inode *i, struct file *f)
 {
-	int r = file_size(f) > 0 ? file_truncate(f, 0) : 0;
+	int r = file_truncate(f, 0);
 
 	if (r == 0)
 		notify_content(o->s, i, 0, 0);
@@ -227,6 +227,37 @@ static int create_new(const struct op *o, struct inode *dir, const char *name, m
 	return handle_make(o, e->inode, f, record_flags(fi->flags & ~O_TRUNC), fi, ret);
 }
 
+/* O_TMPFILE: it stands hidden in the share's root, since its own directory may go before it does. */
+static int create_unnamed(const struct op *o, struct inode *dir, mode_t mode, struct fuse_file_info *fi,
+	struct op_entry *e, struct handle **ret)
+{
+	scoped(store_dir_unrefp) struct store_dir *d = NULL, *root = NULL;
+	struct file *f;
+	struct stat st;
+	int r = op_may_change_in(o, dir);
+
+	if (r == 0)
+		r = resolve_dir(o->w->resolver, dir, &d);
+	if (r == 0)
+		r = store_dir_root(o->w->store, &root);
+	if (r == 0)
+		r = file_create_unnamed(root, mode & 01777, &f, &st);
+	if (r < 0)
+		return r;
+	st.st_mode = (st.st_mode & ~(mode_t)S_IFMT) | S_IFREG;
+	r = inode_enter_unnamed(o->w->inodes, &o->s->view, &st, &e->inode);
+	if (r < 0) {
+		file_close(f);
+		return r;
+	}
+	e->changes = atomic_load(&e->inode->changes);
+	op_present(o, &st);
+	e->e = (struct fuse_entry_param){
+		.ino = inode_node(e->inode), .generation = 1, .attr = st, .attr_timeout = OPS_DAY};
+	f = resolve_file_adopt(o->w->resolver, e->inode, f);
+	return handle_make(o, e->inode, f, record_flags(fi->flags), fi, ret);
+}
+
 /* The name was there after all (another session made it): an open like any other. */
 static int create_found(const struct op *o, struct inode *dir, const char *name, struct fuse_file_info *fi,
 	struct op_entry *e)
@@ -250,14 +281,18 @@ static int create(const struct op *o, struct inode *dir, const char *name, mode_
 {
 	struct record_access a = {.flags = record_flags(fi->flags & ~O_TRUNC)};
 	struct handle *h = NULL;
-	int r = create_new(o, dir, name, mode, fi, e, &h);
+	bool unnamed = (fi->flags & O_TMPFILE) == O_TMPFILE;
+	int r = unnamed ? create_unnamed(o, dir, mode, fi, e, &h)
+			: create_new(o, dir, name, mode, fi, e, &h);
 
 	if (r == -EEXIST && !(fi->flags & O_EXCL))
 		return create_found(o, dir, name, fi, e);
 	r = op_outcome(o, dir, r);
-	if (r == 0)
+	if (r == 0 && !unnamed)
 		notify_entry(o->s, dir, name);
-	if (e->inode)
+	if (unnamed)
+		a.path = recorder_path(o->w->recorder, o->w->inodes, dir, NULL);
+	else if (e->inode)
 		a.path = recorder_path(o->w->recorder, o->w->inodes, e->inode, NULL);
 	else
 		a.path = recorder_path(o->w->recorder, o->w->inodes, dir, name);
@@ -354,14 +389,21 @@ void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fus
 }
 
 static ssize_t write_file(
-	const struct op *o, struct handle *h, const char *buf, size_t size, uint64_t off, bool page)
+	const struct op *o, struct handle *h, const char *buf, size_t size, uint64_t off, bool append)
 {
 	int r = recorder_ready(o->w->recorder);
+	uint64_t at;
+	ssize_t n;
 
 	if (r < 0)
 		return r;
-	if ((h->flags & RECORD_APPEND) && !page)
-		return file_append(h->file, buf, size, &off);
+	if (append) {
+		n = file_append(h->file, buf, size, &at);
+		/* O_APPEND was set after the open: this kernel has put the data into its cache where it saw the end. */
+		if (n > 0 && at != off && !(h->flags & RECORD_APPEND))
+			notify_self(o->s, h->inode);
+		return n;
+	}
 	return file_write(h->file, buf, size, off);
 }
 
@@ -370,6 +412,7 @@ void op_write(
 {
 	struct op o = op_begin(req);
 	struct handle *h = file_handle(&o, fi, node);
+	bool append = (fi->flags & O_APPEND) && !fi->writepage; /* as it is now: fcntl(F_SETFL) changes it */
 	ssize_t n = -EBADF;
 
 	if (h && !(h->flags & RECORD_WRITE))
@@ -377,14 +420,14 @@ void op_write(
 	else if (h && off < 0)
 		n = -EINVAL;
 	else if (h)
-		n = write_file(&o, h, buf, size, (uint64_t)off, fi->writepage);
+		n = write_file(&o, h, buf, size, (uint64_t)off, append);
 	if (n == -EBADMSG) {
 		damaged(&o, h);
 		n = -EIO;
 	}
 	if (n > 0) {
 		atomic_fetch_add(&h->bytes_written, (uint64_t)n);
-		if (h->flags & RECORD_APPEND)
+		if (append)
 			notify_content(o.s, h->inode, 0, 0);
 		else
 			notify_content(o.s, h->inode, off, n);
@@ -482,8 +525,10 @@ void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fus
 	struct handle *h = file_handle(&o, fi, node);
 	int64_t to = -EBADF;
 
-	if (h && (off < 0 || (whence != SEEK_DATA && whence != SEEK_HOLE)))
+	if (h && whence != SEEK_DATA && whence != SEEK_HOLE)
 		to = -EINVAL;
+	else if (h && off < 0)
+		to = -ENXIO;
 	else if (h)
 		to = file_seek(h->file, (uint64_t)off, whence);
 	if (h)

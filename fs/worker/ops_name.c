@@ -32,6 +32,8 @@ static void victim_gone(
 		notify_entry(o->s, dir, name);
 		return;
 	}
+	if (last)
+		inode_last_seen(i, st);
 	notify_deleted(o->s, dir, i, name);
 	inode_name_remove(o->w->inodes, i, dir, name, last);
 	if (!last)
@@ -134,9 +136,11 @@ static int rename_allowed(const struct op *o, const struct side *from, const str
 	if ((flags & RENAME_EXCHANGE) && to->inode && to_dir &&
 		inode_is_below(o->w->inodes, from->dir, to->inode))
 		return -EINVAL;
-	if (dir && from->dir != to->dir && from->inode)
-		return op_may(o, from->inode, OP_W);
-	return 0;
+	if (from->dir == to->dir)
+		return 0;
+	if ((flags & RENAME_EXCHANGE) && to_dir && to->inode && op_may(o, to->inode, OP_W) < 0)
+		return -EACCES;
+	return dir && from->inode ? op_may(o, from->inode, OP_W) : 0;
 }
 
 static void forget_dirs(const struct op *o, const struct side *from, const struct side *to)

@@ -197,6 +197,16 @@ int resolve_name(struct resolver *b, struct inode *i, struct store_dir **ret, co
 
 /* ---- files ---- */
 
+/* What has no name any more is as it was, with no links. */
+static int stat_gone(const struct inode *i, int r, struct stat *ret)
+{
+	if (r != -ESTALE || !i->last)
+		return r;
+	*ret = *i->last;
+	ret->st_mode = atomic_load(&i->mode);
+	return 0;
+}
+
 int resolve_stat(struct resolver *b, struct inode *i, struct stat *ret)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
@@ -207,7 +217,7 @@ int resolve_stat(struct resolver *b, struct inode *i, struct stat *ret)
 
 	if (S_ISDIR(mode)) {
 		r = resolve_dir(b, i, &d);
-		return r < 0 ? r : store_dir_stat(d, ret);
+		return r < 0 ? stat_gone(i, r, ret) : store_dir_stat(d, ret);
 	}
 	/* The stripe: so that the file is not between closed and its size written where the name shows it. */
 	m = stripe_lock(b, i);
@@ -219,7 +229,7 @@ int resolve_stat(struct resolver *b, struct inode *i, struct stat *ret)
 			r = store_lookup(d, name, ret);
 	}
 	pthread_mutex_unlock(m);
-	return r;
+	return r < 0 ? stat_gone(i, r, ret) : r;
 }
 
 int resolve_file_get(struct resolver *b, struct inode *i, struct file **ret)

@@ -112,10 +112,23 @@ static void answer_error(struct session *s, uint64_t unique, int error)
 		return;
 }
 
+/* libfuse 3.14 does not know O_TMPFILE.  Its request and answer are those of CREATE; the flags tell op_create. */
+static void translate(struct fuse_in_header *in)
+{
+	struct fuse_create_in *c = (void *)(in + 1);
+
+	if (in->opcode == FUSE_TMPFILE) {
+		in->opcode = FUSE_CREATE;
+		c->flags |= O_TMPFILE;
+	} else if (in->opcode == FUSE_CREATE) {
+		c->flags &= ~(uint32_t)O_TMPFILE;
+	}
+}
+
 void session_handle_request(void *arg, void *buf, size_t n)
 {
 	struct session *s = arg;
-	const struct fuse_in_header *in = buf;
+	struct fuse_in_header *in = buf;
 	struct guard_verdict v = guard_check(buf, n, s->uid, atomic_load(&s->refuse));
 	struct fuse_buf fb = {.mem = buf, .size = n};
 
@@ -132,6 +145,7 @@ void session_handle_request(void *arg, void *buf, size_t n)
 		s->init_unique = in->unique;
 		s->kill_priv = init->flags & FUSE_HANDLE_KILLPRIV_V2;
 	}
+	translate(in);
 	fuse_session_process_buf(s->se, &fb);
 	if (in->opcode == FUSE_INTERRUPT)
 		lock_answer_interrupted(s->worker->locks, s->number);

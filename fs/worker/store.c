@@ -1,6 +1,7 @@
 /* The store as a whole: opening it, leaves and key slots, what a name is (lookup), attributes by name. */
 #include "fs/worker/store.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -145,6 +146,24 @@ static int store_new(int root_fd, struct keytree *tree, const struct store_optio
 
 DEFINE_SCOPED(struct store *, store_close)
 
+/* Files without a name stand here, and die with their worker: what is left is of one that was killed. */
+static void drop_unnamed(struct store *s)
+{
+	scoped(close_fdp) int fd = openat(s->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const size_t prefix = strlen(SIDE_FILE_PREFIX);
+	struct dirent *e;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!d)
+		return;
+	(void)take_fd(&fd);
+	while ((e = readdir(d))) {
+		if (strncmp(e->d_name, SIDE_FILE_PREFIX, prefix) == 0)
+			(void)unlinkat(s->root_fd, e->d_name, 0);
+	}
+	closedir(d);
+}
+
 int store_open(int root_fd, struct keytree *tree, const struct store_options *opt, struct store **ret)
 {
 	scoped(store_closep) struct store *s = NULL;
@@ -166,6 +185,7 @@ int store_open(int root_fd, struct keytree *tree, const struct store_options *op
 	r = dir_open_root(s, &s->root);
 	if (r < 0)
 		return r;
+	drop_unnamed(s);
 	close(root_fd);
 	*ret = take_ptr(&s);
 	return 0;

@@ -1,0 +1,58 @@
+"""Everything POSIX and Linux ask of a file system, done on a share and on the local disk: every result and errno must be equal."""
+import concurrent.futures
+import glob
+import json
+import os
+
+import pytest
+
+import harness
+
+SCRIPT = "\n\n".join(open(p).read() for p in sorted(glob.glob(os.path.join(harness.HERE, "posix", "*.py"))))
+# Where a share says something else, and may: (case, what) -> its result.
+EXPECTED = {
+    ("sparse", "all hole"): 9999360,  # the last sector of a file is always there: it carries the size
+    ("sparse", "SEEK_SET far"): 1 << 50,  # the kernel asks nobody, and FUSE has no largest offset
+    ("modes", "open p 0"): True,  # the kernel opens a fifo itself and asks nobody; only its owner gets this far
+    ("modes", "open p 1"): True,
+    # names the kernel has looked up are not asked for again; the owner of a private mount could give himself the right back
+    **{("modes", f"stat in {m}"): 1 for m in (0, 200, 400, 600)},
+    ("xattrs", "acl"): "ENOTSUP",  # a private mount has no access lists
+    ("unlinked_open", "symlink read"): "ESTALE",  # the kernel asks by number, and the text went with the name
+}
+
+
+def run_case(user, where, case):
+    """Its results; broken off where the script was."""
+    r = user.python(SCRIPT, where, case, timeout=60, cwd="/")
+    return json.loads(r.out)[case]
+
+
+def cases():
+    return [line[4:].split("(")[0] for before, line in zip(SCRIPT.splitlines(), SCRIPT.splitlines()[1:])
+            if before == "@case" and line.startswith("def ")]
+
+
+@pytest.fixture(scope="module")
+def shared(programs, accounts):
+    """One share for all cases: each works in a directory of its own."""
+    v = harness.Vault(programs, accounts)
+    try:
+        v.up()
+        v.add()
+        v.grant("acme", v.alice)
+        yield v.mount(v.alice)
+    finally:
+        v.close()
+    assert not v.crashes(), v.crashes()
+
+
+@pytest.mark.parametrize("case", cases())
+def test_as_on_the_local_disk(shared, case):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        ours, local = pool.map(lambda top: run_case(shared.user, f"{top}/t-{case}", case), (shared.point, shared.user.home))
+    wrong = [f"{a}: {b[1]} on the local disk" for a, b in zip(ours, local)
+             if a != b and (a[0] != b[0] or EXPECTED.get((case, a[0])) != a[1])]
+    assert not wrong, "\n".join(wrong[:60])
+    assert len(ours) == len(local)
+    assert local[-1][0] != "the case broke off", local[-1]
