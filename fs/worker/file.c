@@ -170,26 +170,6 @@ void file_abandon_header(struct file *f)
 	f->h.rec.flags = 0;
 }
 
-int file_need_header(struct file *f, uint32_t flags)
-{
-	uint8_t header[HEADER_BYTES];
-	int r;
-
-	if (f->has_header)
-		return file_set_flags(f, flags);
-	r = file_prepare_header(f, flags, header);
-	if (r < 0)
-		return r;
-	r = backing_write(f->fd, header, sizeof(header), 0);
-	if (r < 0) {
-		file_abandon_header(f);
-		(void)!ftruncate(f->fd, 0);
-		return r;
-	}
-	f->has_header = true;
-	return 0;
-}
-
 /* What we write on our own account changes nothing in the time that programs see. */
 static int modified_get(struct file *f, struct timespec ret[2], off_t *ret_size)
 {
@@ -200,6 +180,31 @@ static int modified_get(struct file *f, struct timespec ret[2], off_t *ret_size)
 	ret[0] = (struct timespec){.tv_nsec = UTIME_OMIT};
 	ret[1] = st.st_mtim;
 	*ret_size = st.st_size;
+	return 0;
+}
+
+int file_need_header(struct file *f, uint32_t flags)
+{
+	uint8_t header[HEADER_BYTES];
+	struct timespec times[2];
+	off_t size;
+	int r;
+
+	if (f->has_header)
+		return file_set_flags(f, flags);
+	r = modified_get(f, times, &size);
+	if (r == 0)
+		r = file_prepare_header(f, flags, header);
+	if (r < 0)
+		return r;
+	r = backing_write(f->fd, header, sizeof(header), 0);
+	if (r < 0) {
+		file_abandon_header(f);
+		(void)!ftruncate(f->fd, 0);
+		return r;
+	}
+	(void)futimens(f->fd, times);
+	f->has_header = true;
 	return 0;
 }
 

@@ -68,6 +68,11 @@ def rename2(a, b, flags):
     sys_call("renameat2", AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), flags)
 
 
+def link_fd(fd, name):
+    """os.link does not follow the last symlink, whatever it is told."""
+    sys_call("linkat", AT_FDCWD, f"/proc/self/fd/{fd}".encode(), AT_FDCWD, os.fsencode(name), AT_SYMLINK_FOLLOW)
+
+
 def fallocate(fd, mode, at, n):
     sys_call("fallocate", fd, mode, at, n)
 

@@ -54,6 +54,17 @@ def times():
     check("read-only descriptor", lambda: with_fd("f", os.O_RDONLY, lambda g: os.utime(g, ns=(4, 4))))
     check("is", lambda: stamps("f"))
     check("mapped write moves mtime", mapped_mtime)
+    for size in (0, 1, 5000):
+        fd = os.open(f"kept{size}", os.O_RDWR | os.O_CREAT, 0o644)
+        os.write(fd, b"x" * size)
+        os.utime(fd, ns=(11, 22))
+        for what, f in (("fsync", lambda: os.fsync(fd)), ("xattr", lambda: os.setxattr(fd, "user.a", b"1")),
+                        ("link", lambda: os.link(f"kept{size}", f"kept{size}l")), ("chmod", lambda: os.fchmod(fd, 0o600)),
+                        ("read", lambda: os.pread(fd, 10, 0)), ("open", lambda: opened(f"kept{size}", os.O_RDWR)),
+                        ("rename", lambda: os.rename(f"kept{size}l", f"kept{size}r")), ("rm xattr", lambda: os.removexattr(fd, "user.a")),
+                        ("close", lambda: os.close(fd)), ("open again", lambda: read(f"kept{size}"))):
+            f()
+            check(f"mtime of {size} after {what}", lambda: os.stat(f"kept{size}").st_mtime_ns)
 
 
 def mapped_mtime():
