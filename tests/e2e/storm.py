@@ -206,6 +206,7 @@ class Storm:
             self.kill(self.rnd.choice(TARGETS))
             up.wait(60)
         wait_for(lambda: self.vault.coffer("up", check=False, timeout=60).rc == 0, "coffer up", limit=40, step=0.2)
+        wait_for(lambda: self.vault.coffer("log", "--limit", "1", check=False, timeout=60).rc == 0, "the record answers", limit=20, step=0.1)
 
     def only_tools(self):
         return not any(self.vault.pids(n) for n in ("keyd", "fsd", "worker"))
