@@ -512,9 +512,10 @@ static int shrink(struct file *f, uint64_t size)
 	return 0;
 }
 
+static const struct timespec modified_now[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+
 int file_truncate(struct file *f, uint64_t size)
 {
-	const struct timespec now[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
 	int r = 0;
 
 	if (size > FILE_SIZE_MAX)
@@ -527,7 +528,7 @@ int file_truncate(struct file *f, uint64_t size)
 		r = grow(f, size);
 	else if (size < f->size)
 		r = shrink(f, size);
-	else if (futimens(f->fd, now) < 0)
+	else if (futimens(f->fd, modified_now) < 0)
 		r = -errno;
 	pthread_rwlock_unlock(&f->lock);
 	return r;
@@ -604,6 +605,9 @@ int file_allocate(struct file *f, int mode, uint64_t off, uint64_t n)
 	pthread_rwlock_wrlock(&f->lock);
 	drop_head(f);
 	r = f->writable ? allocate(f, mode, off, off + n) : -EROFS;
+	/* A change for programs, as on a local disk, even where it wrote nothing. */
+	if (r == 0 && (mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE)))
+		(void)futimens(f->fd, modified_now);
 	pthread_rwlock_unlock(&f->lock);
 	return r;
 }

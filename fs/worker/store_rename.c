@@ -15,6 +15,7 @@ struct end { /* one of the two names */
 	struct stat st;
 	struct file *file;
 	struct store_dir *sub; /* when it is a directory that moves */
+	struct timespec modified; /* sub's time, which our entries in it must not change */
 	struct link_side side;
 };
 
@@ -52,12 +53,20 @@ static int prepare_move(struct end *e, const struct end *to)
 		r = dir_open_entry(e->dir, entry, &e->sub);
 		if (r < 0)
 			return r;
+		e->modified = e->st.st_mtim;
 		return dir_write_id(e->sub->fd, DIR_ID_NEW, &to->dir->keys->place, &e->sub->id, new_entry);
 	}
 	if (!S_ISLNK(e->st.st_mode))
 		return 0;
 	r = link_side_of(e->dir, entry, &e->side);
 	return r < 0 ? r : link_side_copy(&e->side, e->dir, to->dir);
+}
+
+static void put_time_back(struct end *e)
+{
+	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, e->modified};
+
+	(void)futimens(e->sub->fd, times);
 }
 
 static void finish_move(struct end *e, const struct end *to)
@@ -68,6 +77,7 @@ static void finish_move(struct end *e, const struct end *to)
 		backing_relax(e->sub->fd, &mode);
 		/* When it fails, the next opening does it. */
 		(void)renameat(e->sub->fd, DIR_ID_NEW, e->sub->fd, DIR_ID);
+		put_time_back(e);
 		backing_restore(e->sub->fd, mode);
 	}
 	if (!dir_is(e->dir, to->dir))
@@ -81,6 +91,7 @@ static void undo_move(struct end *e, const struct end *to)
 	if (e->sub) {
 		backing_relax(e->sub->fd, &mode);
 		(void)unlinkat(e->sub->fd, DIR_ID_NEW, 0);
+		put_time_back(e);
 		backing_restore(e->sub->fd, mode);
 	}
 	if (!dir_is(e->dir, to->dir))

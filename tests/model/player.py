@@ -96,11 +96,31 @@ def mapped(fd, at, n, seed):
         return crc(m[at:at + n])
 
 
+def no_directory(fd):
+    """Locks of directories do not reach another session, and a removed one takes no times and attributes (DESIGN)."""
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        raise OSError(errno.EISDIR, "a directory")
+    return fd
+
+
 def lock(fd, kind):
+    no_directory(fd)
     fcntl.fcntl(fd, 37, struct.pack("hhqqi4x", kind, 0, 0, 0, 0))
 
 
+def no_fifo(path):
+    """A fifo joins only programs of one mount."""
+    if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
+        raise OSError(errno.ESPIPE, "a fifo")
+
+
+def searchable(st, mode):
+    """A directory keeps its search right: names the kernel has cached are not asked for again (DESIGN)."""
+    return mode | 0o100 if stat.S_ISDIR(st.st_mode) else mode
+
+
 def opened(o):
+    no_fifo(o["p"])
     fd = os.open(o["p"], o["flags"] | os.O_CLOEXEC | os.O_NONBLOCK, o.get("mode", 0o644))
     put(o, fd)
 
@@ -112,6 +132,7 @@ def put(o, fd):
 
 
 def copied(o):
+    os.fstat(handles[o["h"]])  # the kernel itself looks at the size that it knows: DESIGN
     return os.copy_file_range(handles[o["h"]], handles[o["g"]], o["n"], o["at"], o["to"])
 
 
@@ -130,12 +151,12 @@ OPS = {
     "fsync": lambda o: os.fsync(handles[o["h"]]),
     "copy": copied,
     "fstat": lambda o: about(os.fstat(handles[o["h"]])),
-    "fchmod": lambda o: os.fchmod(handles[o["h"]], o["mode"]),
-    "futime": lambda o: os.utime(handles[o["h"]], ns=(o["n"], o["n"])),
+    "fchmod": lambda o: os.fchmod(handles[o["h"]], searchable(os.fstat(handles[o["h"]]), o["mode"])),
+    "futime": lambda o: os.utime(no_directory(handles[o["h"]]), ns=(o["n"], o["n"])),
     "setfl": lambda o: fcntl.fcntl(handles[o["h"]], fcntl.F_SETFL, o["flags"]),
     "lock": lambda o: lock(handles[o["h"]], o["kind"]),
-    "flock": lambda o: fcntl.flock(handles[o["h"]], o["kind"]),
-    "fsetxattr": lambda o: os.setxattr(handles[o["h"]], o["k"], data(o["n"], o["seed"])),
+    "flock": lambda o: fcntl.flock(no_directory(handles[o["h"]]), o["kind"]),
+    "fsetxattr": lambda o: os.setxattr(no_directory(handles[o["h"]]), o["k"], data(o["n"], o["seed"])),
     "save": lambda o: save(o["p"], data(o["n"], o["seed"])),
     "stat": lambda o: about(os.lstat(o["p"])),
     "look": lambda o: about(os.stat(o["p"])),
@@ -149,7 +170,7 @@ OPS = {
     "mkdir": lambda o: os.mkdir(o["p"]),
     "rmdir": lambda o: os.rmdir(o["p"]),
     "mkfifo": lambda o: os.mkfifo(o["p"]),
-    "chmod": lambda o: os.chmod(o["p"], o["mode"]),
+    "chmod": lambda o: os.chmod(o["p"], searchable(os.stat(o["p"]), o["mode"])),
     "utime": lambda o: os.utime(o["p"], ns=(o["n"], o["n"])),
     "setxattr": lambda o: os.setxattr(o["p"], o["k"], data(o["n"], o["seed"]), o["flags"]),
     "getxattr": lambda o: crc(os.getxattr(o["p"], o["k"])),
@@ -165,13 +186,14 @@ OPS = {
 
 
 def save(path, content):
+    no_fifo(path)
     with open(path, "wb") as f:
         f.write(content)
 
 
 def cat(path):
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(fd, "rb") as f:
+    no_fifo(path)
+    with open(path, "rb") as f:
         return f.read()
 
 
