@@ -17,6 +17,7 @@
 #include "common/scope.h"
 #include "keyd/fsck.h"
 #include "keyd/keyd.h"
+#include "keyd/member.h"
 #include "keyd/session.h"
 #include "keyd/launch.h"
 
@@ -306,15 +307,16 @@ static void on_worker_news(json_t *params, void *userdata)
 {
 	struct worker *w = userdata;
 	const char *event = NULL, *reason = NULL;
-	json_int_t session = 0;
+	json_int_t session = 0, uid = -1, gid = -1;
 	struct session *s;
 
-	if (json_unpack(params, "{s:s, s:I, s?s}", "event", &event, "session", &session, "reason", &reason) <
-			0 ||
-		strcmp(event, "session-ended") != 0)
+	if (json_unpack(params, "{s:s, s:I, s?s, s?I, s?I}", "event", &event, "session", &session, "reason",
+		    &reason, "uid", &uid, "gid", &gid) < 0)
 		return;
 	s = session_find(w->keyd, (uint64_t)session);
-	if (s && s->worker == w) /* it speaks for its own only */
+	if (s && s->worker == w && strcmp(event, "member-wanted") == 0 && uid >= 0 && uid < UINT32_MAX)
+		member_wanted(w->keyd, s->id, (uid_t)uid, (gid_t)gid);
+	if (s && s->worker == w && strcmp(event, "session-ended") == 0) /* it speaks for its own only */
 		session_gone(w->keyd, s->id, reason ? reason : "ended");
 	w->keyd->traffic = true;
 }

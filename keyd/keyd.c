@@ -15,6 +15,7 @@
 #include "keyd/expiry.h"
 #include "keyd/fsck.h"
 #include "keyd/head.h"
+#include "keyd/member.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
@@ -110,6 +111,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	tick_clock(k);
 	children_tick(k);
 	sessions_tick(k);
+	members_tick(k);
 	fsck_tick(k);
 	if (k->tick % EVERY_EXPIRY == 0)
 		expiry_tick(k);

@@ -20,6 +20,7 @@ enum keyd_state { KEYD_OPEN = 1 << 0, KEYD_SEALED = 1 << 1 };
 #define KEYD_SEALED_TEXT "the keys are sealed: a custodian must run `coffer unseal`"
 
 struct fsck;
+struct member_work;
 struct session;
 
 struct keyd {
@@ -42,6 +43,7 @@ struct keyd {
 
 	struct children children;
 	struct session *sessions;
+	struct member_work *members;	/* of shared mounts; NULL before the first */
 	struct fsck *fsck;	/* the one that runs, or NULL */
 
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */

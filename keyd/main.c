@@ -19,6 +19,7 @@
 #include "keyd/expiry.h"
 #include "keyd/harden.h"
 #include "keyd/keyd.h"
+#include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 
@@ -305,6 +306,7 @@ static void keyd_done(struct keyd *k)
 	slot_file_close(k->slot);
 	facts_close(k->facts);
 	policy_free(k->policy);
+	members_done(k);
 	children_done(&k->children);
 	sd_event_unref(k->event);
 	close_fdp(&k->keyd_fd);

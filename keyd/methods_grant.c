@@ -4,6 +4,7 @@
 
 #include "common/scope.h"
 #include "keyd/decision.h"
+#include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -111,6 +112,7 @@ static int grant_store(
 		r = outbox_commit(k);
 	if (r < 0)
 		return reply_failure(k, call, r, "the grant is not kept");
+	members_access_changed(k);
 	return varlink_reply(call, json_pack("{s:I}", "grant", (json_int_t)id));
 }
 
@@ -182,6 +184,7 @@ int keyd_revoke(struct varlink_call *call, json_t *params, void *userdata)
 		r = facts_commit(k->facts);
 	if (r < 0)
 		return reply_failure(k, call, r, "the grant is not revoked");
+	members_access_changed(k);
 	/* First the doors, then the delivery of the record, which waits safely in the database. */
 	ended = sessions_recheck(k, c.client, "revoked", EKEYREVOKED, e.by);
 	(void)outbox_deliver(k);

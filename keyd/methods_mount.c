@@ -3,11 +3,13 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/decision.h"
 #include "keyd/fsck.h"
+#include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -99,6 +101,8 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 	s->id = (uint64_t)id;
 	e.session = s->id;
 	e.detail = decision_detail(k, d);
+	if (s->shared)
+		json_object_set_new(e.detail, "shared", json_true());
 	r = outbox_put(k, &e);
 	if (r == 0)
 		r = facts_commit(k->facts);
@@ -111,9 +115,9 @@ static int tell_worker(struct worker *w, const struct session *s, const char *to
 	int r;
 
 	r = worker_call(w, "org.coffer.worker.Expect",
-		json_pack("{s:I, s:s, s:I, s:I, s:s, s:I}", "session", (json_int_t)s->id, "token", token,
+		json_pack("{s:I, s:s, s:I, s:I, s:s, s:I, s:b}", "session", (json_int_t)s->id, "token", token,
 			"uid", (json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights",
-			policy_rights_name(s->rights), "until", (json_int_t)s->until),
+			policy_rights_name(s->rights), "until", (json_int_t)s->until, "shared", s->shared),
 		WORKER_TIMEOUT_MS, &failure);
 	if (r == -EREMOTEIO)
 		log_error("the worker of %s refuses a session: %s", s->client, failure.message);
@@ -196,6 +200,8 @@ static int open_session(struct keyd *k, struct varlink_call *call, struct sessio
 	id = (*s)->id;
 	session_enter(k, take_ptr(s), w);
 	r = tell_fsd(k, session_find(k, id));
+	if (r == 0 && session_find(k, id)->shared)
+		r = members_tell_access(k, session_find(k, id));
 	if (r < 0) {
 		json_decref(answer);
 		session_end(k, id, "coffer-fsd is not there", EKEYREVOKED, FACTS_CLOCK);
@@ -210,6 +216,57 @@ static void session_freep(struct session **s)
 	session_free(*s);
 }
 
+/* Whoever mounts it could put any uid into its requests: so it must be somebody who could become any uid, or
+ * who says who may enter. */
+static bool may_mount_shared(const struct keyd *k, struct varlink_call *call)
+{
+	if (!has_role(call, ROLE_ADMIN) && varlink_call_peer(call)->uid != 0) {
+		varlink_error(call, "PermissionDenied",
+			"a shared mount is for root and admins (group coffer-admin)",
+			"leave --shared out, or ask one of them");
+		return false;
+	}
+	if (geteuid() != 0) {
+		varlink_error(call, "NotRoot",
+			"a shared mount needs daemons that were started by root: only they "
+			"can give files their owners",
+			"start them by root: sudo coffer up");
+		return false;
+	}
+	return true;
+}
+
+/* The mount lets nobody in by itself: only what holds for everybody is asked here. */
+static int decide_shared(
+	struct keyd *k, const struct asked *a, const struct policy_purpose *p, struct decision *d)
+{
+	struct fact_client c;
+	int r = facts_client(k->facts, a->client, FACTS_LATEST, &c);
+	enum client_state state = r == 0 ? facts_client_state(&c, keyd_now()) : CLIENT_DESTROYED;
+
+	*d = (struct decision){
+		.verdict = VERDICT_DENY, .rights = a->rights ? a->rights & p->rights : p->rights};
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == -ENOENT) {
+		snprintf(d->error, sizeof(d->error), "UnknownClient");
+		snprintf(d->message, sizeof(d->message), "there is no client %.64s", a->client);
+	} else if (state != CLIENT_ACTIVE && !(state == CLIENT_ENDED && p->after_end)) {
+		snprintf(d->error, sizeof(d->error), "%s", state == CLIENT_SUSPENDED ? "Suspended" : "Ended");
+		snprintf(d->message, sizeof(d->message), "%s is %s", c.client,
+			facts_client_state_name(&c, keyd_now()));
+	} else if (p->ticket_required && !a->ticket) {
+		snprintf(d->error, sizeof(d->error), "TicketMissing");
+		snprintf(d->message, sizeof(d->message), "%s needs a ticket", p->id);
+		snprintf(d->remedy, sizeof(d->remedy), "name the ticket with --ticket");
+	} else {
+		d->verdict = VERDICT_ALLOW;
+		snprintf(
+			d->message, sizeof(d->message), "a shared mount: each user is decided when he comes");
+	}
+	return 0;
+}
+
 int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 {
 	scoped(session_freep) struct session *s = NULL;
@@ -218,17 +275,20 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	struct asked a = {.user = p->user, .uid = p->uid};
 	const struct policy_purpose *purpose;
 	const char *rights = NULL;
+	int shared = 0;
 	struct fact_client client;
 	struct decision d;
 	int r;
 
-	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s}", "client", &a.client, "purpose", &a.purpose,
-		    "ticket", &a.ticket, "rights", &rights) ||
+	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b}", "client", &a.client, "purpose",
+		    &a.purpose, "ticket", &a.ticket, "rights", &rights, "shared", &shared) ||
 		!params_text(call, "client", a.client) || !params_text(call, "purpose", a.purpose) ||
 		!params_text(call, "ticket", a.ticket) || !params_rights(call, rights, &a.rights) ||
 		!params_purpose(k, call, a.purpose, &purpose))
 		return 0;
-	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
+	if (shared && !may_mount_shared(k, call))
+		return 0;
+	r = shared ? decide_shared(k, &a, purpose, &d) : decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
 	if (r < 0)
 		return reply_failure(k, call, r, "the decision could not be made");
 	if (d.verdict != VERDICT_ALLOW)
@@ -247,6 +307,7 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	s = session_new(call, &a, &d, &client);
 	if (!s)
 		return -ENOMEM;
+	s->shared = shared;
 	return open_session(k, call, &s, &client, &d);
 }
 

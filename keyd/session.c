@@ -7,6 +7,7 @@
 #include "common/scope.h"
 #include "keyd/decision.h"
 #include "keyd/keyd.h"
+#include "keyd/member.h"
 #include "keyd/outbox.h"
 
 struct session *session_find(const struct keyd *k, uint64_t id)
@@ -49,6 +50,21 @@ static void session_remove(struct keyd *k, struct session *s)
 	session_free(s);
 }
 
+/* The users of a shared mount go with it. */
+static void members_gone(struct keyd *k, uint64_t mount, const char *reason)
+{
+	struct session *s = k->sessions;
+
+	while (s) {
+		if (s->member_of != mount) {
+			s = s->next;
+			continue;
+		}
+		session_gone(k, s->id, reason);
+		s = k->sessions;
+	}
+}
+
 void session_gone(struct keyd *k, uint64_t id, const char *reason)
 {
 	struct session *s = session_find(k, id);
@@ -60,6 +76,7 @@ void session_gone(struct keyd *k, uint64_t id, const char *reason)
 	if (r < 0)
 		log_error("the end of session %llu is not noted: %s", (unsigned long long)id, strerror(-r));
 	session_remove(k, s);
+	members_gone(k, id, reason);
 }
 
 void sessions_of_worker_gone(struct keyd *k, struct worker *w, const char *reason)
@@ -68,8 +85,10 @@ void sessions_of_worker_gone(struct keyd *k, struct worker *w, const char *reaso
 
 	for (struct session *s = k->sessions; s; s = next) {
 		next = s->next;
-		if (s->worker == w)
-			session_gone(k, s->id, reason);
+		if (s->worker != w)
+			continue;
+		session_gone(k, s->id, reason);
+		next = k->sessions; /* a shared mount's users went with it */
 	}
 }
 
@@ -146,6 +165,8 @@ static bool still_stands(struct keyd *k, struct session *s)
 	struct decision d;
 	int r;
 
+	if (s->shared)
+		return members_mount_stands(k, s);
 	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
 	if (r < 0 || d.verdict != VERDICT_ALLOW || (d.rights & s->rights) != s->rights)
 		return false; /* what cannot be decided does not stand */
@@ -224,6 +245,10 @@ json_t *sessions_json(const struct keyd *k, uid_t uid)
 			"since", (json_int_t)s->since, "mountpoint", s->mountpoint, "state",
 			s->attached ? "mounted" : "expected", "worker_pid", (json_int_t)s->worker->child.pid);
 		json_object_set_new(row, "until", s->until ? json_integer(s->until) : json_null());
+		if (s->shared)
+			json_object_set_new(row, "shared", json_true());
+		if (s->member_of)
+			json_object_set_new(row, "member_of", json_integer((json_int_t)s->member_of));
 		json_array_insert_new(rows, 0, row); /* oldest first */
 	}
 	return rows;

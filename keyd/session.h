@@ -26,6 +26,8 @@ struct session {
 	enum rights rights;
 	int64_t since, until;	/* until 0: no end of its own */
 	bool attached;
+	bool shared;		/* a mount for many users */
+	uint64_t member_of;	/* 0, or the shared mount that he uses: this session has none of its own */
 	uint64_t expected_at;	/* tick: for the token's minute */
 	struct worker *worker;
 };

@@ -116,8 +116,8 @@ static int mount_session(struct tool *t, const json_t *params, const json_t *ses
 
 	r = fusemount_keeper_pair(&daemon_end, &keeper_end);
 	if (r == 0)
-		r = fusemount_mount(path, json_string_value(json_object_get(params, "client")), &fuse_fd, why,
-			sizeof(why));
+		r = fusemount_mount(path, json_string_value(json_object_get(params, "client")),
+			json_is_true(json_object_get(params, "shared")), &fuse_fd, why, sizeof(why));
 	if (r != 0)
 		return fail(EXIT_FAILED, "%s cannot be mounted: %s", path, why);
 	r = fusemount_keep(path, keeper_end);
@@ -143,11 +143,15 @@ int cmd_mount(struct tool *t, int argc, char **argv)
 			"what for: it is recorded with every access"},
 		{"ticket", "ticket", "TICKET", FIELD_TEXT, false, "the order or incident you work on"},
 		{"read_only", "read-only", NULL, FIELD_FLAG, false, "ask for read rights only"},
+		{"shared", "shared", NULL, FIELD_FLAG, false,
+			"for all users of this host who have a grant, with real owners and ACLs (root and "
+			"admins)"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT MOUNTPOINT",
 		"Mounts a client's share at an empty directory of yours.\vOnly you can look into it, not "
-		"even root. The session ends with "
+		"even root; with --shared every user of this host who has a grant for that purpose. "
+		"The session ends with "
 		"`coffer unmount`, or when the permission for it ends."};
 	scoped(freep) char *path = NULL;
 	json_t *params, *asked, *session = NULL;

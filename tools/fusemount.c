@@ -72,11 +72,17 @@ static void explain(int status, const char *said, char *why, size_t n)
 	else if (access("/dev/fuse", R_OK | W_OK) < 0)
 		snprintf(why, n, "/dev/fuse: %s; an administrator must allow it: chmod 666 /dev/fuse",
 			strerror(errno));
+	else if (strstr(said, "user_allow_other"))
+		snprintf(why, n,
+			"only root may make a shared mount here; write the line `user_allow_other` into "
+			"/etc/fuse.conf, "
+			"or mount as root");
 	else
 		snprintf(why, n, "%s", *said ? said : FUSERMOUNT " failed");
 }
 
-int fusemount_mount(const char *path, const char *client, int *ret_fd, char *why, size_t why_size)
+int fusemount_mount(
+	const char *path, const char *client, bool shared, int *ret_fd, char *why, size_t why_size)
 {
 	scoped(close_fdp) int ours = -1, theirs = -1, out_r = -1, out_w = -1;
 	char options[512], number[16], said[400] = "";
@@ -94,8 +100,8 @@ int fusemount_mount(const char *path, const char *client, int *ret_fd, char *why
 		return -errno;
 	out_r = out[0];
 	out_w = out[1];
-	snprintf(options, sizeof(options), "fsname=coffer:%s,subtype=coffer,nosuid,nodev,max_read=1048576",
-		client);
+	snprintf(options, sizeof(options), "fsname=coffer:%s,subtype=coffer,nosuid,nodev,max_read=1048576%s",
+		client, shared ? ",allow_other,default_permissions" : "");
 	pid = fork();
 	if (pid < 0)
 		return -errno;

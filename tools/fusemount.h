@@ -5,9 +5,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Mounts at `path` through fusermount3, as the calling user.  *ret_fd: the /dev/fuse descriptor.  On failure
+/* Mounts at `path` through fusermount3, as the calling user; shared: for all users, the kernel
+ * checking owners and modes.  *ret_fd: the /dev/fuse descriptor.  On failure
  * -errno and `why` says what is wrong and the remedy. */
-int fusemount_mount(const char *path, const char *client, int *ret_fd, char *why, size_t why_size);
+int fusemount_mount(const char *path, const char *client, bool shared, int *ret_fd, char *why, size_t why_size);
 
 /* fusermount3 -u [-z], silently.  0, or its exit status, or -errno. */
 int fusemount_unmount(const char *path, bool lazy);

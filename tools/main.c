@@ -6,6 +6,7 @@
 
 #include "common/scope.h"
 #include "tools/commands.h"
+#include "tools/mount_helper.h"
 #include "tools/tool.h"
 
 const struct command commands[] = {
@@ -135,7 +136,7 @@ static int unknown(int argc, char **argv)
 	return fail(EXIT_USAGE, "%s: no such command; `coffer --help` lists them", argv[0]);
 }
 
-int main(int argc, char **argv)
+static int coffer(int argc, char **argv)
 {
 	static const struct argp argp = {
 		global_options, parse_global, "COMMAND [ARGUMENT...]", NULL, tool_children, NULL, NULL};
@@ -163,4 +164,20 @@ int main(int argc, char **argv)
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return fail(EXIT_FAILED, "the output could not be written");
 	return r;
+}
+
+int main(int argc, char **argv)
+{
+	char **arguments = NULL;
+	bool fake;
+	int r;
+
+	if (!mount_helper_is_me(argv[0]))
+		return coffer(argc, argv);
+	argp_err_exit_status = EXIT_USAGE;
+	r = mount_helper_arguments(argc, argv, &argc, &arguments, &fake);
+	if (r == EXIT_OK && !fake)
+		r = coffer(argc, arguments);
+	free(arguments);
+	return mount_helper_exit(r);
 }

@@ -34,12 +34,12 @@ struct broker {
 #define SESSION_TABLE_ENTRIES 65536u
 
 struct session_expected {
-	uint64_t number;
+	uint64_t number, member_of; /* 0, or the shared session whose mount it uses: there it begins at once */
 	const char *client_id, *client, *user, *purpose, *ticket, *rights;
 	uid_t uid;
 };
 
-/* keyd announces a session.  It is in the ledger when this returns 0. */
+/* keyd announces a session.  It is in the ledger when this returns 0.  -ESRCH: member_of is not mounted. */
 int session_expect(struct broker *b, const struct session_expected *e);
 
 struct refusal {	/* for the caller of Attach */

@@ -222,15 +222,15 @@ int keyd_watch(struct varlink_call *call, json_t *params, void *userdata)
 int keyd_session_expected(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct session_expected s = {0};
-	json_int_t session, uid;
+	json_int_t session, uid, member_of = 0;
 	struct broker *b = userdata;
 	json_error_t e;
 	int r;
 
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:s,s:I,s:s,s:s,s?s,s?s}", "session", &session,
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:s,s:I,s:s,s:s,s?s,s?s,s?I}", "session", &session,
 		    "client_id", &s.client_id, "user", &s.user, "uid", &uid, "client", &s.client, "purpose",
-		    &s.purpose, "ticket", &s.ticket, "rights", &s.rights) < 0)
+		    &s.purpose, "ticket", &s.ticket, "rights", &s.rights, "member_of", &member_of) < 0)
 		return bad_parameters(call, &e);
 	if (!client_id_ok(s.client_id) || uid < 0 || uid >= UINT32_MAX || session == 0)
 		return varlink_error(
@@ -238,6 +238,7 @@ int keyd_session_expected(struct varlink_call *call, json_t *params, void *userd
 	if (b->stopping)
 		return varlink_error(call, "Stopping", "coffer-fsd is ending", NULL);
 	s.number = (uint64_t)session;
+	s.member_of = (uint64_t)member_of;
 	s.uid = (uid_t)uid;
 	r = session_expect(b, &s);
 	if (r == -EEXIST)

@@ -41,7 +41,7 @@ struct session {
 	struct broker *broker;
 	struct worker *worker; /* NULL unless attached */
 	enum session_state state;
-	uint64_t number;
+	uint64_t number, member_of; /* 0, or the shared session whose mount it uses */
 	char client_id[CLIENT_ID_HEX], *client, *user, *purpose, *ticket, *mountpoint, *reason;
 	uid_t uid;
 	sd_event_source *expiry;
@@ -149,6 +149,19 @@ static void on_invalidated(void *userdata)
 	session_finish(userdata);
 }
 
+/* A shared mount takes its members with it. */
+static void members_finish(struct broker *b, uint64_t number, const char *reason)
+{
+	for (struct session *s = b->sessions, *next; s; s = next) {
+		next = s->next;
+		if (s->member_of != number)
+			continue;
+		s->state = SESSION_ENDING;
+		s->reason = strdup(reason);
+		session_finish(s); /* ends no other one */
+	}
+}
+
 /* Without its worker: the kernel's caches must be emptied here. */
 static void session_abandon(struct session *s, const char *reason)
 {
@@ -163,6 +176,7 @@ static void session_abandon(struct session *s, const char *reason)
 	}
 	s->state = SESSION_ENDING;
 	s->worker = NULL;
+	members_finish(s->broker, s->number, reason);
 	r = invalidate_start(s->broker->event, take_fd(&s->fuse_fd), take_fd(&s->keeper_fd), s->table,
 		SESSION_TABLE_ENTRIES, on_invalidated, s);
 	if (r < 0) {
@@ -185,7 +199,7 @@ unsigned sessions_count(const struct broker *b)
 	unsigned n = 0;
 
 	for (const struct session *s = b->sessions; s; s = s->next)
-		n += s->state == SESSION_ATTACHED;
+		n += s->state == SESSION_ATTACHED && !s->member_of;
 	return n;
 }
 
@@ -213,8 +227,10 @@ static void on_worker_gone(void *userdata)
 	log_info("worker %d of %s ended", (int)w->pid, w->client);
 	for (struct session *s = b->sessions, *next; s; s = next) {
 		next = s->next;
-		if (s->worker == w && s->state == SESSION_ATTACHED)
-			session_abandon(s, "worker died");
+		if (s->worker != w || s->state != SESSION_ATTACHED || s->member_of)
+			continue;
+		session_abandon(s, "worker died");
+		next = b->sessions; /* its members went, too */
 	}
 	if (w->journal)
 		drain_retire_journal(b->drain, w->journal);
@@ -238,6 +254,8 @@ static void on_worker_news(json_t *params, void *userdata)
 		return; /* a worker ends its own sessions only */
 	s->state = SESSION_ENDING;
 	s->reason = strdup(reason ? reason : "ended");
+	if (!s->member_of)
+		members_finish(s->broker, s->number, s->reason ? s->reason : "ended");
 	session_finish(s);
 }
 
@@ -352,13 +370,26 @@ static int expect_in_ledger(struct broker *b, const struct session_expected *e)
 	return r;
 }
 
+/* A member has no mount to wait for: the worker serves him as soon as keyd tells it so. */
+static int join_shared(struct session *s, const struct session *mount)
+{
+	s->member_of = mount->number;
+	s->worker = mount->worker;
+	s->state = SESSION_ATTACHED;
+	s->mountpoint = strdup(mount->mountpoint);
+	return s->mountpoint ? 0 : -ENOMEM;
+}
+
 int session_expect(struct broker *b, const struct session_expected *e)
 {
 	scoped(session_freep) struct session *s = NULL;
+	const struct session *mount = e->member_of ? session_find(b, e->member_of) : NULL;
 	int r;
 
 	if (session_find(b, e->number))
 		return -EEXIST;
+	if (e->member_of && (!mount || mount->state != SESSION_ATTACHED || mount->member_of))
+		return -ESRCH;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
@@ -373,12 +404,19 @@ int session_expect(struct broker *b, const struct session_expected *e)
 	s->ticket = e->ticket ? strdup(e->ticket) : NULL;
 	if (!s->client || !s->user || !s->purpose)
 		return -ENOMEM;
-	r = sd_event_add_time_relative(b->event, &s->expiry, CLOCK_MONOTONIC,
-		SESSION_ATTACH_SECONDS * 1000000ull, 0, on_never_attached, s);
+	if (mount)
+		r = join_shared(s, mount);
+	else
+		r = sd_event_add_time_relative(b->event, &s->expiry, CLOCK_MONOTONIC,
+			SESSION_ATTACH_SECONDS * 1000000ull, 0, on_never_attached, s);
 	if (r >= 0)
 		r = expect_in_ledger(b, e);
 	if (r < 0)
 		return r;
+	if (mount)
+		note_session(s, "session-begin", NULL,
+			json_pack(
+				"{s:s,s:I}", "mountpoint", s->mountpoint, "mount", (json_int_t)s->member_of));
 	s->next = b->sessions;
 	b->sessions = take_ptr(&s);
 	return 0;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,6 +17,7 @@
 #include "common/secret.h"
 #include "common/varlink.h"
 #include "fs/worker/fsck.h"
+#include "fs/worker/member.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/sandbox.h"
 #include "fs/worker/session.h"
@@ -26,12 +28,21 @@
 #define KEYTREE_BYTES_MAX (4u << 20)
 #define TOKEN_MAX 128
 
+/* A member of a shared session whose end somebody may wait for. */
+struct parting {
+	struct parting *next;
+	uint64_t number;
+	char reason[SESSION_WORD];
+	struct varlink_call *end;
+};
+
 struct entry {
 	struct entry *next;
 	struct session *session;
 	char token[TOKEN_MAX]; /* "": used */
 	int64_t until;         /* seconds since 1970; 0: no end */
 	struct varlink_call *attach, *end;
+	struct parting *partings;
 };
 
 struct control {
@@ -76,11 +87,70 @@ static int no_session(struct varlink_call *call)
 
 /* ---- ends ---- */
 
-static void tell(struct varlink_call *watch, const struct session *s)
+static void tell_end(struct varlink_call *watch, uint64_t number, const char *reason)
 {
 	if (watch)
 		varlink_reply_more(watch, json_pack("{s:s,s:I,s:s}", "event", "session-ended", "session",
-						  (json_int_t)s->number, "reason", s->end_reason));
+						  (json_int_t)number, "reason", reason));
+}
+
+static void tell(struct varlink_call *watch, const struct session *s)
+{
+	tell_end(watch, s->number, s->end_reason);
+}
+
+/* ---- members of a shared session ---- */
+
+static void member_record_end(struct control *c, uint64_t number, const char *reason)
+{
+	struct record_access a = {.session = number, .op = RECORD_SESSION_END};
+
+	snprintf(a.detail, sizeof(a.detail), "%s", reason);
+	recorder_append(c->worker.recorder, &a);
+}
+
+/* Without a parting he ended by the time that keyd had told us. */
+static void member_gone(struct control *c, struct entry *e, uint64_t number)
+{
+	struct parting **p = &e->partings, *gone;
+
+	while (*p && (*p)->number != number)
+		p = &(*p)->next;
+	gone = *p;
+	member_record_end(c, number, gone ? gone->reason : "expired");
+	tell_end(c->watch_keyd, number, gone ? gone->reason : "expired");
+	tell_end(c->watch_fsd, number, gone ? gone->reason : "expired");
+	if (!gone)
+		return;
+	*p = gone->next;
+	varlink_reply(gone->end, NULL);
+	free(gone);
+}
+
+static void members_look(struct control *c, struct entry *e)
+{
+	struct members *m = e->session->members;
+	uint64_t number;
+	uid_t uid;
+	gid_t gid;
+
+	while (members_next_gone(m, &number))
+		member_gone(c, e, number);
+	while (c->watch_keyd && members_next_wanted(m, &uid, &gid))
+		varlink_reply_more(c->watch_keyd, json_pack("{s:s,s:I,s:I,s:I}", "event", "member-wanted",
+							  "session", (json_int_t)e->session->number, "uid",
+							  (json_int_t)uid, "gid", (json_int_t)gid));
+}
+
+/* The whole session has ended: nothing of any member is readable. */
+static void partings_done(struct entry *e)
+{
+	for (struct parting *p = e->partings, *next; p; p = next) {
+		next = p->next;
+		varlink_reply(p->end, NULL);
+		free(p);
+	}
+	e->partings = NULL;
 }
 
 static void entry_free(struct control *c, struct entry *e)
@@ -91,6 +161,7 @@ static void entry_free(struct control *c, struct entry *e)
 			break;
 		}
 	}
+	partings_done(e);
 	session_free(e->session);
 	sodium_memzero(e->token, sizeof(e->token));
 	free(e);
@@ -114,6 +185,8 @@ static void entry_look(struct control *c, struct entry *e)
 	struct session *s = e->session;
 	int state = atomic_load(&s->state);
 
+	if (s->members && state == SESSION_SERVING)
+		members_look(c, e);
 	if (e->attach && atomic_load(&s->inited)) {
 		varlink_reply(e->attach, NULL);
 		e->attach = NULL;
@@ -196,6 +269,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 		next = e->next;
 		if (e->until && now >= e->until)
 			entry_end(c, e, EKEYEXPIRED, "expired");
+		else if (e->session->members)
+			members_tick(e->session->members, now);
 	}
 	sd_event_source_set_time(source, usec + TICK_USEC);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -272,13 +347,15 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	struct control *c = userdata;
 	const char *token, *rights;
 	json_int_t number, uid, gid, until;
+	int shared = 0;
 	struct session_terms terms;
 	struct entry *entry;
 	json_error_t e;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I}", "session", &number, "token", &token,
-		    "uid", &uid, "gid", &gid, "rights", &rights, "until", &until) < 0)
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b}", "session", &number, "token",
+		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared",
+		    &shared) < 0)
 		return bad_parameters(call, &e);
 	if (!c->open || c->exiting)
 		return varlink_error(call, "NotOpen", "this worker has no client, or ends", NULL);
@@ -288,7 +365,8 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	terms = (struct session_terms){.number = (uint64_t)number,
 		.uid = (uid_t)uid,
 		.gid = (gid_t)gid,
-		.read_only = strcmp(rights, "rw") != 0};
+		.read_only = strcmp(rights, "rw") != 0,
+		.shared = shared};
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return -ENOMEM;
@@ -301,6 +379,75 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	entry->until = until;
 	entry->next = c->entries;
 	c->entries = entry;
+	return varlink_reply(call, NULL);
+}
+
+static int member_end(
+	struct control *c, struct varlink_call *call, uint64_t number, const char *reason, int error)
+{
+	struct parting *p;
+	struct entry *e = c->entries;
+
+	while (e && !(e->session->members && members_end(e->session->members, number, error) == 0))
+		e = e->next;
+	if (!e)
+		return varlink_reply(call, NULL); /* it has ended: nothing of it is readable */
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->number = number;
+	snprintf(p->reason, sizeof(p->reason), "%s", reason);
+	p->end = call;
+	p->next = e->partings;
+	e->partings = p;
+	return 0;
+}
+
+static int method_member_decided(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	json_int_t number, uid, member, until;
+	struct member_terms t;
+	const char *rights;
+	struct entry *e;
+	json_error_t error;
+	int refused;
+
+	if (json_unpack_ex(params, &error, 0, "{s:I,s:I,s:I,s:s,s:I,s:i}", "session", &number, "uid", &uid,
+		    "member", &member, "rights", &rights, "until", &until, "errno", &refused) < 0)
+		return bad_parameters(call, &error);
+	e = entry_find(c, number);
+	if (!e || !e->session->members)
+		return no_session(call);
+	t = (struct member_terms){.uid = (uid_t)uid,
+		.number = (uint64_t)member,
+		.read_only = strcmp(rights, "rw") != 0,
+		.until = until,
+		.error = refused};
+	if (members_decide(e->session->members, &t) < 0)
+		return varlink_error(call, "NotWanted", "that user does not wait for a decision", NULL);
+	return varlink_reply(call, NULL);
+}
+
+static int method_access_list(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	json_int_t number;
+	struct entry *e;
+	json_error_t error;
+	json_t *rows;
+	int r;
+
+	if (json_unpack_ex(params, &error, 0, "{s:I,s:o}", "session", &number, "access", &rows) < 0)
+		return bad_parameters(call, &error);
+	e = entry_find(c, number);
+	if (!e || !e->session->members)
+		return no_session(call);
+	r = members_set_access(e->session->members, rows);
+	if (r == -EINVAL)
+		return varlink_error(call, "InvalidParameter", "access: {id, group, rights} each", NULL);
+	if (r < 0)
+		return r;
 	return varlink_reply(call, NULL);
 }
 
@@ -318,7 +465,7 @@ static int method_end(struct varlink_call *call, json_t *params, void *userdata)
 		return bad_parameters(call, &e);
 	entry = entry_find(c, number);
 	if (!entry)
-		return varlink_reply(call, NULL); /* it has ended: nothing of it is readable */
+		return member_end(c, call, (uint64_t)number, reason, error > 0 ? error : EKEYREVOKED);
 	if (entry->end)
 		return varlink_error(call, "Busy", "this session is ending", NULL);
 	entry->end = call;
@@ -490,6 +637,8 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.Open", ROLE_KEYD, 0, method_open},
 	{"org.coffer.worker.Expect", ROLE_KEYD, 0, method_expect},
 	{"org.coffer.worker.End", ROLE_KEYD, 0, method_end},
+	{"org.coffer.worker.MemberDecided", ROLE_KEYD, 0, method_member_decided},
+	{"org.coffer.worker.AccessList", ROLE_KEYD, 0, method_access_list},
 	{"org.coffer.worker.Today", ROLE_KEYD, 0, method_today},
 	{"org.coffer.worker.Ping", ROLE_KEYD, 0, method_ping},
 	{"org.coffer.worker.Exit", ROLE_KEYD, 0, method_exit},

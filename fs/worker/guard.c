@@ -159,6 +159,13 @@ static bool is_write_back(const struct fuse_in_header *in)
 	       in->pid == 0;
 }
 
+bool guard_is_users(const void *buf)
+{
+	const struct fuse_in_header *in = buf;
+
+	return in->opcode != FUSE_STATFS && !(shape_of(in->opcode)->flags & ANY_UID) && !is_write_back(in);
+}
+
 struct guard_verdict guard_check(const void *buf, size_t n, uid_t uid, int refuse)
 {
 	const struct fuse_in_header *in = buf;

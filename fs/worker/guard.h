@@ -20,6 +20,8 @@ struct guard_verdict {
 struct guard_verdict guard_check(const void *buf, size_t n, uid_t uid, int refuse);
 /* It may take long: another thread should read the next one. */
 bool guard_is_long(const void *buf);
+/* Some user's doing, for which he must be allowed in; not the kernel's own, nor a question about the file system's size. */
+bool guard_is_users(const void *buf);
 bool guard_wants_no_reply(uint32_t opcode);
 
 #endif

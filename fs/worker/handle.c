@@ -86,7 +86,8 @@ void handle_publish(struct handle_table *t, struct handle *h)
 	pthread_mutex_unlock(&t->lock);
 }
 
-static struct handle *find(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node)
+static struct handle *find(
+	struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node, bool closing)
 {
 	uint32_t index = (uint32_t)fh;
 	struct handle *h;
@@ -94,7 +95,8 @@ static struct handle *find(struct handle_table *t, uint64_t fh, enum handle_kind
 	if (index >= t->used || t->places[index].generation != (uint32_t)(fh >> 32))
 		return NULL;
 	h = t->places[index].handle;
-	if (!h || !h->ready || h->released || h->kind != kind || atomic_load(&t->open_nodes[index]) != node)
+	if (!h || !h->ready || h->released || (h->dead && !closing) || h->kind != kind ||
+		atomic_load(&t->open_nodes[index]) != node)
 		return NULL;
 	return h;
 }
@@ -104,7 +106,7 @@ struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind 
 	struct handle *h;
 
 	pthread_mutex_lock(&t->lock);
-	h = find(t, fh, kind, node);
+	h = find(t, fh, kind, node, false);
 	if (h)
 		h->refs++;
 	pthread_mutex_unlock(&t->lock);
@@ -126,7 +128,7 @@ struct handle *handle_release(struct handle_table *t, uint64_t fh, enum handle_k
 	struct handle *h;
 
 	pthread_mutex_lock(&t->lock);
-	h = find(t, fh, kind, node);
+	h = find(t, fh, kind, node, true);
 	if (h)
 		h->released = true;
 	pthread_mutex_unlock(&t->lock);
@@ -163,6 +165,28 @@ void handle_free(struct handle_table *t, struct handle *h)
 	pthread_mutex_unlock(&t->lock);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
+}
+
+int handle_end_session(struct handle_table *t, uint64_t session, uint64_t **ret, size_t *ret_n)
+{
+	uint64_t *nodes;
+	size_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	nodes = malloc((t->count + 1u) * sizeof(*nodes));
+	for (uint32_t k = 0; k < t->used; k++) {
+		struct handle *h = t->places[k].handle;
+
+		if (!h || h->session != session)
+			continue;
+		h->dead = true;
+		if (nodes)
+			nodes[n++] = atomic_load(&t->open_nodes[k]);
+	}
+	pthread_mutex_unlock(&t->lock);
+	*ret = nodes;
+	*ret_n = n;
+	return nodes ? 0 : -ENOMEM;
 }
 
 unsigned handle_count(struct handle_table *t)

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define HANDLE_MAX 65536u
@@ -30,6 +31,9 @@ struct handle {
 	bool recorded;		/* its open is in the journal: so will be its close */
 	atomic_uint_fast64_t bytes_read, bytes_written;
 	uint32_t process;	/* the record's, of who opened it */
+	uint64_t session;	/* the record's: of a shared mount, the member's who opened it */
+	_Atomic uint64_t passed_to;	/* the last other member who used it: the descriptor was passed on */
+	bool dead;		/* under the table's lock: its member's session has ended */
 };
 
 struct handle_table;
@@ -50,6 +54,9 @@ bool handle_put(struct handle_table *t, struct handle *h);
 struct handle *handle_release(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node);
 void handle_free(struct handle_table *t, struct handle *h);	/* its place can be used again */
 struct handle *handle_release_any(struct handle_table *t);	/* some handle, at a session's end; NULL: none left */
+/* The handles that a member's session opened are of no use any more; *ret: their nodes (malloc'ed).  -ENOMEM: only the
+ * list is missing. */
+int handle_end_session(struct handle_table *t, uint64_t session, uint64_t **ret, size_t *ret_n);
 unsigned handle_count(struct handle_table *t);
 
 #endif

@@ -30,6 +30,21 @@ void *loop_answer_buffer(void)
 	return answer_buffer;
 }
 
+static void *buffer_new(void);
+
+int loop_answer_buffer_begin(void)
+{
+	answer_buffer = buffer_new();
+	return answer_buffer ? 0 : -ENOMEM;
+}
+
+void loop_answer_buffer_end(void)
+{
+	if (answer_buffer)
+		munmap(answer_buffer, LOOP_REQUEST_MAX);
+	answer_buffer = NULL;
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec ts;

@@ -31,5 +31,8 @@ extern const struct loop_ops loop_leader_follower;
 
 /* The calling loop thread's buffer for an answer: LOOP_IO_MAX bytes.  NULL in other threads. */
 void *loop_answer_buffer(void);
+/* For another thread that answers requests. */
+int loop_answer_buffer_begin(void);
+void loop_answer_buffer_end(void);
 
 #endif

@@ -142,6 +142,19 @@ void notify_deleted(struct session *by, struct inode *dir, struct inode *child, 
 	notify_attributes(by, child);
 }
 
+void notify_own_attributes(struct session *s, struct inode *i)
+{
+	struct note n = {.kind = NOTE_ATTRIBUTES, .node = inode_node(i)};
+
+	atomic_fetch_add(&i->changes, 1);
+	queue_add(&s->notes, &n, NULL);
+}
+
+void notify_members(struct session *s)
+{
+	queue_add(&s->notes, &(struct note){.kind = NOTE_MEMBERS}, NULL);
+}
+
 void note_send(struct fuse_session *se, const struct note *n)
 {
 	switch (n->kind) {
@@ -160,6 +173,7 @@ void note_send(struct fuse_session *se, const struct note *n)
 		fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
 		break;
 	case NOTE_ALL:
+	case NOTE_MEMBERS:
 		break; /* session_invalidate_all(): the session's thread knows the session */
 	}
 }

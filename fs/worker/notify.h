@@ -21,6 +21,7 @@ enum note_kind {
 	NOTE_ENTRY,		/* node (the directory), name */
 	NOTE_DELETED,		/* node (the directory), child, name */
 	NOTE_ALL,
+	NOTE_MEMBERS,		/* some member of the shared session ends */
 };
 
 struct note {
@@ -52,6 +53,10 @@ void notify_self(struct session *s, struct inode *i);
 void notify_attributes(struct session *by, struct inode *i);
 void notify_entry(struct session *by, struct inode *dir, const char *name);	/* appeared, or means another thing */
 void notify_deleted(struct session *by, struct inode *dir, struct inode *child, const char *name);
+
+/* What the kernel of `s` itself does not know it changed. */
+void notify_own_attributes(struct session *s, struct inode *i);
+void notify_members(struct session *s);
 
 /* Sends one; the thread of the session.  What the kernel does not know (-ENOENT) is fine. */
 void note_send(struct fuse_session *se, const struct note *n);

@@ -8,6 +8,7 @@
 #include "common/scope.h"
 #include "fs/worker/file.h"
 #include "fs/worker/handle.h"
+#include "fs/worker/member.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
 #include "fs/worker/worker.h"
@@ -16,7 +17,26 @@ struct op op_begin(fuse_req_t req)
 {
 	struct session *s = fuse_req_userdata(req);
 
-	return (struct op){.req = req, .s = s, .w = s->worker};
+	const struct fuse_ctx *ctx;
+	const struct member_identity *m;
+
+	if (!s->members)
+		return (struct op){.req = req,
+			.s = s,
+			.w = s->worker,
+			.number = s->number,
+			.uid = s->uid,
+			.gid = s->gid,
+			.read_only = s->read_only};
+	ctx = fuse_req_ctx(req);
+	m = session_member();
+	return (struct op){.req = req,
+		.s = s,
+		.w = s->worker,
+		.number = m->number,
+		.uid = ctx->uid,
+		.gid = ctx->gid,
+		.read_only = m->read_only || s->read_only};
 }
 
 /* ---- who may ---- */
@@ -25,6 +45,8 @@ int op_may(const struct op *o, const struct inode *i, unsigned mask)
 {
 	mode_t mode = atomic_load(&i->mode);
 
+	if (o->s->members)
+		return 0;
 	if (o->s->uid == 0) {
 		if ((mask & OP_X) && S_ISREG(mode) && !(mode & 0111))
 			return -EACCES;
@@ -35,7 +57,7 @@ int op_may(const struct op *o, const struct inode *i, unsigned mask)
 
 int op_may_change(const struct op *o)
 {
-	return o->s->read_only ? -EROFS : recorder_ready(o->w->recorder);
+	return o->read_only ? -EROFS : recorder_ready(o->w->recorder);
 }
 
 int op_may_change_in(const struct op *o, const struct inode *dir)
@@ -67,6 +89,8 @@ struct handle *op_handle(const struct op *o, uint64_t fh, int kind, fuse_ino_t n
 
 void op_present(const struct op *o, struct stat *st)
 {
+	if (o->s->members)
+		return; /* real owners */
 	st->st_uid = o->s->uid;
 	st->st_gid = o->s->gid;
 	if (!S_ISDIR(st->st_mode))
@@ -79,6 +103,11 @@ int op_stat(const struct op *o, struct inode *i, struct stat *ret)
 
 	if (r == 0)
 		op_present(o, ret);
+	if (r == 0 && o->s->members && i->index == INODE_ROOT) {
+		ret->st_mode = S_IFDIR | 0770; /* with the access list as its ACL */
+		ret->st_uid = 0;
+		ret->st_gid = 0;
+	}
 	return r;
 }
 
@@ -156,7 +185,12 @@ void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, u
 void op_reply_attr(const struct op *o, struct inode *i, uint32_t changes, const struct stat *st)
 {
 	pthread_rwlock_rdlock(&o->s->replies);
-	fuse_reply_attr(o->req, st, atomic_load(&i->changes) == changes ? OPS_DAY : 0);
+	/* The kernel asks for a shared root's attributes each time that a path leads through it, and says for
+	 * whom: so nobody walks on cached names whom we have not let in. */
+	if (o->s->members && i->index == INODE_ROOT)
+		fuse_reply_attr(o->req, st, 0);
+	else
+		fuse_reply_attr(o->req, st, atomic_load(&i->changes) == changes ? OPS_DAY : 0);
 	pthread_rwlock_unlock(&o->s->replies);
 }
 
@@ -185,7 +219,7 @@ int op_record(const struct op *o, struct record_access *a, enum record_op what, 
 {
 	int e;
 
-	a->session = o->s->number;
+	a->session = o->number;
 	a->op = (uint8_t)what;
 	a->outcome = (uint16_t)(r < 0 ? -r : 0);
 	if (!a->process)
@@ -210,11 +244,15 @@ int op_record_inode(const struct op *o, enum record_op what, struct inode *i, in
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
+	const struct session *s = userdata;
+
 	conn->want = conn->capable &
 		     (FUSE_CAP_ASYNC_READ | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
 			     FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 			     FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_HANDLE_KILLPRIV |
 			     FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA);
+	if (s->members)
+		conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	conn->max_write = LOOP_IO_MAX;
 	conn->max_read = LOOP_IO_MAX;
 	conn->max_readahead = LOOP_IO_MAX;

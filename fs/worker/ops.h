@@ -11,6 +11,7 @@
 #include "fs/worker/session.h"
 #include "fs/worker/store.h"
 
+struct file;
 struct handle;
 
 const struct fuse_lowlevel_ops *ops_table(void);
@@ -26,12 +27,18 @@ struct op {			/* one request */
 	fuse_req_t req;
 	struct session *s;
 	struct worker *w;
+	/* who asks: of a shared session, the member */
+	uint64_t number;
+	uid_t uid;
+	gid_t gid;
+	bool read_only;
 };
 
 struct op op_begin(fuse_req_t req);
 
 enum { OP_X = 1, OP_W = 2, OP_R = 4 };
-/* What the owner of a local file could do; uid 0 as root. */
+/* What the owner of a local file could do; uid 0 as root.  In a shared session the kernel has looked at owner, mode and ACL
+ * (default_permissions): always 0. */
 int op_may(const struct op *o, const struct inode *i, unsigned mask);
 int op_may_change(const struct op *o);			/* -EROFS; -ENOSPC: a record is owed */
 int op_may_change_in(const struct op *o, const struct inode *dir);	/* that, and write and search in dir */
@@ -58,6 +65,23 @@ void op_entry_done(const struct op *o, struct op_entry *e);	/* the reference onl
 /* Answers and ends *e.  dir_changes: of the directory, from before it was looked at. */
 void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, uint32_t dir_changes);
 void op_reply_attr(const struct op *o, struct inode *i, uint32_t changes, const struct stat *st);
+
+/* ops_shared.c: owners, modes and ACLs */
+/* The mode of what is made in d: all bits and without the umask where there are real owners. */
+mode_t op_new_mode(const struct op *o, struct store_dir *d, mode_t mode);
+/* What was just made gets its owner (f NULL: d/name), and *st with it; on failure it is gone again. */
+int op_new_owner(const struct op *o, struct inode *dir, struct store_dir *d, const char *name, struct file *f,
+	struct stat *st);
+int op_new_unnamed_owner(const struct op *o, struct store_dir *d, struct file *f, struct stat *st); /* O_TMPFILE in d */
+int op_set_owner(const struct op *o, struct inode *i, const struct stat *attr, int to_set);
+/* After a change of mode, owner or content: what the backing says now; set-group-id of directories is kept. */
+void op_mode_changed(const struct op *o, struct inode *i, mode_t wanted);
+void op_set_ids_dropped(const struct op *o, struct inode *i); /* after a write */
+bool op_is_acl(const char *attr);
+int op_acl_get(const struct op *o, struct inode *i, const char *attr, void *buf, size_t cap);
+int op_acl_set(const struct op *o, struct inode *i, const char *attr, const void *val, size_t n, int flags);
+/* A handle used by a member who did not open it is recorded as an open of his.  Without the namespace lock. */
+int op_passed_on(const struct op *o, struct handle *h);
 
 /* The outcome of an operation on the way out: damage is recorded and becomes -EIO. */
 int op_outcome(const struct op *o, struct inode *i, int r);

@@ -46,7 +46,7 @@ static int set_mode(const struct op *o, struct inode *i, mode_t mode)
 	struct file *f;
 	int r;
 
-	mode = (was & S_IFMT) | (mode & (S_ISDIR(was) ? 03777 : 01777));
+	mode = (was & S_IFMT) | (mode & (o->s->members ? 07777 : S_ISDIR(was) ? 03777 : 01777));
 	if (S_ISLNK(was))
 		return -EOPNOTSUPP;
 	if (S_ISREG(was) && (f = resolve_file_peek(o->w->resolver, i))) {
@@ -63,12 +63,16 @@ static int set_mode(const struct op *o, struct inode *i, mode_t mode)
 	}
 	if (r == 0)
 		atomic_store(&i->mode, mode);
+	if (r == 0 && (mode & S_ISGID))
+		op_mode_changed(o, i, mode);
 	return r;
 }
 
 /* In a private mount everything is the user's own: to oneself is nothing, to others is not allowed. */
-static int set_owner(const struct op *o, const struct stat *attr, int to_set)
+static int set_owner(const struct op *o, struct inode *i, const struct stat *attr, int to_set)
 {
+	if (o->s->members)
+		return op_set_owner(o, i, attr, to_set);
 	if ((to_set & FUSE_SET_ATTR_UID) && attr->st_uid != o->s->uid)
 		return -EPERM;
 	if ((to_set & FUSE_SET_ATTR_GID) && attr->st_gid != o->s->gid)
@@ -149,7 +153,7 @@ static int set_attributes(const struct op *o, struct inode *i, const struct stat
 	int r = op_may_change(o);
 
 	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
-		r = r < 0 ? r : set_owner(o, attr, to_set);
+		r = r < 0 ? r : set_owner(o, i, attr, to_set);
 		r = op_record_inode(o, RECORD_CHOWN, i, r);
 	}
 	if (to_set & FUSE_SET_ATTR_MODE) {
@@ -199,7 +203,7 @@ void op_access(fuse_req_t req, fuse_ino_t node, int mask)
 	struct inode *i = op_inode(&o, node);
 	int r = i ? 0 : -ESTALE;
 
-	if (i && (mask & OP_W) && o.s->read_only)
+	if (i && (mask & OP_W) && o.read_only)
 		r = -EROFS;
 	else if (i)
 		r = op_may(&o, i, (unsigned)mask & (OP_R | OP_W | OP_X));
@@ -260,6 +264,13 @@ static int xattr_name(struct store_dir *d, const char *name, const struct xattr 
 	return -EINVAL;
 }
 
+static int xattr_acl(const struct op *o, struct inode *i, const struct xattr *x)
+{
+	if (x->what == XATTR_GET)
+		return op_acl_get(o, i, x->name, x->buf, x->size);
+	return op_acl_set(o, i, x->name, x->what == XATTR_SET ? x->value : NULL, x->size, x->flags);
+}
+
 static int xattr_do(const struct op *o, struct inode *i, const struct xattr *x)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
@@ -268,6 +279,8 @@ static int xattr_do(const struct op *o, struct inode *i, const struct xattr *x)
 	struct file *f;
 	int r;
 
+	if (x->name && op_is_acl(x->name))
+		return xattr_acl(o, i, x);
 	if (S_ISREG(mode) && (f = resolve_file_peek(o->w->resolver, i))) {
 		r = xattr_file(f, x);
 		resolve_file_put(o->w->resolver, i);
@@ -287,6 +300,8 @@ static int xattr_may(const struct op *o, const struct inode *i, const struct xat
 
 	if (r < 0 || x->what == XATTR_LIST)
 		return r;
+	if (op_is_acl(x->name))
+		return o->s->members ? 0 : -EOPNOTSUPP;
 	if (strncmp(x->name, "user.", 5) == 0) {
 		if (!S_ISREG(mode) && !S_ISDIR(mode))
 			return change ? -EPERM : -ENODATA;
@@ -296,7 +311,7 @@ static int xattr_may(const struct op *o, const struct inode *i, const struct xat
 		return -EOPNOTSUPP;
 	if (strcmp(x->name, "security.capability") == 0) /* means nothing here: mounts are nosuid */
 		return change ? -EPERM : -ENODATA;
-	return change && o->s->uid != 0 ? -EPERM : 0;
+	return change && o->uid != 0 ? -EPERM : 0;
 }
 
 static int xattr(const struct op *o, fuse_ino_t node, const struct xattr *x)

@@ -64,20 +64,22 @@ struct making {
 	const char *target;
 };
 
-static int make_node(struct store_dir *d, const char *name, const struct making *m, struct stat *st)
+static int make_node(
+	const struct op *o, struct store_dir *d, const char *name, const struct making *m, struct stat *st)
 {
+	mode_t mode = op_new_mode(o, d, m->mode);
 	struct file *f = NULL;
 	int r;
 
 	if (m->what == RECORD_MKDIR)
-		return store_mkdir(d, name, m->mode & 01777, st);
+		return store_mkdir(d, name, mode, st);
 	if (m->what == RECORD_SYMLINK)
 		return store_symlink(d, name, m->target, st);
 	if (S_ISFIFO(m->mode) || S_ISSOCK(m->mode))
-		return store_mknod(d, name, m->mode & (S_IFMT | 01777), 0, st);
+		return store_mknod(d, name, mode | (m->mode & S_IFMT), 0, st);
 	if (!S_ISREG(m->mode))
 		return -EPERM; /* devices: the mount is nodev */
-	r = file_create(d, name, m->mode & 01777, &f, st);
+	r = file_create(d, name, mode, &f, st);
 	file_close(f);
 	return r;
 }
@@ -94,7 +96,9 @@ static int make(
 	if (r == 0)
 		r = resolve_dir(o->w->resolver, dir, &d);
 	if (r == 0)
-		r = make_node(d, name, m, &st);
+		r = make_node(o, d, name, m, &st);
+	if (r == 0)
+		r = op_new_owner(o, dir, d, name, NULL, &st);
 	if (r == 0)
 		r = op_entry_enter(o, dir, name, &st, e);
 	r = op_outcome(o, dir, r);
@@ -268,6 +272,7 @@ static int open_dir(const struct op *o, struct inode *i, uint64_t *ret_fh)
 		r = handle_new(o->s->handles, HANDLE_DIR, inode_node(i), &h, ret_fh);
 	if (r == 0) {
 		h->inode = inode_ref(o->w->inodes, i);
+		h->session = o->number;
 		r = store_iter_new(d, &h->iter);
 	}
 	r = op_outcome(o, i, r);
@@ -405,8 +410,9 @@ static void read_dir(
 	struct listing l = {.o = &o, .plus = plus, .buf = loop_answer_buffer(), .size = size};
 	int r;
 
-	if (!h || !l.buf) {
-		op_reply(&o, h ? -ENOMEM : -EBADF);
+	r = h ? op_passed_on(&o, h) : -EBADF;
+	if (r < 0 || !l.buf) {
+		op_reply(&o, r < 0 ? r : -ENOMEM);
 	} else {
 		if (l.size > LOOP_IO_MAX)
 			l.size = LOOP_IO_MAX;

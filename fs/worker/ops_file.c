@@ -43,7 +43,7 @@ static bool writes(unsigned flags)
 
 static void record_close(struct session *s, struct handle *h)
 {
-	struct record_access a = {.session = s->number,
+	struct record_access a = {.session = h->session,
 		.op = RECORD_CLOSE,
 		.flags = h->flags,
 		.process = h->process,
@@ -114,6 +114,7 @@ static int handle_make(const struct op *o, struct inode *i, struct file *file, u
 	h->inode = inode_ref(o->w->inodes, i);
 	h->file = file;
 	h->flags = flags;
+	h->session = o->number;
 	h->process = recorder_process(o->w->recorder, (uint32_t)fuse_req_ctx(o->req)->pid);
 	atomic_fetch_add(&o->w->open_files, 1);
 	inode_opened(o->w->inodes, i, o->s->number, flags & RECORD_WRITE, &conflict);
@@ -214,9 +215,14 @@ static int create_new(const struct op *o, struct inode *dir, const char *name, m
 	if (r == 0)
 		r = resolve_dir(o->w->resolver, dir, &d);
 	if (r == 0)
-		r = file_create(d, name, mode & 01777, &f, &st);
+		r = file_create(d, name, op_new_mode(o, d, mode), &f, &st);
 	if (r < 0)
 		return r;
+	r = op_new_owner(o, dir, d, name, f, &st);
+	if (r < 0) {
+		file_close(f);
+		return r;
+	}
 	st.st_mode = (st.st_mode & ~(mode_t)S_IFMT) | S_IFREG;
 	r = op_entry_enter(o, dir, name, &st, e);
 	if (r < 0) {
@@ -241,9 +247,14 @@ static int create_unnamed(const struct op *o, struct inode *dir, mode_t mode, st
 	if (r == 0)
 		r = store_dir_root(o->w->store, &root);
 	if (r == 0)
-		r = file_create_unnamed(root, mode & 01777, &f, &st);
+		r = file_create_unnamed(root, op_new_mode(o, d, mode), &f, &st);
 	if (r < 0)
 		return r;
+	r = op_new_unnamed_owner(o, d, f, &st);
+	if (r < 0) {
+		file_close(f);
+		return r;
+	}
 	st.st_mode = (st.st_mode & ~(mode_t)S_IFMT) | S_IFREG;
 	r = inode_enter_unnamed(o->w->inodes, &o->s->view, &st, &e->inode);
 	if (r < 0) {
@@ -364,16 +375,18 @@ void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fus
 	struct op o = op_begin(req);
 	struct handle *h = file_handle(&o, fi, node);
 	void *buf = loop_answer_buffer();
-	ssize_t n = -EBADF;
+	ssize_t n = h ? op_passed_on(&o, h) : -EBADF;
 
 	if (size > LOOP_IO_MAX)
 		size = LOOP_IO_MAX;
-	if (h && !(h->flags & (RECORD_READ | RECORD_EXEC)))
+	if (h && !(h->flags & (RECORD_READ | RECORD_EXEC))) {
 		session_record_refused(o.s, "read-not-opened");
-	else if (h && off < 0)
+		n = -EBADF;
+	} else if (h && off < 0) {
 		n = -EINVAL;
-	else if (h)
+	} else if (n == 0) {
 		n = buf ? file_read(h->file, buf, size, (uint64_t)off) : -ENOMEM;
+	}
 	if (n == -EBADMSG) {
 		damaged(&o, h);
 		n = -EIO;
@@ -395,6 +408,8 @@ static ssize_t write_file(
 	uint64_t at;
 	ssize_t n;
 
+	if (r == 0)
+		r = op_passed_on(o, h);
 	if (r < 0)
 		return r;
 	if (append) {
@@ -419,6 +434,8 @@ void op_write(
 		session_record_refused(o.s, "write-not-opened");
 	else if (h && off < 0)
 		n = -EINVAL;
+	else if (h && o.read_only && !fi->writepage)
+		n = -EROFS; /* opened by another member, who may write */
 	else if (h)
 		n = write_file(&o, h, buf, size, (uint64_t)off, append);
 	if (n == -EBADMSG) {
@@ -431,6 +448,7 @@ void op_write(
 			notify_content(o.s, h->inode, 0, 0);
 		else
 			notify_content(o.s, h->inode, off, n);
+		op_set_ids_dropped(&o, h->inode);
 	}
 	if (n >= 0)
 		fuse_reply_write(req, (size_t)n);

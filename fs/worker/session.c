@@ -18,6 +18,7 @@
 #include "fs/worker/guard.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/lock.h"
+#include "fs/worker/member.h"
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/worker.h"
@@ -25,13 +26,25 @@
 #define TABLE_BYTES (HANDLE_MAX * sizeof(uint64_t))
 #define REFUSED_PER_SECOND 10u
 
-static void tell_main(struct session *s, enum session_state state)
+static _Thread_local struct member_identity acting_for;
+
+const struct member_identity *session_member(void)
+{
+	return &acting_for;
+}
+
+void session_tell(struct session *s)
 {
 	uint64_t one = 1;
 
-	atomic_store(&s->state, state);
 	while (write(s->worker->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
+}
+
+static void tell_main(struct session *s, enum session_state state)
+{
+	atomic_store(&s->state, state);
+	session_tell(s);
 }
 
 int session_new(struct worker *w, const struct session_terms *terms, struct session **ret)
@@ -40,6 +53,10 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 
 	if (!s)
 		return -ENOMEM;
+	if (terms->shared && members_new(s, &s->members) < 0) {
+		free(s);
+		return -ENOMEM;
+	}
 	s->worker = w;
 	s->number = terms->number;
 	s->uid = terms->uid;
@@ -60,6 +77,7 @@ void session_free(struct session *s)
 		return;
 	if (atomic_load(&s->state) == SESSION_DEAD)
 		pthread_join(s->keeper, NULL);
+	members_free(s->members);
 	note_queue_done(&s->notes);
 	pthread_rwlock_destroy(&s->replies);
 	pthread_mutex_destroy(&s->end_lock);
@@ -125,11 +143,26 @@ static void translate(struct fuse_in_header *in)
 	}
 }
 
+/* In a shared session: may this user's request be served, and as whose?  False: it is answered, or kept. */
+static bool admit_member(struct session *s, const struct fuse_in_header *in, size_t n)
+{
+	int r;
+
+	acting_for = (struct member_identity){.number = s->number, .read_only = true};
+	if (!guard_is_users(in))
+		return true;
+	r = members_admit(s->members, in, n, &acting_for);
+	if (r > 0)
+		answer_error(s, in->unique, r);
+	return r == 0;
+}
+
 void session_handle_request(void *arg, void *buf, size_t n)
 {
 	struct session *s = arg;
 	struct fuse_in_header *in = buf;
-	struct guard_verdict v = guard_check(buf, n, s->uid, atomic_load(&s->refuse));
+	uid_t uid = s->members && n >= sizeof(*in) ? in->uid : s->uid;
+	struct guard_verdict v = guard_check(buf, n, uid, atomic_load(&s->refuse));
 	struct fuse_buf fb = {.mem = buf, .size = n};
 
 	if (v.word)
@@ -138,6 +171,14 @@ void session_handle_request(void *arg, void *buf, size_t n)
 		if (v.error > 0 && !guard_wants_no_reply(in->opcode))
 			answer_error(s, in->unique, v.error);
 		return;
+	}
+	if (s->members && !admit_member(s, in, n))
+		return;
+	if (s->members && in->opcode == FUSE_INTERRUPT) {
+		uint64_t which = ((const struct fuse_interrupt_in *)(in + 1))->unique;
+
+		if (members_interrupted(s->members, which))
+			answer_error(s, which, EINTR);
 	}
 	if (in->opcode == FUSE_INIT && !atomic_load(&s->inited)) {
 		const struct fuse_init_in *init = (const void *)(in + 1);
@@ -251,6 +292,8 @@ static void finish(struct session *s)
 	atomic_store(&s->refuse, s->end_error);
 	lock_release_session(s->worker->locks, s->number, s->end_error);
 	s->loop_ops->stop(s->loop);
+	if (s->members)
+		members_stop(s->members);
 	lock_release_session(s->worker->locks, s->number, s->end_error); /* what a last handler left */
 	tell_main(s, SESSION_UNREADABLE);
 	close_all(s);
@@ -274,6 +317,9 @@ static void *keeper_thread(void *arg)
 			invalidate_all(s);
 		else
 			note_send(s->se, n);
+		/* one too many notes become NOTE_ALL: it must not swallow the end of a member */
+		if (s->members && (n->kind == NOTE_ALL || n->kind == NOTE_MEMBERS))
+			members_invalidate(s->members);
 		free(n);
 	}
 	finish(s);
@@ -351,15 +397,23 @@ static int threads_begin(struct session *s)
 	sigset_t all, old;
 	int r;
 
-	r = s->loop_ops->start(s->fd, &client, &s->loop);
-	if (r < 0)
+	r = s->members ? members_start(s->members) : 0;
+	if (r == 0)
+		r = s->loop_ops->start(s->fd, &client, &s->loop);
+	if (r < 0) {
+		if (s->members)
+			members_stop(s->members);
 		return r;
+	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = -pthread_create(&s->keeper, NULL, keeper_thread, s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r < 0)
+	if (r < 0) {
 		s->loop_ops->stop(s->loop);
+		if (s->members)
+			members_stop(s->members);
+	}
 	return r;
 }
 

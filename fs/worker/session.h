@@ -17,7 +17,10 @@
 #define SESSION_WORD 32
 
 struct fuse_session;
+struct fuse_in_header;
 struct handle_table;
+struct member_identity;
+struct members;
 struct worker;
 
 enum session_state { SESSION_EXPECTED, SESSION_SERVING, SESSION_UNREADABLE, SESSION_DEAD };
@@ -29,6 +32,7 @@ struct session {
 	uid_t uid;
 	gid_t gid;
 	bool read_only;
+	struct members *members; /* NULL: private */
 	atomic_int state;	/* enum session_state; each step is told through worker.event_fd */
 	atomic_bool inited;	/* the kernel's INIT was read and answered by us */
 	atomic_int refuse;	/* positive errno for everything from now on; 0: serving */
@@ -61,7 +65,7 @@ struct session_terms {
 	uint64_t number;
 	uid_t uid;
 	gid_t gid;
-	bool read_only;
+	bool read_only, shared;
 };
 
 int session_new(struct worker *w, const struct session_terms *terms, struct session **ret);
@@ -71,7 +75,12 @@ int session_attach(struct session *s, int fuse_fd, int table_fd);
 void session_end(struct session *s, int error, const char *reason);
 void session_free(struct session *s);	/* expected or dead ones */
 
+/* The main thread should look at it. */
+void session_tell(struct session *s);
+
 /* ---- for operations ---- */
+/* On whose behalf the calling thread serves a request of a shared session. */
+const struct member_identity *session_member(void);
 /* A request that no honest kernel sends: one record (not more than some a second). */
 void session_record_refused(struct session *s, const char *word);
 void session_handle_request(void *session, void *buf, size_t n);	/* one raw request; for tests, too */

@@ -87,6 +87,12 @@ int store_setxattr(struct store_dir *d, const char *name, const char *attr, cons
 int store_listxattr(struct store_dir *d, const char *name, char *buf, size_t cap);
 int store_removexattr(struct store_dir *d, const char *name, const char *attr);
 
+/* POSIX ACLs (system.posix_acl_access, ..._default), native on the backing file system; `name` NULL: of d itself.
+ * set: val NULL removes. */
+int store_acl_get(struct store_dir *d, const char *name, const char *attr, void *buf, size_t cap);	/* length or -errno */
+int store_acl_set(struct store_dir *d, const char *name, const char *attr, const void *val, size_t n, int flags);
+int store_dir_set_gid_bit(struct store_dir *d);	/* whatever its group */
+
 /* Paths in the ledger: deterministic sealing under the audit key of `month` (ids.h: day of the month's
  * first).  Returns the length (<= RECORD_PATH_MAX).  common/pathseal does the work (keyd opens them). */
 int store_seal_path(struct store *s, uint16_t month, const char *path, size_t n, uint8_t *buf, size_t cap);

@@ -27,9 +27,10 @@ static int fill_dir(struct store_dir *d, const char *entry, mode_t mode, struct 
 		return r;
 	if (fstat(fd, ret) < 0)
 		return -errno;
-	if ((ret->st_mode & 0777) == (mode & 0777))
+	/* Only what was added for the moment: a default ACL may have given less than was asked for. */
+	mode = ret->st_mode & ((mode & 0700) | ~(mode_t)0700) & 07777;
+	if (mode == (ret->st_mode & 07777))
 		return 0;
-	mode = (mode & 0777) | (ret->st_mode & 07000);
 	if (fchmod(fd, mode) < 0)
 		return -errno;
 	ret->st_mode = S_IFDIR | mode;

@@ -19,6 +19,7 @@ int worker_init(struct worker *w)
 	w->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (w->event_fd < 0)
 		return -errno;
+	w->owners = geteuid() == 0;
 	/* A steady stream of lookups must not keep a rename waiting for ever; nobody takes it twice. */
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);

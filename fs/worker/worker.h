@@ -24,7 +24,8 @@ struct resolver;
  *	5  lock_table.lock       byte-range and flock locks
  *	6  recorder.lock         numbers of paths and processes, owed records
  *	7  inode_table lock      inodes, names, lookup counts, and the list of sessions
- *	8  note_queue.lock, the resolver's cache of directories: leaves
+ *	8  members.lock
+ *	9  note_queue.lock, the resolver's cache of directories: leaves
  *
  * None is held while a request is answered, except session.replies (shared; see session.h), which is taken
  * last, alone, around the answer itself.  None is held while a notification is sent. */
@@ -39,6 +40,7 @@ struct worker {
 	atomic_uint session_count;
 	int event_fd;			/* eventfd: a session began or ended; the main thread looks */
 	atomic_uint open_files;
+	bool owners;	/* files get their real owners: we are root */
 };
 
 int worker_init(struct worker *w);	/* all but store and recorder, which come with Open and Journal */

@@ -34,7 +34,7 @@ _coffer() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--dir) _coffer_dir=(--dir "${COMP_WORDS[++i]}") ;;
-		--read-only | --group | --lazy | --json | --repair | --isolate | --resume) ;;
+		--read-only | --shared | --group | --lazy | --json | --repair | --isolate | --resume) ;;
 		--*=*) ;;
 		--*) ((++i)) ;; # its value
 		-*) ;;

@@ -1,0 +1,59 @@
+/* POSIX ACLs are kept native, so that the backing file system keeps, inherits and backs them up itself. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/xattr.h>
+
+#include "fs/worker/backing.h"
+#include "fs/worker/file_impl.h"
+
+/* A socket and a symlink cannot be opened: they have no ACL here. */
+static int entry_open(struct store_dir *d, const char *name, int *ret)
+{
+	struct name_entry n;
+	int r = name_seal(&d->keys->name, name, &n);
+
+	if (r == 0)
+		r = backing_open(d->fd, n.entry, O_RDONLY);
+	if (r < 0)
+		return r == -ENXIO || r == -ELOOP ? -EOPNOTSUPP : r;
+	*ret = r;
+	return 0;
+}
+
+int store_acl_get(struct store_dir *d, const char *name, const char *attr, void *buf, size_t cap)
+{
+	scoped(close_fdp) int fd = -1;
+	int r = name ? entry_open(d, name, &fd) : 0;
+
+	if (r < 0)
+		return r == -EOPNOTSUPP ? -ENODATA : r;
+	return (int)backing_getxattr(name ? fd : d->fd, attr, buf, cap);
+}
+
+int store_acl_set(
+	struct store_dir *d, const char *name, const char *attr, const void *val, size_t n, int flags)
+{
+	scoped(close_fdp) int fd = -1;
+	int r = name ? entry_open(d, name, &fd) : 0;
+
+	if (r < 0)
+		return r;
+	return val ? backing_setxattr(name ? fd : d->fd, attr, val, n, flags)
+		   : backing_removexattr(name ? fd : d->fd, attr);
+}
+
+/* Without CAP_FSETID the bit can be set only for a group of our own: so the directory has one for a moment.
+ */
+int store_dir_set_gid_bit(struct store_dir *d)
+{
+	struct stat st;
+	int r = 0;
+
+	if (fstat(d->fd, &st) < 0 || fchown(d->fd, (uid_t)-1, getegid()) < 0)
+		return -errno;
+	if (fchmod(d->fd, (st.st_mode & 07777) | S_ISGID) < 0)
+		r = -errno;
+	if (fchown(d->fd, (uid_t)-1, st.st_gid) < 0)
+		r = -errno;
+	return r;
+}
