@@ -56,3 +56,22 @@ def test_as_on_the_local_disk(shared, case):
     assert not wrong, "\n".join(wrong[:60])
     assert len(ours) == len(local)
     assert local[-1][0] != "the case broke off", local[-1]
+
+
+def test_direct_io_without_alignment(shared):
+    """More than a local disk gives: any address, length and offset."""
+    shared.python("""
+import mmap, os
+data = os.urandom(30_000)
+open("direct", "wb").write(data)
+fd = os.open("direct", os.O_RDWR | os.O_DIRECT)
+buf = bytearray(9000)
+for at, n in ((0, 1), (1, 5000), (4031, 2), (4032, 4032), (29_990, 100), (30_000, 5)):
+    view = memoryview(buf)[3:3 + n]
+    assert os.preadv(fd, [view], at) == len(data[at:at + n]) and view[:len(data[at:at + n])] == data[at:at + n], (at, n)
+want = bytearray(data)
+for at, n in ((7, 1), (4000, 100), (8063, 3), (29_999, 10)):
+    assert os.pwrite(fd, b"D" * n, at) == n
+    want[at:at + n] = b"D" * n
+assert open("direct", "rb").read() == want
+""")

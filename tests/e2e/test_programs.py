@@ -231,15 +231,17 @@ def test_fio_with_verify(share):
 
 STRESSORS = ("access chattr chdir chmod chown copy-file dentry dir dirdeep dirmany dup eventfd fallocate fcntl fiemap file-ioctl filename "
              "flock fpunch fstat getdent hdd io inode-flags iomix lease link locka lockf lockofd metamix mknod msync open readahead rename revio "
-             "seek sendfile splice symlink sync-file touch unlink unlink utime xattr").split()
+             "seek sendfile splice symlink sync-file touch unlink utime xattr").split()
 
 
 @heavy
-@pytest.mark.parametrize("stressor", sorted(set(STRESSORS)))
+@pytest.mark.parametrize("stressor", STRESSORS)
 def test_stress_ng(shared_share, stressor):
     """Each file system stressor for two seconds, with its own verification."""
     r = shared_share.user.run(need("stress-ng"), "--" + stressor, "2", "-t", "2s", "--verify", "--temp-path", shared_share.point,
                               "--hdd-bytes", "16m", "--iomix-bytes", "16m", timeout=120)
+    if "unrecognized option" in r.err:
+        pytest.skip("this stress-ng does not know it")
     assert r.rc in (0, 3, 4), r  # 3, 4: not for this machine or file system
     assert "fail:" not in r.out + r.err, r
     assert shared_share.sh("ls -A | grep -v ^tmp | wc -l").out.strip() == "0"

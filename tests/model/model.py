@@ -98,7 +98,8 @@ class Stage:
         name = f"run{self.runs}"
         self.players[i].stop()
         if self.mounts[i].mounted():
-            self.mounts[i].unmount(check=False)
+            left = self.mounts[i].unmount(check=None)
+            assert left.rc == 0 or not self.mounts[i].mounted(), left
         harness.wait_for(lambda: not self.mounts[i].mounted(), "the end of the mount")
         self.mounts[i] = self.vault.mount(self.users[i], point=self.mounts[i].point)
         self.players[i] = Player(self.users[i], self.mounts[i].point)
