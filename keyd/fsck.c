@@ -17,7 +17,7 @@
 #include "keyd/outbox.h"
 #include "keyd/session.h"
 
-#define ABANDONED_SECONDS 8 /* without a question: the tool is gone */
+#define ABANDONED_SECONDS 5 /* without a question: the tool is gone */
 #define REMEMBER_SECONDS 3
 #define CHECKPOINT_MAX (256u << 10)
 #define ROW_BYTES 48 /* fs/worker/fsck.h */
@@ -82,6 +82,14 @@ static json_t *for_the_book(const json_t *finding)
 	return o;
 }
 
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 static int record_findings(struct keyd *k, const struct fsck *f, const json_t *findings)
 {
 	json_t *list = json_array();
@@ -97,6 +105,7 @@ static int record_findings(struct keyd *k, const struct fsck *f, const json_t *f
 		if (r == 0 && done && strcmp(done, "accepted") == 0) {
 			json_object_set(o, "version", json_object_get(finding, "version"));
 			json_object_set(o, "size", json_object_get(finding, "size"));
+			json_object_set_new(o, "at", json_integer(now_ns())); /* among records, which tell more than seconds */
 			r = record(k, f, "fsck-accept", NULL, o);
 		} else {
 			json_array_append_new(list, o);
@@ -266,14 +275,6 @@ static bool may_see_names(struct keyd *k, struct varlink_call *call, const char 
 	if (has_role(call, ROLE_AUDITOR))
 		return true;
 	return facts_had_session(k->facts, hex, varlink_call_peer(call)->uid, &had) == 0 && had;
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 static struct fsck *fsck_new(

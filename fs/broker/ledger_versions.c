@@ -42,7 +42,7 @@ static int add_accepted(json_t *rows, sqlite3 *db, const char *client)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = sql_prepare(
-		db, "SELECT detail,time FROM act WHERE kind='fsck-accept' AND client=?1 ORDER BY id", &st);
+		db, "SELECT detail FROM act WHERE kind='fsck-accept' AND client=?1 ORDER BY id", &st);
 
 	if (r < 0)
 		return r;
@@ -50,11 +50,12 @@ static int add_accepted(json_t *rows, sqlite3 *db, const char *client)
 	while ((r = sql_step(st)) > 0) {
 		const char *text = (const char *)sqlite3_column_text(st, 0), *file, *version;
 		json_auto_t *detail = text ? json_loads(text, 0, NULL) : NULL;
-		json_int_t size;
+		json_int_t size, at;
 
-		if (json_unpack(detail, "{s:s,s:s,s:I}", "file", &file, "version", &version, "size", &size) < 0)
+		if (json_unpack(detail, "{s:s,s:s,s:I,s:I}", "file", &file, "version", &version, "size", &size, "at",
+			    &at) < 0)
 			continue;
-		r = add_row(rows, file, version, size, sqlite3_column_int64(st, 1));
+		r = add_row(rows, file, version, size, at);
 		if (r < 0)
 			return r;
 	}

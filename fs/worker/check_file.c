@@ -19,7 +19,7 @@ struct look {
 	const struct check_entry *e;
 	int fd;
 	struct stat st;
-	bool has_header, in_use, changed;
+	bool has_header, in_use, changed, aged;
 	struct header h;
 	struct key32 key;
 	uint64_t count; /* sectors up to the last that was written */
@@ -408,7 +408,8 @@ static void check_size(struct look *l)
 	pthread_rwlock_wrlock(names);
 	l->changed = size_again(l, b) < 0;
 	word = l->changed ? NULL : size_fault(l);
-	if (word) {
+	/* Cut, it is not for us to give it the length that is left. */
+	if (word && (strcmp(word, "size") == 0 || !l->aged)) {
 		f = note(l, word, strcmp(word, "size") == 0);
 		snprintf(f->detail, sizeof(f->detail), "%llu bytes; %s %llu", (unsigned long long)size_of(l),
 			f->damage ? "it had" : "below",
@@ -445,23 +446,35 @@ static void say_age(struct check_finding *f, const struct look *l, const struct 
 		(unsigned long long)(rec->version.time / 1000000000), (long long)rec->size);
 }
 
-static void check_age(struct look *l)
+/* Nobody worked on it since the record was asked: else what the record says is yet to come. */
+static bool is_settled(const struct look *l)
 {
 	int64_t changed_at = l->st.st_ctim.tv_sec * 1000000000 + l->st.st_ctim.tv_nsec;
+	struct stat now;
+
+	return !l->in_use && !l->changed && changed_at + TICK_NS < l->c->opt->recorded_at &&
+	       fstat(l->fd, &now) == 0 && now.st_ctim.tv_sec == l->st.st_ctim.tv_sec &&
+	       now.st_ctim.tv_nsec == l->st.st_ctim.tv_nsec && !in_use(l);
+}
+
+static void check_age(struct look *l)
+{
 	const struct check_recorded *rec = recorded_of(l);
 	bool same;
 
-	/* Of what a session works on the record is yet to come. */
-	if (!rec || l->in_use || l->changed || changed_at + TICK_NS >= l->c->opt->recorded_at)
+	if (!rec || !is_settled(l))
 		return;
 	if (rec->version.time)
 		same = version_compare(&l->newest, &rec->version) == 0;
 	else
 		same = l->newest.time <= (uint64_t)rec->time;
+	l->aged = true;
 	if (rec->version.time && version_compare(&l->newest, &rec->version) < 0)
 		say_age(note(l, "rolled-back", true), l, rec);
 	else if (same && rec->size >= 0 && (uint64_t)rec->size != size_of(l))
 		say_age(note(l, "cut", true), l, rec);
+	else
+		l->aged = false;
 }
 
 /* ---- what is done about it ---- */
@@ -537,8 +550,8 @@ int check_file(struct check *c, const struct check_entry *e)
 		snprintf(f->detail, sizeof(f->detail), "%llu of %llu: %s", (unsigned long long)l.bad,
 			(unsigned long long)l.count, l.bad_text);
 	} else if (r == 0 && l.has_header && !l.in_use && !l.changed) {
-		check_size(&l);
 		check_age(&l);
+		check_size(&l);
 	}
 	c->counts->files++;
 	finish(&l);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base64url.h"
 #include "common/pathseal.h"
 
 #define VARIANT sodium_base64_VARIANT_URLSAFE_NO_PADDING
@@ -74,7 +75,7 @@ int name_open(const struct key32 *key, const char *entry, const char *text, char
 	char plain[NAME_MAX_BYTES + 1];
 	size_t n;
 
-	if (sodium_base642bin(sealed, sizeof(sealed), from, strlen(from), NULL, &n, NULL, VARIANT) < 0)
+	if (base64url_decode(sealed, sizeof(sealed), from, strlen(from), &n) < 0)
 		return -EBADMSG;
 	if (n <= PATHSEAL_OVERHEAD || pathseal_open(key, NULL, 0, sealed, n, plain) < 0)
 		return -EBADMSG;

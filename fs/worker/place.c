@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "common/base64url.h"
 #include "common/bytes.h"
 
 #define VERSION 1
@@ -98,7 +99,7 @@ int place_dir_decode(const char *in, size_t n, struct dir_id *ret, struct place_
 	size_t got;
 
 	if (n != PLACE_DIR_TEXT - 1 ||
-		sodium_base642bin(bytes, sizeof(bytes), in, n, NULL, &got, NULL, VARIANT) < 0 ||
+		base64url_decode(bytes, sizeof(bytes), in, n, &got) < 0 ||
 		got != sizeof(bytes))
 		return -EBADMSG;
 	bytes_reader_init(&r, bytes, sizeof(bytes));

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "common/base64url.h"
 #include "common/pathseal.h"
 #include "fs/worker/backing.h"
 #include "fs/worker/file_impl.h"
@@ -176,7 +177,7 @@ static int open_name(const struct xattr_owner *o, const char *stored, char attr[
 	const char *text = stored + PREFIX_LEN;
 	size_t n;
 
-	if (sodium_base642bin(sealed, sizeof(sealed), text, strlen(text), NULL, &n, NULL, VARIANT) < 0)
+	if (base64url_decode(sealed, sizeof(sealed), text, strlen(text), &n) < 0)
 		return store_damage("xattr");
 	if (pathseal_open(&o->keys->name, NULL, 0, sealed, n, attr) < 0)
 		return store_damage("xattr");

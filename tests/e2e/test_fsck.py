@@ -174,6 +174,27 @@ def test_an_older_copy_of_a_file(share, tmp_path):
     assert fsck(v)["verdict"] == "clean"
 
 
+def test_an_older_copy_of_the_whole_store(share, tmp_path):
+    """A restore of last night's backup: each file that was changed since is named, the others are not."""
+    v = share.vault
+    for name in ("same", "changed", "emptied"):
+        share.write(name, name * 100)
+    share.unmount()
+    harness.copy_tree(v.store(), tmp_path / "old")
+    m = v.mount(v.alice)
+    m.sh("echo more >> changed; : > emptied; echo new > new")
+    m.unmount()
+    v.down()
+    store = v.store()
+    shutil.rmtree(store)
+    harness.copy_tree(tmp_path / "old", store)
+    v.up()
+    a = fsck(v, code=DAMAGED)
+    assert {f["path"]: f["what"] for f in a["findings"]} == {"changed": "rolled-back", "emptied": "cut"}, a
+    fsck(v, "--accept", "/", code=MENDED)
+    assert fsck(v)["verdict"] == "clean"
+
+
 def test_a_file_cut_where_a_sector_ends(share):
     """Never synced, so the file itself does not know; the record of its close does."""
     v = share.vault
@@ -212,7 +233,8 @@ def test_leftovers_are_removed_only_on_demand(store):
 
 def test_root_of_the_share(store):
     """Without the id of the root nothing opens: that is said, and with which file."""
-    wait_for(lambda: not store.pids("worker"), "end of the idle worker", 15)
+    store.down()
+    store.up()
     os.rename(store.store() + "/.id", store.store() + "/../kept")
     r = store.coffer("fsck", "acme", check=DAMAGED)
     assert store.client_id() in r.err and ".id" in r.err, r

@@ -246,7 +246,7 @@ static void copy_file(struct fixture *x, const char *from, const char *to)
 {
 	char command[1024];
 
-	snprintf(command, sizeof(command), "cd %s && cp -a --no-target-directory '%s' '%s'", x->path, from, to);
+	snprintf(command, sizeof(command), "cd %s && cp -a --no-target-directory './%s' './%s'", x->path, from, to);
 	assert_int_equal(system(command), 0);
 }
 

@@ -133,7 +133,7 @@ static void test_versions(void **state)
 		.kind = "fsck-accept",
 		.client = "acme",
 		.uid = 0,
-		.detail = "{\"file\": \"07\", \"version\": \"v01.2\", \"size\": 3, \"store\": \"x\"}"};
+		.detail = "{\"file\": \"07\", \"version\": \"v01.2\", \"size\": 3, \"at\": 5, \"store\": \"x\"}"};
 	struct fixture *f = *state;
 	struct ledger_source *s, *other;
 	json_t *rows;
