@@ -115,6 +115,7 @@ def reader(name, rnd, n):
         try:
             fd = opened(rnd.choice(["lines", "doc"]), os.O_RDONLY)
         except FileNotFoundError:
+            os.stat(where)  # the share itself may be gone
             continue
         os.read(fd, 5000)
         os.close(fd)

@@ -11,7 +11,7 @@ from storm import Storm
 @pytest.mark.skipif("COFFER_STORM_SECONDS" in os.environ, reason="the long version was asked for")
 def test_storm_of_kills(vault):
     storm = Storm(vault, seed=20)
-    storm.run(rounds=8, seconds=20)
+    storm.run(rounds=6, seconds=15)
     assert storm.rounds >= 1 and storm.opens > 20
 
 

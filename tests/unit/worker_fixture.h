@@ -18,6 +18,7 @@ struct worker_fixture {
 	struct fixture *disk;
 	struct worker w;
 	struct journal_reader *reader;
+	int kick;
 };
 
 static inline void worker_fixture_setup(struct worker_fixture *x, uint32_t journal_bytes)
@@ -32,7 +33,8 @@ static inline void worker_fixture_setup(struct worker_fixture *x, uint32_t journ
 				 journal_bytes, &fd),
 		0);
 	assert_int_equal(unlinkat(x->disk->fd, "test-journal", 0), 0);
-	assert_int_equal(journal_writer_open(fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), &writer), 0);
+	x->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_int_equal(journal_writer_open(fd, x->kick, &writer), 0);
 	assert_int_equal(journal_reader_open(fd, &x->reader), 0);
 	assert_int_equal(recorder_new(writer, x->w.store, -1, &x->w.recorder), 0);
 }
@@ -44,6 +46,7 @@ static inline void worker_fixture_teardown(struct worker_fixture *x)
 	x->disk->store = NULL; /* the worker's */
 	worker_done(&x->w);
 	journal_reader_free(x->reader);
+	close(x->kick);
 	assert_int_equal(fixture_teardown((void **)&x->disk), 0);
 }
 
