@@ -202,7 +202,8 @@ class Seat:
 
 
 class Storm:
-    def __init__(self, vault, seed, say=lambda text: None):
+    def __init__(self, vault, seed, say=lambda text: None, targets=TARGETS):
+        self.targets = targets
         self.vault, self.rnd, self.seed, self.say = vault, random.Random(seed), seed, say
         vault.add()
         self.seats = [Seat(vault, vault.alice, "WAL"), Seat(vault, vault.bob, "DELETE")]
@@ -228,7 +229,7 @@ class Storm:
             up = subprocess.Popen([self.vault.programs + "/tools/coffer", "--dir", self.vault.dir, "up"], cwd="/",
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity(None))
             time.sleep(self.rnd.random() * 0.3)
-            self.kill(self.rnd.choice(TARGETS))
+            self.kill(self.rnd.choice(self.targets))
             up.wait(60)
         wait_for(lambda: self.vault.coffer("up", check=False, timeout=60).rc == 0, "coffer up", limit=40, step=0.2)
         # keyd waits longer before each new try
@@ -240,7 +241,7 @@ class Storm:
 
     def round(self):
         n = self.rounds
-        names = self.rnd.choice(TARGETS)
+        names = self.rnd.choice(self.targets)
         self.what = f"round {n}, seed {self.seed}, killed {'+'.join(names)}"
         for seat in self.seats:
             if not self.in_use(seat):
