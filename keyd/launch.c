@@ -16,6 +16,7 @@ static const char *const inherited[] = {
 	"PATH",
 	"LANG",
 	"COFFER_LOG",
+	"COFFER_INODES", /* for tests and measurements: see fs/worker/evict.h */
 	"COFFER_UNRECORDED", /* for measurements; what is built to record ignores it */
 	"ASAN_OPTIONS",
 	"TSAN_OPTIONS",

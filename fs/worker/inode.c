@@ -20,8 +20,11 @@ struct inode_table {
 	uint32_t slot_cap, slot_used, free_head; /* 0: none (index 0 is never used) */
 	struct inode **buckets;
 	uint32_t bucket_count, count;
+	uint32_t limit, full_at; /* full_at: when on_full is called next */
 	void (*on_free)(struct inode *i, void *arg);
 	void *on_free_arg;
+	void (*on_full)(void *arg);
+	void *on_full_arg;
 };
 
 static uint32_t bucket_of(const struct inode_table *t, dev_t dev, ino_t ino)
@@ -134,6 +137,10 @@ static int inode_new(struct inode_table *t, const struct stat *st, struct inode 
 	t->count++;
 	hash_add(t, i);
 	*ret = i;
+	if (t->count > t->full_at) {
+		t->full_at = t->count + t->limit / 8;
+		t->on_full(t->on_full_arg);
+	}
 	return 0;
 }
 
@@ -146,6 +153,7 @@ int inode_table_new(const struct stat *root, struct inode_table **ret)
 	if (!t)
 		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
+	t->limit = t->full_at = UINT32_MAX;
 	t->bucket_count = BUCKETS_FIRST;
 	t->slot_used = INODE_ROOT;
 	t->buckets = calloc(t->bucket_count, sizeof(*t->buckets));
@@ -250,6 +258,8 @@ static struct inode *take_unused(struct inode_table *t, struct inode *i, struct 
 		cur->hash_next = chain;
 		chain = cur;
 	}
+	if (t->count <= t->limit)
+		t->full_at = t->limit;
 	return chain;
 }
 
@@ -364,6 +374,8 @@ static int enter(struct inode_table *t, struct inode_view *v, struct inode *i)
 
 	if (r == 0 && v->lookups[i->index] == UINT32_MAX)
 		r = -EOVERFLOW;
+	if (r == 0 && v->lookups[i->index] == 0 && v->known >= INODE_VIEW_MAX)
+		r = -ENFILE;
 	if (r < 0)
 		return r;
 	if (v->lookups[i->index]++ == 0)
@@ -466,6 +478,71 @@ void inode_forget(struct inode_table *t, struct inode_view *v, uint64_t node, ui
 	}
 	pthread_mutex_unlock(&t->lock);
 	free_chain(t, chain);
+}
+
+/* ---- too many ---- */
+
+void inode_table_on_full(struct inode_table *t, uint32_t limit, void (*on_full)(void *arg), void *arg)
+{
+	t->limit = t->full_at = limit;
+	t->on_full = on_full;
+	t->on_full_arg = arg;
+}
+
+uint32_t inode_table_limit(const struct inode_table *t)
+{
+	return t->limit;
+}
+
+uint32_t inode_view_known(struct inode_table *t, const struct inode_view *v, uint32_t *ret_slots)
+{
+	uint32_t known;
+
+	pthread_mutex_lock(&t->lock);
+	known = v->known;
+	*ret_slots = v->cap;
+	pthread_mutex_unlock(&t->lock);
+	return known;
+}
+
+size_t inode_view_unused(
+	struct inode_table *t, struct inode_view *v, uint64_t *nodes, size_t cap, uint32_t *slots)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	for (; n < cap && *slots > 0; --*slots) {
+		uint32_t at = v->hand < v->cap ? v->hand : 0;
+
+		v->hand = at + 1;
+		if (at >= v->cap || v->lookups[at] == 0 || at == INODE_ROOT)
+			continue;
+		if (t->slots[at].inode->refs == 0)
+			nodes[n++] = inode_node(t->slots[at].inode);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+bool inode_view_name(struct inode_table *t, const struct inode_view *v, uint64_t node, uint64_t *ret_parent,
+	char name[256])
+{
+	const struct dentry *d;
+	const struct inode *i;
+	bool found;
+
+	pthread_mutex_lock(&t->lock);
+	i = view_get(t, v, node);
+	d = i && i->refs == 0 && !S_ISDIR(atomic_load(&i->mode)) ? i->names : NULL;
+	while (d && (d->parent->index >= v->cap || v->lookups[d->parent->index] == 0))
+		d = d->next;
+	found = d && strlen(d->name) < 256;
+	if (found) {
+		memcpy(name, d->name, strlen(d->name) + 1);
+		*ret_parent = inode_node(d->parent);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return found;
 }
 
 void inode_view_enter_root(struct inode_table *t, struct inode_view *v)

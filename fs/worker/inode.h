@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 
 #define INODE_ROOT 1u
+#define INODE_LIMIT (1u << 17)	/* above it sessions are made to forget */
+#define INODE_VIEW_MAX (1u << 21)	/* what one session may keep by force */
 #define INODE_MAX (1u << 24)	/* entries of the table: 24 bits of index are far beyond memory's end */
 
 struct file;
@@ -58,6 +60,7 @@ struct inode_view {
 	uint32_t *lookups;	/* by index; under the table's lock */
 	uint32_t cap;
 	uint32_t known;		/* entries above 0 */
+	uint32_t hand;		/* where inode_view_unused looks next */
 };
 
 static inline uint64_t inode_node(const struct inode *i)
@@ -73,6 +76,17 @@ void inode_table_lock(struct inode_table *t);
 void inode_table_unlock(struct inode_table *t);
 unsigned inode_table_count(struct inode_table *t);
 
+/* Above `limit` inodes on_full is called, under the lock, and again when it was to no avail and many more have come. */
+void inode_table_on_full(struct inode_table *t, uint32_t limit, void (*on_full)(void *arg), void *arg);
+uint32_t inode_table_limit(const struct inode_table *t);
+uint32_t inode_view_known(struct inode_table *t, const struct inode_view *v, uint32_t *ret_slots);
+/* Up to `cap` nodes that only the kernel keeps: no handle, no request, no name below them that anybody knows.  In turn,
+ * the oldest first.  Looks at no more than *slots places and subtracts those it looked at. */
+size_t inode_view_unused(struct inode_table *t, struct inode_view *v, uint64_t *nodes, size_t cap, uint32_t *slots);
+/* Where a node that is no directory stands, in nodes of this view.  False: it is one, has ended, or has no such name. */
+bool inode_view_name(struct inode_table *t, const struct inode_view *v, uint64_t node, uint64_t *ret_parent,
+	char name[256]);
+
 /* The inode of `node` in this view, with a reference.  NULL: unknown there (stale or forged). */
 struct inode *inode_get(struct inode_table *t, const struct inode_view *v, uint64_t node);
 struct inode *inode_ref(struct inode_table *t, struct inode *i);
@@ -80,7 +94,7 @@ void inode_unref(struct inode_table *t, struct inode *i);	/* NULL is fine */
 bool inode_known(struct inode_table *t, const struct inode_view *v, const struct inode *i);
 
 /* The inode of parent/name, whose attributes are st; made if new; one lookup is added to the view.  *ret has a
- * reference.  -ENOMEM, -ENFILE. */
+ * reference.  -ENOMEM, -ENFILE (also: this session knows INODE_VIEW_MAX already). */
 int inode_enter(struct inode_table *t, struct inode_view *v, struct inode *parent, const char *name,
 	const struct stat *st, struct inode **ret);
 /* The same for a file that has no name: not found by its numbers, until inode_named. */

@@ -42,14 +42,34 @@ void note_queue_stop(struct note_queue *q)
 	pthread_mutex_unlock(&q->lock);
 }
 
+/* Not one of the queue's own: those may all be dropped for a NOTE_ALL. */
+void note_queue_evict(struct note_queue *q)
+{
+	pthread_mutex_lock(&q->lock);
+	q->evict = true;
+	pthread_cond_signal(&q->wake);
+	pthread_mutex_unlock(&q->lock);
+}
+
+/* NULL: no memory.  It will be asked for again. */
+static struct note *take_evict(struct note_queue *q)
+{
+	struct note *n = q->evict ? calloc(1, sizeof(*n)) : NULL;
+
+	q->evict = false;
+	if (n)
+		n->kind = NOTE_EVICT;
+	return n;
+}
+
 struct note *note_queue_next(struct note_queue *q)
 {
 	struct note *n = NULL;
 
 	pthread_mutex_lock(&q->lock);
-	while (!q->stop && !q->first)
+	while (!q->stop && !q->first && !(n = take_evict(q)))
 		pthread_cond_wait(&q->wake, &q->lock);
-	if (!q->stop) {
+	if (!q->stop && !n && !(n = take_evict(q))) {
 		n = q->first;
 		q->first = n->next;
 		if (!q->first)
@@ -172,6 +192,7 @@ void note_send(struct fuse_session *se, const struct note *n)
 		fuse_lowlevel_notify_delete(se, n->node, n->child, n->name, strlen(n->name));
 		fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
 		break;
+	case NOTE_EVICT:
 	case NOTE_ALL:
 	case NOTE_MEMBERS:
 		break; /* session_invalidate_all(): the session's thread knows the session */

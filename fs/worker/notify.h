@@ -22,6 +22,7 @@ enum note_kind {
 	NOTE_DELETED,		/* node (the directory), child, name */
 	NOTE_ALL,
 	NOTE_MEMBERS,		/* some member of the shared session ends */
+	NOTE_EVICT,		/* the kernel is to forget what it does not use (evict.h) */
 };
 
 struct note {
@@ -37,12 +38,13 @@ struct note_queue {
 	pthread_cond_t wake;
 	struct note *first, **last;
 	uint32_t count;
-	bool stop;
+	bool stop, evict;
 };
 
 void note_queue_init(struct note_queue *q);
 void note_queue_done(struct note_queue *q);	/* drops what waits */
 void note_queue_stop(struct note_queue *q);	/* note_queue_next returns NULL from now on */
+void note_queue_evict(struct note_queue *q);	/* a NOTE_EVICT comes next */
 struct note *note_queue_next(struct note_queue *q);	/* waits; the caller frees */
 
 /* One thing changed by `by`, for all other sessions that know it (`i`: the inode, or the directory).  Also counts

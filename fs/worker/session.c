@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "fs/worker/evict.h"
 #include "fs/worker/guard.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/lock.h"
@@ -315,6 +316,8 @@ static void *keeper_thread(void *arg)
 		pthread_rwlock_unlock(&s->replies);
 		if (n->kind == NOTE_ALL)
 			invalidate_all(s);
+		else if (n->kind == NOTE_EVICT)
+			evict_run(s);
 		else
 			note_send(s->se, n);
 		/* one too many notes become NOTE_ALL: it must not swallow the end of a member */

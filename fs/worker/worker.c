@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fs/worker/evict.h"
 #include "fs/worker/inode.h"
 #include "fs/worker/lock.h"
 #include "fs/worker/recorder.h"
@@ -44,8 +45,10 @@ int worker_use_store(struct worker *w, struct store *s)
 		r = inode_table_new(&st, &w->inodes);
 	if (r == 0)
 		r = resolve_new(s, w->inodes, &w->resolver);
-	if (r == 0)
+	if (r == 0) {
+		evict_begin(w);
 		w->store = s;
+	}
 	return r;
 }
 

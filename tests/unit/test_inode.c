@@ -219,6 +219,91 @@ static void test_conflicts_between_sessions(void **state)
 	inode_unref(w->t, i);
 }
 
+static void count_full(void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+static void enter_many(struct world *w, unsigned n, ino_t first)
+{
+	char name[32];
+
+	for (unsigned k = 0; k < n; k++) {
+		snprintf(name, sizeof(name), "%llu", (unsigned long long)first + k);
+		inode_unref(w->t, enter(w, &w->a, w->root, name, first + k, S_IFREG));
+	}
+}
+
+static void test_too_many_are_told_and_told_again(void **state)
+{
+	struct world *w = *state;
+	uint64_t nodes[256];
+	uint32_t slots;
+	unsigned full = 0;
+
+	inode_table_on_full(w->t, 80, count_full, &full);
+	enter_many(w, 79, 1000);
+	assert_int_equal(full, 0); /* with the root just 80 */
+	enter_many(w, 1, 2000);
+	assert_int_equal(full, 1);
+	enter_many(w, 10, 3000);
+	assert_int_equal(full, 1); /* not for each */
+	enter_many(w, 1, 4000);
+	assert_int_equal(full, 2);
+	slots = w->a.cap;
+	for (size_t n = inode_view_unused(w->t, &w->a, nodes, 256, &slots); n > 0; n--)
+		inode_forget(w->t, &w->a, nodes[n - 1], 1);
+	assert_int_equal(inode_table_count(w->t), 1);
+	enter_many(w, 80, 5000);
+	assert_int_equal(full, 3); /* from the beginning again */
+}
+
+static void test_only_the_unused_are_given_up(void **state)
+{
+	struct world *w = *state;
+	struct inode *open = enter(w, &w->a, w->root, "open", 7, S_IFREG);
+	struct inode *dir = enter(w, &w->a, w->root, "dir", 8, S_IFDIR);
+	struct inode *f = enter(w, &w->a, dir, "f", 9, S_IFREG);
+	struct inode *other = enter(w, &w->b, w->root, "other", 10, S_IFREG);
+	uint64_t nodes[8], node_f = inode_node(f), node_dir = inode_node(dir), parent = 0;
+	uint32_t slots = w->a.cap;
+	char name[256];
+
+	inode_unref(w->t, f);
+	inode_unref(w->t, dir);
+	inode_unref(w->t, other);
+	assert_int_equal(inode_view_unused(w->t, &w->a, nodes, 8, &slots), 1);
+	assert_int_equal(nodes[0], node_f); /* not what is open, what has names below it, what only another knows */
+	assert_int_equal(slots, 0);
+	assert_true(inode_view_name(w->t, &w->a, node_f, &parent, name));
+	assert_string_equal(name, "f");
+	assert_int_equal(parent, node_dir);
+	assert_false(inode_view_name(w->t, &w->b, node_f, &parent, name));
+	assert_false(inode_view_name(w->t, &w->a, inode_node(open), &parent, name));
+	inode_forget(w->t, &w->a, node_f, 1);
+	assert_false(inode_view_name(w->t, &w->a, node_f, &parent, name));
+	slots = w->a.cap;
+	assert_int_equal(inode_view_unused(w->t, &w->a, nodes, 8, &slots), 1);
+	assert_int_equal(nodes[0], node_dir);
+	assert_false(inode_view_name(w->t, &w->a, node_dir, &parent, name)); /* directories keep their names */
+	inode_unref(w->t, open);
+}
+
+static void test_the_oldest_go_first(void **state)
+{
+	struct world *w = *state;
+	uint64_t nodes[4], again[4];
+	uint32_t slots = 1024;
+
+	enter_many(w, 8, 1000);
+	assert_int_equal(inode_view_unused(w->t, &w->a, nodes, 4, &slots), 4);
+	assert_int_equal(inode_view_unused(w->t, &w->a, again, 4, &slots), 4);
+	for (unsigned k = 0; k < 4; k++)
+		assert_true(nodes[k] < again[0]); /* goes on where it was */
+	slots = 0;
+	assert_int_equal(inode_view_unused(w->t, &w->a, nodes, 4, &slots), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +318,9 @@ int main(void)
 			test_the_number_of_a_removed_file_is_another_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_end_of_a_session_leaves_the_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_conflicts_between_sessions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_many_are_told_and_told_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_only_the_unused_are_given_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_oldest_go_first, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
