@@ -62,6 +62,7 @@ struct members {
 	struct member *buckets[BUCKETS];
 	unsigned count;
 	size_t parked_bytes;
+	unsigned invalidating; /* ends under way: see members_free_pages */
 	struct parked *ready, **ready_last;
 	bool running, stop;
 	pthread_t thread;
@@ -184,10 +185,18 @@ static void want(struct members *m, struct member *u, gid_t gid)
 	session_tell(m->session);
 }
 
+/* The kernel holds pages of the file locked until it is answered. */
+static bool holds_pages(const struct fuse_in_header *in)
+{
+	return in->opcode == FUSE_READ || in->opcode == FUSE_WRITE;
+}
+
 static int park(struct members *m, struct member *u, const struct fuse_in_header *in, size_t n)
 {
 	struct parked *p;
 
+	if (m->invalidating && holds_pages(in))
+		return EACCES;
 	if (m->parked_bytes + n > PARKED_BYTES_MAX)
 		return EAGAIN;
 	p = malloc(sizeof(*p) + n);
@@ -272,6 +281,41 @@ bool members_interrupted(struct members *m, uint64_t unique)
 	}
 	pthread_mutex_unlock(&m->lock);
 	return found;
+}
+
+static void deny_pages(struct members *m, struct member *u)
+{
+	struct parked **p = &u->first, *q;
+
+	while ((q = *p)) {
+		const struct fuse_in_header *in = (const void *)q->request;
+
+		if (!holds_pages(in)) {
+			p = &q->next;
+			continue;
+		}
+		session_answer_error(m->session, in->unique, EACCES);
+		*p = q->next;
+		m->parked_bytes -= q->n;
+		free(q);
+	}
+	u->last = p;
+}
+
+static void free_pages(struct members *m)
+{
+	m->invalidating++;
+	for (unsigned b = 0; b < BUCKETS; b++) {
+		for (struct member *u = m->buckets[b]; u; u = u->next)
+			deny_pages(m, u);
+	}
+}
+
+void members_free_pages(struct members *m)
+{
+	pthread_mutex_lock(&m->lock);
+	free_pages(m);
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* ---- the thread that answers what was kept ---- */
@@ -395,6 +439,7 @@ static void begin_end(struct members *m, struct member *u, int error)
 	u->ending = u->number;
 	u->end = END_BEGUN;
 	refuse(m, u, error);
+	free_pages(m);
 	notify_members(m->session);
 }
 
@@ -447,6 +492,7 @@ void members_invalidate(struct members *m)
 		free(nodes);
 		pthread_mutex_lock(&m->lock);
 		u->end = END_DONE; /* it cannot be forgotten before that */
+		m->invalidating--;
 		pthread_mutex_unlock(&m->lock);
 		session_tell(s);
 	}

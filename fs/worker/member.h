@@ -36,6 +36,10 @@ int members_admit(struct members *m, const struct fuse_in_header *in, size_t n, 
 /* A kept request whose caller does not wait any more: true when it was here and is dropped. */
 bool members_interrupted(struct members *m, uint64_t unique);
 
+/* From now on no request waits for a decision that has pages locked: an invalidation would wait for those, and keyd,
+ * who would have to decide, for the invalidation. */
+void members_free_pages(struct members *m);
+
 /* ---- for the control connection ---- */
 /* The next uid that keyd was not asked about yet. */
 bool members_next_wanted(struct members *m, uid_t *ret_uid, gid_t *ret_gid);

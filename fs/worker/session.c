@@ -122,7 +122,7 @@ void session_record_refused(struct session *s, const char *word)
 	log_warning("session %llu: refused a request: %s", (unsigned long long)s->number, word);
 }
 
-static void answer_error(struct session *s, uint64_t unique, int error)
+void session_answer_error(struct session *s, uint64_t unique, int error)
 {
 	struct fuse_out_header out = {.len = sizeof(out), .error = -error, .unique = unique};
 
@@ -154,7 +154,7 @@ static bool admit_member(struct session *s, const struct fuse_in_header *in, siz
 		return true;
 	r = members_admit(s->members, in, n, &acting_for);
 	if (r > 0)
-		answer_error(s, in->unique, r);
+		session_answer_error(s, in->unique, r);
 	return r == 0;
 }
 
@@ -170,7 +170,7 @@ void session_handle_request(void *arg, void *buf, size_t n)
 		session_record_refused(s, v.word);
 	if (v.error != 0) {
 		if (v.error > 0 && !guard_wants_no_reply(in->opcode))
-			answer_error(s, in->unique, v.error);
+			session_answer_error(s, in->unique, v.error);
 		return;
 	}
 	if (s->members && !admit_member(s, in, n))
@@ -179,7 +179,7 @@ void session_handle_request(void *arg, void *buf, size_t n)
 		uint64_t which = ((const struct fuse_interrupt_in *)(in + 1))->unique;
 
 		if (members_interrupted(s->members, which))
-			answer_error(s, which, EINTR);
+			session_answer_error(s, which, EINTR);
 	}
 	if (in->opcode == FUSE_INIT && !atomic_load(&s->inited)) {
 		const struct fuse_init_in *init = (const void *)(in + 1);
@@ -285,6 +285,8 @@ static void finish(struct session *s)
 {
 	struct record_access a = {.session = s->number, .op = RECORD_SESSION_END};
 
+	if (s->members)
+		members_free_pages(s->members);
 	if (!is_gone(s)) {
 		invalidate_all(s);
 		atomic_store(&s->refuse, s->end_error);

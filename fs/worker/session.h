@@ -80,6 +80,7 @@ void session_free(struct session *s);	/* expected or dead ones */
 void session_tell(struct session *s);
 
 /* ---- for operations ---- */
+void session_answer_error(struct session *s, uint64_t unique, int error);
 /* On whose behalf the calling thread serves a request of a shared session. */
 const struct member_identity *session_member(void);
 /* A request that no honest kernel sends: one record (not more than some a second). */
