@@ -208,6 +208,20 @@ int file_need_header(struct file *f, uint32_t flags)
 	return 0;
 }
 
+int file_wait(struct file *f, bool data_only)
+{
+	int r;
+
+	if (atomic_load(&f->lost))
+		return -EIO;
+	if ((data_only ? fdatasync(f->fd) : fsync(f->fd)) == 0)
+		return 0;
+	r = -errno;
+	atomic_store(&f->lost, true);
+	store_note_lost(f->store, f->ino);
+	return r;
+}
+
 int file_write_record(struct file *f, const struct header_record *rec, bool durable)
 {
 	uint8_t bytes[HEADER_RECORD_BYTES];
@@ -227,16 +241,20 @@ int file_write_record(struct file *f, const struct header_record *rec, bool dura
 	if (r < 0)
 		return r;
 	(void)futimens(f->fd, times);
-	f->h.rec = h.rec;
-	if (durable && fdatasync(f->fd) < 0)
-		return -errno;
-	return 0;
+	/* A record that may be lost is written again by whoever needs it. */
+	r = durable ? file_wait(f, true) : 0;
+	if (r == 0)
+		f->h.rec = h.rec;
+	return r;
 }
 
 int file_set_flags(struct file *f, uint32_t flags)
 {
 	struct header_record rec = f->h.rec;
 
+	/* After a failed fsync the record that we read may not be the one on disk. */
+	if (flags != 0 && atomic_load(&f->lost))
+		return -EIO;
 	if ((rec.flags & flags) == flags)
 		return 0;
 	rec.flags |= flags;
@@ -422,6 +440,7 @@ int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
 		f->writable = writable;
 		f->linked = st.st_nlink > 1;
 		f->stale = true;
+		atomic_init(&f->lost, store_is_lost(d->store, f->ino));
 		r = st.st_size > 0 ? load(f, &st) : 0;
 		if (!f->has_header)
 			set_future(f, d, entry);
@@ -472,6 +491,7 @@ static int create(struct store_dir *d, const char *entry, mode_t mode, struct fi
 	}
 	(void)take_fd(&fd);
 	f->ino = ret_st->st_ino;
+	store_forget_lost(d->store, f->ino); /* another one, that is gone */
 	f->writable = true;
 	set_future(f, d, entry);
 	*ret = publish(f); /* another thread can have opened it by now */
@@ -638,8 +658,9 @@ int file_sync(struct file *f, bool data_only)
 	pthread_rwlock_unlock(&f->lock);
 	if (r < 0)
 		return r;
-	if ((data_only ? fdatasync(f->fd) : fsync(f->fd)) < 0)
-		return -errno;
+	r = file_wait(f, data_only);
+	if (r < 0)
+		return r;
 	pthread_rwlock_wrlock(&f->lock);
 	/* Cut meanwhile and grown again: those bytes are others, and perhaps not on disk. */
 	r = cuts == f->cuts ? raise_floor(f, size) : 0;

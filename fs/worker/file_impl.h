@@ -24,6 +24,7 @@ struct file {
 	pthread_rwlock_t lock;	/* before store->lock; of all that follows */
 	bool has_header;
 	bool linked;		/* without header: it has several names, say so in the header */
+	atomic_bool lost;	/* an fsync failed: the kernel forgot what it did not write, so a later one promises nothing */
 	bool stale;		/* without header: what one that was lost in a power cut left must go before the next */
 	bool hint;		/* the backing's size tells ours, or nothing can be done about it */
 	struct header h;	/* without header: id and origin of the one to come */
@@ -63,6 +64,7 @@ struct file *file_find(struct store *s, ino_t ino);	/* open already?  With a ref
 
 /* f->lock is held for writing. */
 int file_need_header(struct file *f, uint32_t flags);		/* a header with these flags is on disk */
+int file_wait(struct file *f, bool data_only);	/* fsync; -EIO for good once one has failed.  No lock needed */
 int file_write_record(struct file *f, const struct header_record *rec, bool durable);
 int file_set_flags(struct file *f, uint32_t flags);		/* durable when it returns */
 int file_drop_hint(struct file *f);

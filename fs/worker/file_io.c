@@ -447,6 +447,8 @@ static int lower_floor(struct file *f, uint64_t size, uint64_t floor)
 {
 	struct header_record rec = f->h.rec;
 
+	if (atomic_load(&f->lost)) /* who knows which floor is on disk */
+		return -EIO;
 	if (!f->has_header || rec.floor <= size)
 		return 0;
 	rec.floor = floor;
@@ -467,9 +469,7 @@ static int fill_sector(struct file *f, uint64_t index, const uint8_t plain[SECTO
 {
 	int r = put_sector(f, index, plain, SECTOR_DATA);
 
-	if (r == 0 && fdatasync(f->fd) < 0)
-		r = -errno;
-	return r;
+	return r < 0 ? r : file_wait(f, true);
 }
 
 static int shrink(struct file *f, uint64_t size)
@@ -501,9 +501,9 @@ static int shrink(struct file *f, uint64_t size)
 	f->bare = true;
 	if (count == 0)
 		return 0;
-	if (was_durable && fdatasync(f->fd) < 0)
-		return -errno;
-	r = put_sector(f, count - 1, plain, len);
+	r = was_durable ? file_wait(f, true) : 0;
+	if (r == 0)
+		r = put_sector(f, count - 1, plain, len);
 	if (r < 0)
 		return r;
 	f->size = size;

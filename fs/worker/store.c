@@ -109,6 +109,60 @@ int store_new_leaf(
 	return r;
 }
 
+/* With the lock; LOST_MAX: not among them. */
+static unsigned find_lost(const struct store *s, ino_t ino)
+{
+	unsigned n = atomic_load(&s->n_lost), i;
+
+	for (i = 0; i < n && i < LOST_MAX; i++)
+		if (s->lost[i] == ino)
+			return i;
+	return LOST_MAX;
+}
+
+void store_note_lost(struct store *s, ino_t ino)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&s->lock);
+	n = atomic_load(&s->n_lost);
+	if (find_lost(s, ino) == LOST_MAX && n <= LOST_MAX) {
+		if (n < LOST_MAX)
+			s->lost[n] = ino;
+		atomic_store(&s->n_lost, n + 1);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool store_is_lost(struct store *s, ino_t ino)
+{
+	unsigned n = atomic_load(&s->n_lost);
+	bool lost;
+
+	if (n == 0 || n > LOST_MAX)
+		return n > 0;
+	pthread_mutex_lock(&s->lock);
+	lost = find_lost(s, ino) < LOST_MAX;
+	pthread_mutex_unlock(&s->lock);
+	return lost;
+}
+
+void store_forget_lost(struct store *s, ino_t ino)
+{
+	unsigned n, i;
+
+	if (atomic_load(&s->n_lost) == 0)
+		return;
+	pthread_mutex_lock(&s->lock);
+	n = atomic_load(&s->n_lost);
+	i = find_lost(s, ino);
+	if (i < LOST_MAX && n <= LOST_MAX) {
+		s->lost[i] = s->lost[n - 1];
+		atomic_store(&s->n_lost, n - 1);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
 /* Files are bound to their places by attributes: a store that cannot keep them would report damage. */
 static int check_xattrs(int fd)
 {

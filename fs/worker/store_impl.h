@@ -14,6 +14,7 @@
 struct file;
 
 #define FILE_BUCKETS 1024
+#define LOST_MAX 64
 #define KEY_SLOT_BYTES 64	/* two keys */
 
 struct key_chunk;
@@ -33,6 +34,8 @@ struct store {
 	struct key_chunk *chunks;
 	void *free_slots;
 	struct file *files[FILE_BUCKETS];	/* open ones by inode number */
+	ino_t lost[LOST_MAX];	/* an fsync of these failed, so nothing that was written to them is sure any more */
+	atomic_uint n_lost;	/* more than LOST_MAX: this disk promises nothing at all */
 };
 
 struct dir_keys {	/* in a key slot */
@@ -51,6 +54,10 @@ struct store_dir {
 DEFINE_SCOPED(struct store_dir *, store_dir_unref)
 
 int store_damage(const char *word);	/* remembers the word; -EBADMSG */
+
+void store_note_lost(struct store *s, ino_t ino);
+bool store_is_lost(struct store *s, ino_t ino);
+void store_forget_lost(struct store *s, ino_t ino);
 
 /* A leaf that was never handed out, and its key for `use`. */
 int store_new_leaf(struct store *s, uint16_t class, enum key_use use, struct leaf_index *ret, struct key32 *ret_key);

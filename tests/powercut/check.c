@@ -93,7 +93,7 @@ static struct range contents_of(const struct check *c, const struct object *o)
 	while (c->crash && r.last > r.first && o->v[r.last].began > c->time)
 		r.last--;
 	if (!c->crash)
-		r.first = r.last > c->slack ? r.last - c->slack : 0;
+		r.first = r.last - (r.last > 0 && o->v[r.last].line == c->failed_line);
 	return r;
 }
 

@@ -10,7 +10,7 @@ struct check {
 	const struct crash_state *crash;	/* NULL: no power cut */
 	size_t meta, time;			/* points of the log */
 	const struct snapshot *before, *after;	/* the trees that are right (after: NULL, or another one) */
-	size_t slack;				/* without a power cut: so many contents before the last are right too */
+	size_t failed_line;			/* without a power cut: what this line began may be there in part */
 	char said[512];				/* what is wrong */
 };
 

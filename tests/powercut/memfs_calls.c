@@ -490,14 +490,17 @@ CALL(ssize_t, pwrite64, int fd, const void *buf, size_t n, off_t off)
 {
 	struct open_file *f;
 	bool broken;
+	off_t half;
 
 	if (!mem_ours(fd))
 		return __real_pwrite64(fd, buf, n, off);
+	/* Whole pages, as file systems do: the next call meets the error, or goes on. */
+	half = (off + (off_t)n / 2) / BLOCK_BYTES * BLOCK_BYTES;
 	broken = mem_fails("pwrite", CHANGES | NEEDS_ROOM);
-	if (broken && !(fault.part && n > 1))
+	if (broken && !(fault.part && half > off))
 		return -1;
 	if (broken)
-		n /= 2; /* the next call meets the error, or goes on */
+		n = (size_t)(half - off);
 	f = mem_file(fd);
 	if ((f->flags & O_ACCMODE) == O_RDONLY)
 		return mem_error(EBADF);

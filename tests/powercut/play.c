@@ -166,10 +166,16 @@ static struct content *latest(struct object *o)
 	return &o->v[o->n_v - 1];
 }
 
+static size_t playing_line;
+
 /* A new content, a copy of the one before with `size` bytes. */
 static struct content *new_content(struct object *o, size_t size, size_t began)
 {
-	struct content c = {.size = size, .began = began, .data = must(calloc(1, size ? size : 1))}, *old;
+	struct content c = {.size = size,
+			       .began = began,
+			       .line = playing_line,
+			       .data = must(calloc(1, size ? size : 1))},
+		       *old;
 
 	if (o->n_v > 0) {
 		old = latest(o);
@@ -193,7 +199,7 @@ static size_t log_now(const struct play *p)
 	return p->log_length ? p->log_length(p->log_arg) : 0;
 }
 
-static void snapshot(struct play *p)
+void play_snapshot(struct play *p)
 {
 	struct snapshot *s;
 	size_t i;
@@ -594,6 +600,7 @@ int play_line(struct play *p, size_t line)
 	struct call c = {.p = p, .number = line + 1, .began = log_now(p)};
 	size_t n = 0;
 
+	playing_line = line + 1;
 	for (word[n] = strtok_r(copy, " ", &save); word[n] && n < WORDS_MAX - 1;)
 		word[++n] = strtok_r(NULL, " ", &save);
 	if (!word[0])
@@ -609,15 +616,10 @@ int play_line(struct play *p, size_t line)
 
 int play_run(struct play *p)
 {
-	size_t i;
-
-	snapshot(p);
+	play_snapshot(p);
 	for (p->line = 0; p->line < p->n_lines; p->line++) {
 		p->error = play_line(p, p->line);
-		snapshot(p);
-		for (i = 0; i < p->n_objects; i++)
-			if (p->objects[i]->n_v > 0 && latest(p->objects[i])->ended == 0)
-				latest(p->objects[i])->ended = log_now(p) + 1;
+		play_snapshot(p);
 		if (p->error < 0) {
 			if (!p->quiet_errors)
 				fprintf(stderr, "%s: line %zu: %s: %s\n", p->name, p->line + 1,
@@ -626,6 +628,18 @@ int play_run(struct play *p)
 		}
 	}
 	return 0;
+}
+
+void play_take_back(struct play *p, size_t line)
+{
+	struct object *o;
+	size_t i;
+
+	for (i = 0; i < p->n_objects; i++) {
+		o = p->objects[i];
+		if (o->n_v > 1 && latest(o)->line == line + 1)
+			free(o->v[--o->n_v].data);
+	}
 }
 
 void play_close_files(struct play *p)

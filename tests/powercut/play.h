@@ -25,7 +25,8 @@
 struct content {	/* what a file was after an operation */
 	uint8_t *data;
 	size_t size;
-	size_t began, ended;	/* points of the log */
+	size_t began;		/* point of the log */
+	size_t line;		/* of the scenario, from 1; 0: it was made so */
 };
 
 struct object {		/* whatever has a name */
@@ -87,6 +88,9 @@ void play_free(struct play *p);
 int play_run(struct play *p);
 /* The same, and the same for one line: so that it can be tried again. */
 int play_line(struct play *p, size_t line);
+/* Forgets what the line that failed had begun to write, so that it can be played again. */
+void play_take_back(struct play *p, size_t line);
+void play_snapshot(struct play *p);
 void play_close_files(struct play *p);
 
 /* The name on the store of a scenario's path: its directory opened, the last part made long if need be. */

@@ -5,7 +5,6 @@
  *time is over
  *	powercut --seed S --only META,TIME,NUMBER [--tear] CASE	one state again; CASE "random:SEED" for a
  *random one */
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <sodium.h>
@@ -14,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cases.h"
 #include "check.h"
 #include "common/scope.h"
 
@@ -141,68 +141,16 @@ static void examine(struct play *p)
 	memfs_free(run.recorded);
 }
 
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* The *.txt of a directory, sorted. */
-static size_t cases_in(const char *folder, char ***ret)
-{
-	char path[4096];
-	struct dirent *e;
-	char **all = NULL;
-	size_t n = 0;
-	DIR *d = opendir(folder);
-
-	while (d && (e = readdir(d))) {
-		if (!strstr(e->d_name, ".txt"))
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", folder, e->d_name);
-		all = realloc(all, (n + 1) * sizeof(*all));
-		if (!all)
-			abort();
-		all[n++] = strdup(path);
-	}
-	if (d)
-		closedir(d);
-	if (n > 0)
-		qsort(all, n, sizeof(*all), compare_names);
-	*ret = all;
-	return n;
-}
-
 static int run_case(const char *name)
 {
 	struct play p = {0};
-	int r = 0;
+	int r = cases_load(name, RANDOM_LINES, &p);
 
-	if (strncmp(name, "random:", 7) == 0)
-		play_random(&p, strtoull(name + 7, NULL, 0), RANDOM_LINES);
-	else
-		r = play_load(name, &p);
-	if (r < 0) {
-		fprintf(stderr, "%s: %s\n", name, strerror(-r));
+	if (r < 0)
 		return r;
-	}
 	examine(&p);
 	play_free(&p);
 	return 0;
-}
-
-static int run_folder(const char *folder)
-{
-	char **all;
-	size_t i, n = cases_in(folder, &all);
-	int r = n == 0 ? -ENOENT : 0;
-
-	for (i = 0; i < n; i++) {
-		if (r == 0)
-			r = run_case(all[i]);
-		free(all[i]);
-	}
-	free(all);
-	return r;
 }
 
 static void run_random(void)
@@ -258,15 +206,11 @@ static unsigned parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	unsigned seconds = parse(argc, argv);
-	int i, r = 0;
+	int r;
 
 	if (secret_init(16 << 20) < 0 || keytree_new(&tree) < 0)
 		return 1;
-	for (i = optind; i < argc && r == 0; i++) {
-		bool one = strstr(argv[i], ".txt") || strncmp(argv[i], "random:", 7) == 0;
-
-		r = one ? run_case(argv[i]) : run_folder(argv[i]);
-	}
+	r = cases_each(argv + optind, (size_t)(argc - optind), run_case);
 	if (r == 0 && seconds > 0) {
 		deadline = time(NULL) + seconds;
 		run_random();
