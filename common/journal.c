@@ -443,12 +443,21 @@ int journal_create(
 	if (fd < 0)
 		return -errno;
 	r = create_in(fd, id, client_hex, bytes);
+	if (r == 0 && fcntl(fd, F_OFD_SETLK, &(struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET}) < 0)
+		r = -errno;
 	if (r < 0) {
 		unlinkat(dirfd, name, 0);
 		return r;
 	}
 	*ret_fd = take_fd(&fd);
 	return 0;
+}
+
+bool journal_reader_writer_lives(const struct journal_reader *r)
+{
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return fcntl(r->fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
 }
 
 int journal_reader_open(int fd, struct journal_reader **ret)

@@ -8,6 +8,7 @@
 #ifndef COFFER_JOURNAL_H
 #define COFFER_JOURNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +28,9 @@ int journal_append(struct journal_writer *w, const void *record, size_t n, int w
 int journal_sync(struct journal_writer *w);
 
 /* ---- reader ---- */
-/* Creates (O_EXCL at dirfd/name), really allocates and returns the file; `id` is stored inside. */
+/* Creates (O_EXCL at dirfd/name), really allocates and returns the file; `id` is stored inside.  The open file is locked
+ * (OFD): give this descriptor to the writer, close it, and open the journal anew to read it: then the lock tells whether
+ * the writer lives, even to a reader that was started after the one that made the journal died. */
 int journal_create(int dirfd, const char *name, uint64_t id, const char *client_hex, uint32_t bytes, int *ret_fd);
 int journal_reader_open(int fd, struct journal_reader **ret);	/* takes fd; resumes at the released position */
 void journal_reader_free(struct journal_reader *r);
@@ -39,6 +42,8 @@ const char *journal_reader_client(const struct journal_reader *r);
 int journal_reader_next(struct journal_reader *r, uint8_t *buf, size_t cap, size_t *ret_n, uint64_t *ret_seq);
 /* Everything returned so far is durable in the ledger: the space may be used again. */
 int journal_reader_release(struct journal_reader *r);
+/* Somebody else holds the open file that journal_create made: records may still come. */
+bool journal_reader_writer_lives(const struct journal_reader *r);
 uint64_t journal_reader_released(const struct journal_reader *r);	/* sequence number */
 
 #endif

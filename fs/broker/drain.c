@@ -28,7 +28,9 @@ struct drain_journal {
 	void (*on_damage)(void *userdata);
 	void *userdata;
 	const char *damage; /* what is wrong with it; noted once the batch that found it is on disk */
-	bool retired, damage_noted, damage_told, stale;
+	bool retired;	/* no writer that we serve: gone with the first run that began after its writer's death */
+	bool ended;	/* that run */
+	bool damage_noted, damage_told, stale;
 };
 
 struct note {
@@ -298,13 +300,20 @@ static void keep_aside(struct drain *d, const char *name)
 		log_error("journal %s: cannot be kept as %s: %s", name, aside, strerror(errno));
 }
 
-/* Those whose writer is dead have nothing more to give after a whole run. */
+/* Those whose writer is dead have nothing more to give after a whole run.  A worker that hangs writes on after its socket
+ * was closed, and after the coffer-fsd that started it died: its lock tells. */
+static void look_for_ended(struct drain *d)
+{
+	for (struct drain_journal *j = d->journals; j; j = j->next)
+		j->ended = j->retired && !journal_reader_writer_lives(j->reader);
+}
+
 static void drop_retired(struct drain *d)
 {
 	for (struct drain_journal **at = &d->journals; *at;) {
 		struct drain_journal *j = *at;
 
-		if (!j->retired) {
+		if (!j->ended) {
 			at = &j->next;
 			continue;
 		}
@@ -345,6 +354,7 @@ int drain_run(struct drain *d)
 	bool more = false;
 	int r;
 
+	look_for_ended(d);
 	do
 		r = one_batch(d, &more);
 	while (r == 0 && (more || d->notes));
@@ -448,7 +458,7 @@ int drain_add_journal(struct drain *d, const char *client_id, int64_t pid, void 
 	r = journal_create(d->dirfd, name, id, client_id, JOURNAL_BYTES_DEFAULT, &fd);
 	if (r < 0)
 		return r;
-	reader_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	reader_fd = openat(d->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	r = reader_fd < 0 ? -errno : adopt(d, name, reader_fd, ret);
 	if (r < 0) {
 		unlinkat(d->dirfd, name, 0);

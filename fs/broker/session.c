@@ -232,6 +232,7 @@ static void on_worker_gone(void *userdata)
 		session_abandon(s, "worker died");
 		next = b->sessions; /* its members went, too */
 	}
+	close_fdp(&w->journal_fd); /* it was never given: nobody writes there */
 	if (w->journal)
 		drain_retire_journal(b->drain, w->journal);
 	worker_free(w);
@@ -290,6 +291,7 @@ int worker_started(struct broker *b, const char *client, const char *client_id, 
 		r = varlink_watch(w->calls, b->event, "org.coffer.worker.Watch", NULL, on_worker_news,
 			on_worker_gone, w);
 	if (r < 0) {
+		close_fdp(&w->journal_fd);
 		if (w->journal)
 			drain_retire_journal(b->drain, w->journal);
 		worker_free(w);

@@ -489,6 +489,39 @@ static void test_drain(void **state)
 	stop_drain(&d);
 }
 
+/* A worker that hangs writes on after its socket was closed: what it writes is not lost with its journal. */
+static void test_retired_but_alive(void **state)
+{
+	struct fixture *f = *state;
+	struct drained d;
+	struct worker w;
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	start_drain(f, &d);
+	start_worker(&d, &w);
+	append(&w, make_path(1));
+	append(&w, make_open(7, 0, 1, 0));
+	drain_retire_journal(d.drain, w.journal);
+	assert_int_equal(count_rows(f->l, "record"), 1);
+	assert_true(files_left(f, "0000000000000001.journal"));
+	append(&w, make_open(7, 1, 1, 0));
+	assert_int_equal(drain_run(d.drain), 0);
+	assert_int_equal(count_rows(f->l, "record"), 2);
+
+	/* The same when the coffer-fsd that started it dies, too. */
+	stop_drain(&d);
+	start_drain(f, &d);
+	assert_int_equal(drain_replay(d.drain), 0);
+	append(&w, make_open(7, 2, 1, 0));
+	assert_true(files_left(f, "0000000000000001.journal"));
+	end_worker(&w);
+	assert_int_equal(drain_run(d.drain), 0);
+	assert_int_equal(count_rows(f->l, "record"), 3);
+	assert_false(files_left(f, "0000000000000001.journal"));
+	assert_int_equal(drain_journals(d.drain), 0);
+	stop_drain(&d);
+}
+
 /* coffer-fsd dies between commit and release: the journal still offers what the ledger has. */
 static void test_crash_between_commit_and_release(void **state)
 {
@@ -621,6 +654,7 @@ int main(void)
 		T(test_cursor_refused),
 		T(test_row_says_all),
 		T(test_drain),
+		T(test_retired_but_alive),
 		T(test_crash_between_commit_and_release),
 		T(test_full_disk),
 		T(test_damaged_journal),
