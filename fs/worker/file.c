@@ -230,6 +230,8 @@ int file_write_record(struct file *f, const struct header_record *rec, bool dura
 	off_t size;
 	int r;
 
+	if (!f->writable)
+		return -EROFS;
 	r = modified_get(f, times, &size);
 	if (r < 0)
 		return r;
