@@ -53,6 +53,12 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+static void is_gone(struct loop *l, int error)
+{
+	if (!atomic_exchange(&l->gone, true))
+		l->client.gone(l->client.arg, error);
+}
+
 /* One request; 0: the loop ends.  Under the baton. */
 static size_t receive(struct loop *l, void *buf)
 {
@@ -66,8 +72,7 @@ static size_t receive(struct loop *l, void *buf)
 		if (n < 0 && (errno == EINTR || errno == ENOENT)) /* ENOENT: interrupted before we read it */
 			continue;
 		if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
-			if (!atomic_exchange(&l->gone, true))
-				l->client.gone(l->client.arg);
+			is_gone(l, n == 0 || errno == ECONNABORTED ? ENODEV : errno);
 			return 0;
 		}
 		if (atomic_load(&l->stop))
@@ -121,8 +126,8 @@ static void *loop_thread(void *arg)
 	answer_buffer = buffer_new();
 	if (buf && answer_buffer)
 		serve(l, buf);
-	else if (!atomic_exchange(&l->gone, true))
-		l->client.gone(l->client.arg);
+	else
+		is_gone(l, ENOMEM);
 	if (buf)
 		munmap(buf, LOOP_REQUEST_MAX);
 	if (answer_buffer)

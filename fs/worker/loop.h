@@ -16,7 +16,9 @@ struct loop_client {
 	void *arg;
 	void (*handle)(void *arg, void *buf, size_t n);	/* answers one request */
 	bool (*is_long)(const void *buf, size_t n);	/* let another thread read on meanwhile */
-	void (*gone)(void *arg);			/* the connection ended; at most once, from one of the threads */
+	/* Nothing is read any more; at most once, from one of the threads.  error: positive; ENODEV: the kernel ended the
+	 * connection; another: it may live on, with all that it has cached. */
+	void (*gone)(void *arg, int error);
 };
 
 struct loop_ops {

@@ -333,9 +333,11 @@ static void *keeper_thread(void *arg)
 
 /* ---- beginning ---- */
 
-static void on_gone(void *arg)
+static void on_gone(void *arg, int error)
 {
-	begin_end(arg, ENODEV, "unmounted", true);
+	if (error != ENODEV)
+		log_error("/dev/fuse cannot be read: %s", strerror(error));
+	begin_end(arg, error, error == ENODEV ? "unmounted" : "requests cannot be read", error == ENODEV);
 }
 
 static bool is_long(const void *buf, size_t n)
