@@ -46,6 +46,7 @@ struct keyd {
 	struct member_work *members;	/* of shared mounts; NULL before the first */
 	struct fsck *fsck;	/* the one that runs, or NULL */
 
+	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */
 	uint64_t expiry_retry_at;
 	bool traffic;		/* since the last signed head */

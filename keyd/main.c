@@ -184,6 +184,13 @@ static int create_keys(struct keyd *k, struct keys_error *err)
 	return r;
 }
 
+static bool was_sealed(struct keyd *k)
+{
+	char text[8];
+
+	return facts_state_get(k->facts, FACTS_STATE_SEALED, text, sizeof(text)) == 0 && text[0];
+}
+
 static int open_keys(struct keyd *k)
 {
 	struct slot_status status = {0};
@@ -193,6 +200,8 @@ static int open_keys(struct keyd *k)
 	r = slot_file_inspect(k->keyd_fd, &status, &err);
 	if (r == -ENOENT)
 		r = create_keys(k, &err);
+	else if (r == 0 && was_sealed(k))
+		log_info("a custodian sealed the keys: `coffer unseal` opens them");
 	else if (r == 0 && status.head.protection == SLOT_BY_KEY_FILE)
 		r = keyd_unseal(k, NULL, 0, &err);
 	if (r < 0)
@@ -314,9 +323,20 @@ static void keyd_done(struct keyd *k)
 	secret_done();
 }
 
+#define RECHECK_SECONDS 60
+
+/* COFFER_RECHECK: for tests, which have no minute to wait. */
+static unsigned recheck_seconds(void)
+{
+	const char *text = getenv("COFFER_RECHECK");
+	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+
+	return n > 0 && n < RECHECK_SECONDS ? (unsigned)n : RECHECK_SECONDS;
+}
+
 int main(int argc, char **argv)
 {
-	scoped(keyd_done) struct keyd k = {.keyd_fd = -1};
+	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .recheck_seconds = recheck_seconds()};
 	struct arguments a = {0};
 	int locks[2] = {-1, -1}, r;
 

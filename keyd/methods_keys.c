@@ -64,6 +64,9 @@ int keyd_seal_method(struct varlink_call *call, json_t *params, void *userdata)
 	r = act(k, call, "seal", NULL, NULL);
 	if (r < 0)
 		log_error("the sealing is not recorded: %s", strerror(-r));
+	r = facts_state_set(k->facts, FACTS_STATE_SEALED, "1");
+	if (r < 0)
+		log_error("the sealing will not outlive a restart: %s", strerror(-r));
 	keyd_seal(k, &ended);
 	(void)outbox_deliver(k);
 	return varlink_reply(call, json_pack("{s:i}", "sessions_ended", ended));
@@ -154,6 +157,8 @@ int keyd_unseal_method(struct varlink_call *call, json_t *params, void *userdata
 	secret_free(passphrase);
 	if (r < 0)
 		return refuse_unseal(k, call, r, &err);
+	if (facts_state_set(k->facts, FACTS_STATE_SEALED, "") < 0)
+		log_error("a restart will find the keys sealed again");
 	r = act(k, call, "unseal", NULL, NULL);
 	if (r < 0)
 		log_error("the unsealing is not recorded: %s", strerror(-r));

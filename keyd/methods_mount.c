@@ -283,12 +283,12 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b}", "client", &a.client, "purpose",
 		    &a.purpose, "ticket", &a.ticket, "rights", &rights, "shared", &shared) ||
 		!params_text(call, "client", a.client) || !params_text(call, "purpose", a.purpose) ||
-		!params_text(call, "ticket", a.ticket) || !params_rights(call, rights, &a.rights) ||
-		!params_purpose(k, call, a.purpose, &purpose))
+		!params_text(call, "ticket", a.ticket) || !params_rights(call, rights, &a.rights))
 		return 0;
+	purpose = policy_purpose(k->policy, a.purpose); /* an unknown one is refused as others are: with a record */
 	if (shared && !may_mount_shared(k, call))
 		return 0;
-	r = shared ? decide_shared(k, &a, purpose, &d) : decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
+	r = shared && purpose ? decide_shared(k, &a, purpose, &d) : decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
 	if (r < 0)
 		return reply_failure(k, call, r, "the decision could not be made");
 	if (d.verdict != VERDICT_ALLOW)

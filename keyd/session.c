@@ -152,7 +152,7 @@ int sessions_end(struct keyd *k, const char *client, const char *reason, int err
 }
 
 /* Whether the decision that opened it would be the same now; its end moves forward with it, never back. */
-static bool still_stands(struct keyd *k, struct session *s)
+static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 {
 	struct asked a = {
 		.user = s->user,
@@ -168,14 +168,17 @@ static bool still_stands(struct keyd *k, struct session *s)
 	if (s->shared)
 		return members_mount_stands(k, s);
 	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
-	if (r < 0 || d.verdict != VERDICT_ALLOW || (d.rights & s->rights) != s->rights)
-		return false; /* what cannot be decided does not stand */
+	if (r < 0)
+		return if_unsure;
+	if (d.verdict != VERDICT_ALLOW || (d.rights & s->rights) != s->rights)
+		return false;
 	if (d.until && (!s->until || d.until < s->until))
 		s->until = d.until;
 	return true;
 }
 
-int sessions_recheck(struct keyd *k, const char *client, const char *reason, int error, struct actor by)
+static int recheck(
+	struct keyd *k, const char *client, bool if_unsure, const char *reason, int error, struct actor by)
 {
 	scoped(freep) uint64_t *ids = NULL;
 	size_t n = ids_of(k, client, &ids);
@@ -184,12 +187,25 @@ int sessions_recheck(struct keyd *k, const char *client, const char *reason, int
 	for (size_t i = 0; i < n; i++) {
 		struct session *s = session_find(k, ids[i]);
 
-		if (!s || still_stands(k, s))
+		if (!s || still_stands(k, s, if_unsure))
 			continue;
 		session_end(k, ids[i], reason, error, by);
 		ended++;
 	}
 	return ended;
+}
+
+/* After a change: what cannot be decided does not stand. */
+int sessions_recheck(struct keyd *k, const char *client, const char *reason, int error, struct actor by)
+{
+	return recheck(k, client, false, reason, error, by);
+}
+
+/* Groups change without our hearing of it.  A name service that does not answer for a moment ends nothing. */
+static void recheck_groups(struct keyd *k)
+{
+	if (k->tick % k->recheck_seconds == 0)
+		recheck(k, NULL, true, "no grant holds any more", EKEYREVOKED, FACTS_CLOCK);
 }
 
 void sessions_tick(struct keyd *k)
@@ -208,6 +224,7 @@ void sessions_tick(struct keyd *k)
 		else if (!s->attached && k->tick - s->expected_at > SESSION_TOKEN_SECONDS)
 			session_end(k, s->id, "never mounted", EKEYEXPIRED, FACTS_CLOCK);
 	}
+	recheck_groups(k);
 }
 
 void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint)

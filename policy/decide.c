@@ -342,6 +342,8 @@ static void set_length(struct walk *w)
 		longest = date_add(w->now, max->years, max->months, max->days);
 		until = until == 0 || longest < until ? longest : until;
 	}
+	if (w->f->ended_on > w->now && !w->purpose->after_end && (until == 0 || w->f->ended_on < until))
+		until = w->f->ended_on; /* the relationship ends while the session lasts */
 	w->d->until = until;
 	if (until == 0)
 		step(w, "length", true, w->purpose->source, "the session has no fixed end");

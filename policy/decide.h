@@ -57,7 +57,7 @@ struct decision {
 	enum rights rights;	/* granted; NONE when denied */
 	enum party party;
 	int64_t grant;		/* id of the grant that carries it */
-	int64_t until;		/* when it ends by itself: grant's end or session length; 0: never */
+	int64_t until;		/* when it ends by itself: grant's end, session length, client's end; 0: never */
 	char error[32];		/* "NotGranted", "UnknownClient", "UnknownPurpose", "Suspended", "Destroyed", "TicketMissing", ... */
 	char message[512], remedy[512];		/* for the person refused */
 	struct decide_step steps[DECIDE_STEPS_MAX];

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from harness import DAMAGED, OTHER_PURPOSE, PURPOSE, REFUSED, TICKET, copy_tree, kill9, wait_for
+from harness import DAMAGED, NOT_FOUND, OTHER_PURPOSE, PURPOSE, REFUSED, TICKET, copy_tree, kill9, wait_for
 
 OPENS = {"open", "create", "opendir"}
 
@@ -85,6 +85,13 @@ def test_every_open_is_in_the_record(share, name):
     assert opened, "strace saw nothing"
     recorded = opens(share.vault.log()[begin:])
     assert normal(opened) == normal(recorded)
+
+
+def test_a_mount_for_an_unknown_purpose_is_in_the_record(acme):
+    r = acme.mount(acme.bob, purpose="curiosity", check=NOT_FOUND)
+    assert "data-migration" in r.err  # says which there are
+    rows = [x for x in acme.log() if x["op"] == "refused" and x["user"] == acme.bob.name]
+    assert [(x["purpose"], x["client"], x["outcome"]) for x in rows] == [("curiosity", "acme", "UnknownPurpose")]
 
 
 def test_refused_opens_are_in_the_record(share):

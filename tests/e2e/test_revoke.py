@@ -1,6 +1,8 @@
 """Revocation: within a second nothing is readable through the session, cached and mapped pages included."""
 import os
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -183,6 +185,36 @@ def test_revoking_a_group(acme):
     acme.revoke("acme", "ct_team", "--group")
     wait_for(lambda: not m.mounted(), "the end of the group's session", limit=SECOND)
     other.write("f", "x")
+
+
+def test_user_taken_out_of_a_group(make_vault):
+    """Nobody tells us: keyd looks every minute (here: every second)."""
+    v = make_vault(up=False)
+    v.up(env={"COFFER_RECHECK": "1"})
+    v.add()
+    v.grant("acme", "ct_team", PURPOSE, "rw", "--group")
+    v.grant("acme", v.alice)
+    m, other = v.mount(v.carol), v.mount(v.alice)
+    try:
+        subprocess.run(["gpasswd", "-d", v.carol.name, "ct_team"], check=True, stdout=subprocess.DEVNULL)
+        wait_for(lambda: not m.mounted(), "the end of the session that rested on the group", limit=10)
+    finally:
+        subprocess.run(["usermod", "-a", "-G", "ct_team", v.carol.name], check=True)
+    assert other.mounted()
+    other.write("f", "x")
+    assert "no grant holds any more" in str([r for r in v.log("--client", "acme") if r["op"] == "session-end"])
+
+
+def test_an_end_that_lies_ahead(acme):
+    """`client end --on` a moment from now ends a session that is open already, and limits one that begins."""
+    m = acme.mount(acme.alice)
+    soon = int(time.time()) + 4
+    acme.coffer("client", "end", "acme", "--on", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(soon)))
+    assert m.mounted()
+    later = acme.mount(acme.alice)
+    assert [s["until"] for s in acme.rows("sessions")] == [soon, soon]
+    wait_for(lambda: not m.mounted() and not later.mounted(), "the end of both", limit=10)
+    acme.mount(acme.alice, check=harness.DESTROYED)
 
 
 def test_two_grants_one_revoked_keeps_the_session(acme):

@@ -48,6 +48,21 @@ def test_sealed_vault_still_answers_and_administers(acme):
     acme.coffer("unseal")
 
 
+def test_sealed_stays_sealed_over_a_restart(share):
+    v = share.vault
+    share.write("f", "x")
+    v.coffer("seal")
+    v.coffer("down")
+    v.up()
+    assert v.status()["state"] == "sealed"
+    v.mount(share.user, check=SEALED)
+    v.coffer("unseal")
+    v.coffer("down")
+    v.up()
+    assert v.status()["state"] == "open"
+    assert v.mount(share.user).read("f") == b"x"
+
+
 def test_sealed_log_shows_no_names(share):
     share.write("CanaryName4412", "x")
     share.vault.coffer("seal")

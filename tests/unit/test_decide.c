@@ -390,6 +390,27 @@ static void incomplete_questions_are_refused(void **state)
 	assert_int_equal(d.verdict, VERDICT_DENY);
 }
 
+/* An end that lies ahead ends the sessions that are open by then, except for what is allowed after it. */
+static void test_end_of_the_relationship_ahead(void **state)
+{
+	struct decide_grant g[] = {grant(1, "open"), grant(2, "late")};
+	struct decide_facts f = facts(g, 2);
+	struct decide_request rq = request("open");
+	struct decision d;
+
+	f.ended_on = NOW + DAY;
+	assert_int_equal(decide(policy, &f, &rq, NOW, &d), 0);
+	assert_int_equal(d.verdict, VERDICT_ALLOW);
+	assert_int_equal(d.until, NOW + DAY);
+	g[0].until = NOW + 10;
+	assert_int_equal(decide(policy, &f, &rq, NOW, &d), 0);
+	assert_int_equal(d.until, NOW + 10);
+	rq = request("late");
+	assert_int_equal(decide(policy, &f, &rq, NOW, &d), 0);
+	assert_int_equal(d.verdict, VERDICT_ALLOW);
+	assert_int_equal(d.until, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -402,6 +423,7 @@ int main(void)
 		cmocka_unit_test(long_names_are_cut_not_overrun),
 		cmocka_unit_test(tickets_have_a_limit),
 		cmocka_unit_test(incomplete_questions_are_refused),
+		cmocka_unit_test(test_end_of_the_relationship_ahead),
 	};
 
 	return cmocka_run_group_tests(tests, load, unload);
