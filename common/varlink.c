@@ -23,6 +23,7 @@ struct conn {
 	struct conn *next;
 	struct wire wire;
 	sd_event_source *io, *again; /* `again`: a whole message waits in the buffer */
+	sd_event_source *late;       /* runs while a message is unfinished; NULL on inherited ones */
 	struct peer peer;
 	bool inherited;             /* its roles were given, not looked up */
 	bool closing;               /* close when all is sent */
@@ -50,6 +51,9 @@ struct varlink_server {
 	char *refusal;
 	struct conn *conns;
 	struct listener *listeners;
+	size_t message_max;
+	unsigned part_seconds;
+	bool (*fds_from)(const struct peer *p, void *userdata);
 };
 
 struct varlink_call {
@@ -113,6 +117,7 @@ static void conn_free(struct conn *c)
 {
 	sd_event_source_disable_unref(c->io);
 	sd_event_source_disable_unref(c->again);
+	sd_event_source_disable_unref(c->late);
 	wire_done(&c->wire);
 	free(c);
 }
@@ -133,6 +138,8 @@ static void conn_detach(struct conn *c)
 	c->call = c->watch = NULL;
 	sd_event_source_set_enabled(c->io, SD_EVENT_OFF);
 	sd_event_source_set_enabled(c->again, SD_EVENT_OFF);
+	if (c->late)
+		sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
 }
 
 static void conn_drop(struct conn *c)
@@ -466,6 +473,44 @@ static int on_again(sd_event_source *source, void *userdata)
 	return 0;
 }
 
+static int on_late(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct conn *c = userdata;
+
+	log_warning("a message of %s (uid %u) was not finished in %u seconds; connection closed", c->peer.user,
+		(unsigned)c->peer.uid, c->server->part_seconds);
+	conn_drop(c);
+	return 0;
+}
+
+/* From the first byte of a message: more of it gives no more time. */
+static void watch_part(struct conn *c)
+{
+	int on = SD_EVENT_OFF;
+
+	if (!c->late)
+		return;
+	if (!wire_has_part(&c->wire)) {
+		sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
+		return;
+	}
+	if (sd_event_source_get_enabled(c->late, &on) >= 0 && on != SD_EVENT_OFF)
+		return;
+	sd_event_source_set_time_relative(c->late, c->server->part_seconds * 1000000ull);
+	sd_event_source_set_enabled(c->late, SD_EVENT_ONESHOT);
+}
+
+static int conn_read(struct conn *c)
+{
+	const struct varlink_server *s = c->server;
+
+	if (!c->inherited) {
+		c->wire.in_max = s->message_max;
+		c->wire.no_fds = s->fds_from && !s->fds_from(&c->peer, s->userdata);
+	}
+	return wire_read(&c->wire);
+}
+
 static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
 	struct conn *c = userdata;
@@ -478,15 +523,16 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 	}
 	if (!c->call && !c->closing && !c->wire.out && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
 		if (!wire_has_message(&c->wire)) {
-			r = wire_read(&c->wire);
+			r = conn_read(c);
 			if (r == 0 || (r < 0 && r != -EAGAIN)) {
 				if (r == -EMSGSIZE)
-					log_warning("a message beyond %u bytes from %s (uid %u); connection "
+					log_warning("a message beyond %zu bytes from %s (uid %u); connection "
 						    "closed",
-						VARLINK_MESSAGE_MAX, c->peer.user, (unsigned)c->peer.uid);
+						c->wire.in_max, c->peer.user, (unsigned)c->peer.uid);
 				conn_drop(c);
 				return 0;
 			}
+			watch_part(c);
 		}
 		conn_run(c);
 		return 0;
@@ -538,7 +584,7 @@ static int on_accept(sd_event_source *source, int listen_fd, uint32_t events, vo
 {
 	struct listener *l = userdata;
 	struct peer peer;
-	struct conn *c;
+	struct conn *c = NULL;
 	int fd, r;
 
 	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -564,8 +610,15 @@ static int on_accept(sd_event_source *source, int listen_fd, uint32_t events, vo
 		return 0;
 	}
 	r = conn_new(l->server, fd, &peer, &c);
-	if (r < 0)
+	if (r == 0)
+		r = sd_event_add_time_relative(c->server->event, &c->late, CLOCK_MONOTONIC, 0, 0, on_late, c);
+	if (r < 0) {
 		log_error("a connection of %s is refused: %s", peer.user, strerror(-r));
+		if (c)
+			conn_drop(c);
+		return 0;
+	}
+	sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
 	return 0;
 }
 
@@ -669,6 +722,8 @@ int varlink_server_new(sd_event *event, const struct varlink_method *methods, ui
 	s->methods = methods;
 	s->owner = state_dir_owner;
 	s->userdata = userdata;
+	s->message_max = VARLINK_MESSAGE_MAX;
+	s->part_seconds = VARLINK_PART_SECONDS;
 	*ret = s;
 	return 0;
 }
@@ -691,6 +746,18 @@ void varlink_server_free(struct varlink_server *s)
 	sd_event_unref(s->event);
 	free(s->refusal);
 	free(s);
+}
+
+void varlink_server_set_limits(struct varlink_server *s, size_t message_max, unsigned part_seconds)
+{
+	s->message_max = message_max;
+	s->part_seconds = part_seconds;
+}
+
+void varlink_server_set_fds_from(
+	struct varlink_server *s, bool (*from)(const struct peer *p, void *userdata))
+{
+	s->fds_from = from;
 }
 
 void varlink_server_set_state(struct varlink_server *s, unsigned state_bit, const char *refusal)

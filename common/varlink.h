@@ -15,6 +15,7 @@
 
 #define VARLINK_MESSAGE_MAX (16u << 20)	/* a larger message ends the connection */
 #define VARLINK_FDS_MAX 4
+#define VARLINK_PART_SECONDS 10
 #define VARLINK_PEER_CONNECTIONS_MAX 64	/* per uid; more are closed at once (not for root) */
 
 /* ---- server ---- */
@@ -41,6 +42,12 @@ int varlink_server_listen(struct varlink_server *s, int dirfd, const char *name,
 int varlink_server_add_connection(struct varlink_server *s, int fd, unsigned roles,
 	void (*on_close)(void *userdata), void *userdata);
 void varlink_server_set_state(struct varlink_server *s, unsigned state_bit, const char *refusal); /* text when a method is refused in this state */
+
+/* For connections that are accepted: no larger message is read (VARLINK_MESSAGE_MAX unless set, and at most), none may
+ * take longer to arrive (VARLINK_PART_SECONDS unless set); descriptors are taken only from peers of which `from` says
+ * so (NULL, unless set: from all), the kernel drops the others'. */
+void varlink_server_set_limits(struct varlink_server *s, size_t message_max, unsigned part_seconds);
+void varlink_server_set_fds_from(struct varlink_server *s, bool (*from)(const struct peer *p, void *userdata));
 
 const struct peer *varlink_call_peer(const struct varlink_call *call);
 int varlink_call_take_fd(struct varlink_call *call, unsigned i);	/* -EBADF when none came; caller owns it */

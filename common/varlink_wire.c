@@ -26,7 +26,7 @@ DEFINE_SCOPED(struct wire_out *, out_free)
 
 void wire_init(struct wire *w, int fd)
 {
-	*w = (struct wire){.fd = fd};
+	*w = (struct wire){.fd = fd, .in_max = VARLINK_MESSAGE_MAX};
 	w->out_tail = &w->out;
 }
 
@@ -60,11 +60,11 @@ static int make_room(struct wire *w)
 	}
 	if (w->in_end < size)
 		return 0;
-	if (size > VARLINK_MESSAGE_MAX)
+	if (size > w->in_max)
 		return -EMSGSIZE;
 	size = size == 0 ? WIRE_IN_FIRST : 2 * size;
-	if (size > VARLINK_MESSAGE_MAX)
-		size = VARLINK_MESSAGE_MAX + 1;
+	if (size > w->in_max)
+		size = w->in_max + 1;
 	bigger = realloc(w->in, size);
 	if (!bigger)
 		return -ENOMEM;
@@ -132,6 +132,8 @@ int wire_read(struct wire *w)
 	r = make_room(w);
 	if (r < 0)
 		return r;
+	if (w->no_fds)
+		m.msg_controllen = 0;
 	iov = (struct iovec){w->in + w->in_end, w->in_size - w->in_end};
 	do {
 		n = recvmsg(w->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -153,6 +155,11 @@ bool wire_has_message(struct wire *w)
 	nul = memchr(w->in + w->in_scanned, '\0', w->in_end - w->in_scanned);
 	w->in_scanned = nul ? (size_t)(nul - w->in) : w->in_end;
 	return nul;
+}
+
+bool wire_has_part(struct wire *w)
+{
+	return w->in_end > w->in_start && !wire_has_message(w);
 }
 
 /* Descriptors of the message that ends before `end`; a second batch for one message is surplus. */

@@ -30,6 +30,8 @@ struct wire_out {
 
 struct wire {
 	int fd;				/* owned */
+	bool no_fds;			/* what comes beside a message is not taken: the kernel drops it */
+	size_t in_max;			/* largest message to read; wire_init: VARLINK_MESSAGE_MAX */
 	char *in;
 	size_t in_size, in_start, in_end, in_scanned;
 	struct wire_fds batch[WIRE_FDS_BATCHES];
@@ -40,9 +42,10 @@ struct wire {
 void wire_init(struct wire *w, int fd);	/* takes fd */
 void wire_done(struct wire *w);
 
-/* One read.  1: something came; 0: end of file; -EAGAIN; -EMSGSIZE: a message beyond VARLINK_MESSAGE_MAX. */
+/* One read.  1: something came; 0: end of file; -EAGAIN; -EMSGSIZE: a message beyond in_max. */
 int wire_read(struct wire *w);
 bool wire_has_message(struct wire *w);
+bool wire_has_part(struct wire *w);	/* of a message, and not the whole */
 /* 1: *ret is a new reference, fds[VARLINK_FDS_MAX] are the caller's (-1: none).  0: no whole message yet.
  * -EBADMSG: it is not a JSON object; it is consumed and its descriptors are closed. */
 int wire_next(struct wire *w, json_t **ret, int *fds);

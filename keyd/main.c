@@ -275,6 +275,14 @@ static int prepare_loop(struct keyd *k)
 	return r < 0 ? say(r, "event loop") : 0;
 }
 
+#define MESSAGE_MAX (1u << 20) /* of anybody: read before we know what he asks */
+
+/* Only a passphrase comes in a descriptor. */
+static bool may_send_fds(const struct peer *p, void *userdata)
+{
+	return p->roles & (ROLE_CUSTODIAN | ROLE_OWNER);
+}
+
 static int serve(struct keyd *k)
 {
 	scoped(close_fdp) int run_fd = -1;
@@ -287,6 +295,8 @@ static int serve(struct keyd *k)
 	r = varlink_server_new(k->event, keyd_methods, k->owner, k, &k->server);
 	if (r < 0)
 		return say(r, "server");
+	varlink_server_set_limits(k->server, MESSAGE_MAX, VARLINK_PART_SECONDS);
+	varlink_server_set_fds_from(k->server, may_send_fds);
 	varlink_server_set_state(k->server, keyd_is_sealed(k) ? KEYD_SEALED : KEYD_OPEN, KEYD_SEALED_TEXT);
 	run_fd = open(k->dir.run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (run_fd < 0)

@@ -12,6 +12,7 @@
 
 #define PAGE_ROWS 2000
 #define NAMES_MAX 1000 /* in one question to keyd */
+#define NAMES_BYTES_MAX (256u << 10) /* a question to keyd has at most 1 MiB */
 
 /* ---- names ---- */
 
@@ -19,6 +20,7 @@
 struct names {
 	bool sealed;
 	json_t *items;   /* [{client_id, month, sealed}] for keyd */
+	size_t bytes;    /* of what is sealed there */
 	json_t *targets; /* [[row, "path"|"path2"]] */
 };
 
@@ -58,6 +60,7 @@ static int open_names(struct tool *t, struct names *n)
 	}
 	json_decref(answer);
 	json_array_clear(n->items);
+	n->bytes = 0;
 	json_array_clear(n->targets);
 	/* Sealed, destroyed, not allowed: the rows stand without names. */
 	return r == EXIT_UNREACHABLE ? EXIT_UNREACHABLE : EXIT_OK;
@@ -73,12 +76,13 @@ static int want_name(struct tool *t, struct names *n, json_t *row, const char *k
 		json_pack("{s:O, s:O, s:O}", "client_id", json_object_get(row, "client_id"), "month",
 			json_object_get(path, "month"), "sealed", json_object_get(path, "sealed")));
 	json_array_append_new(n->targets, json_pack("[O, s]", row, key));
-	return json_array_size(n->items) < NAMES_MAX ? EXIT_OK : open_names(t, n);
+	n->bytes += json_string_length(json_object_get(path, "sealed"));
+	return json_array_size(n->items) < NAMES_MAX && n->bytes < NAMES_BYTES_MAX ? EXIT_OK : open_names(t, n);
 }
 
 static int name_rows(struct tool *t, json_t *rows, bool sealed)
 {
-	struct names n = {sealed, json_array(), json_array()};
+	struct names n = {.sealed = sealed, .items = json_array(), .targets = json_array()};
 	json_t *row;
 	size_t i;
 	int r = EXIT_OK;

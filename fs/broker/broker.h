@@ -46,6 +46,7 @@ struct refusal {	/* for the caller of Attach */
 	char error[48], message[400], remedy[200];
 };
 /* The user hands over his mount.  Takes fuse_fd and keeper_fd.  -EACCES: refused; *refusal says why. */
+bool session_is_expected(const struct broker *b, uid_t uid);	/* one of this user waits to be attached */
 int session_attach(struct broker *b, const struct peer *peer, uint64_t number, const char *token, const char *mountpoint,
 	int fuse_fd, int keeper_fd, struct refusal *refusal);
 unsigned sessions_count(const struct broker *b);

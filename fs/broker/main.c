@@ -107,6 +107,14 @@ static int open_state(struct broker *b, const char *dir)
 	return r == 0 ? drain_replay(b->drain) : r;
 }
 
+#define MESSAGE_MAX (64u << 10) /* of anybody: read before we know what he asks */
+
+/* Only a mount comes in a descriptor, of somebody who was announced. */
+static bool may_send_fds(const struct peer *p, void *userdata)
+{
+	return session_is_expected(userdata, p->uid);
+}
+
 static int listen_all(struct broker *b)
 {
 	scoped(close_fdp) int run = open(b->dir.run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -116,6 +124,10 @@ static int listen_all(struct broker *b)
 	if (run < 0 || stat(b->dir.root, &st) < 0)
 		return -errno;
 	r = varlink_server_new(b->event, broker_methods, st.st_uid, b, &b->server);
+	if (r == 0) {
+		varlink_server_set_limits(b->server, MESSAGE_MAX, VARLINK_PART_SECONDS);
+		varlink_server_set_fds_from(b->server, may_send_fds);
+	}
 	if (r == 0)
 		r = varlink_server_add_connection(b->server, KEYD_FD, ROLE_KEYD, on_keyd_gone, b);
 	if (r == 0)

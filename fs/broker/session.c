@@ -531,6 +531,14 @@ static int attach_to_worker(struct session *s, const char *token, int worker_clo
 	return r < 0 ? -EACCES : 0;
 }
 
+bool session_is_expected(const struct broker *b, uid_t uid)
+{
+	for (const struct session *s = b->sessions; s; s = s->next)
+		if (s->state == SESSION_EXPECTED && s->uid == uid)
+			return true;
+	return false;
+}
+
 static int check_attach(
 	struct broker *b, const struct peer *peer, uint64_t number, struct session **ret, struct refusal *why)
 {

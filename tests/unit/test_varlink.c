@@ -1,5 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -7,6 +8,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -797,6 +799,85 @@ static void no_answer_is_etime_and_ends_the_client(void **state)
 	assert_int_equal(f->closed, 0);
 }
 
+static atomic_bool trusted;
+
+static bool from_trusted(const struct peer *p, void *userdata)
+{
+	return trusted && p->uid == getuid();
+}
+
+static void descriptors_of_strangers_are_not_taken(void **state)
+{
+	struct fixture *f = *state;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC), fds[VARLINK_FDS_MAX];
+	struct varlink_failure failure;
+	struct varlink_client *c;
+	struct daemon d;
+	struct place p;
+
+	place_new(&p);
+	assert_int_equal(varlink_server_listen(f->server, p.dirfd, "s", 0666), 0);
+	varlink_server_set_fds_from(f->server, from_trusted);
+	daemon_start(&d, f);
+	assert_int_equal(varlink_client_connect(p.dir, "s", &c), 0);
+	assert_int_equal(
+		varlink_call(c, "org.example.Bounce", NULL, &null, 1, 10000, NULL, fds, &failure), -EREMOTEIO);
+	assert_int_equal(varlink_call(c, "org.example.Echo", NULL, NULL, 0, 10000, NULL, NULL, &failure), 0);
+	trusted = true;
+	assert_int_equal(
+		varlink_call(c, "org.example.Bounce", NULL, &null, 1, 10000, NULL, fds, &failure), 0);
+	close(fds[0]);
+	daemon_stop(&d);
+	varlink_client_free(c);
+	close(null);
+	place_done(&p);
+}
+
+static void limits_of_what_is_read_from_anybody(void **state)
+{
+	struct fixture *f = *state;
+	char text[3000];
+	struct pollfd pfd = {.events = POLLIN};
+	struct varlink_failure failure;
+	struct varlink_client *c;
+	struct daemon d;
+	struct place p;
+
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	place_new(&p);
+	assert_int_equal(varlink_server_listen(f->server, p.dirfd, "s", 0666), 0);
+	varlink_server_set_limits(f->server, 2000, 1);
+	daemon_start(&d, f);
+	assert_int_equal(varlink_client_connect(p.dir, "s", &c), 0);
+	text[1000] = '\0';
+	assert_int_equal(varlink_call(c, "org.example.Echo", json_pack("{s:s}", "t", text), NULL, 0, 10000, NULL,
+				 NULL, &failure),
+		0);
+	text[1000] = 'x';
+	assert_int_equal(varlink_call(c, "org.example.Echo", json_pack("{s:s}", "t", text), NULL, 0, 10000, NULL,
+				 NULL, &failure),
+		-ECONNRESET);
+	varlink_client_free(c);
+
+	/* A message that is begun and not finished. */
+	assert_int_equal(varlink_client_connect(p.dir, "s", &c), 0);
+	pfd.fd = varlink_client_fd(c);
+	assert_int_equal(write(pfd.fd, "{", 1), 1);
+	assert_int_equal(poll(&pfd, 1, 20000), 1);
+	assert_int_equal(read(pfd.fd, text, sizeof(text)), 0);
+	varlink_client_free(c);
+
+	/* One that says nothing may stay. */
+	assert_int_equal(varlink_client_connect(p.dir, "s", &c), 0);
+	pfd.fd = varlink_client_fd(c);
+	assert_int_equal(poll(&pfd, 1, 1500), 0);
+	assert_int_equal(varlink_call(c, "org.example.Echo", NULL, NULL, 0, 10000, NULL, NULL, &failure), 0);
+	daemon_stop(&d);
+	varlink_client_free(c);
+	place_done(&p);
+}
+
 static void a_stale_socket_is_replaced_and_nothing_else(void **state)
 {
 	struct fixture *f = *state;
@@ -1006,6 +1087,8 @@ int main(void)
 		TEST(a_client_calls_through_a_long_path),
 		TEST(no_answer_is_etime_and_ends_the_client),
 		TEST(a_stale_socket_is_replaced_and_nothing_else),
+		TEST(descriptors_of_strangers_are_not_taken),
+		TEST(limits_of_what_is_read_from_anybody),
 		TEST(one_user_has_a_bounded_number_of_connections),
 		TEST(a_watch_gets_every_reply_and_the_end),
 		TEST(a_watch_may_be_freed_from_its_callback),
