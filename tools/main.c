@@ -19,6 +19,7 @@ const struct command commands[] = {
 	{"shares", cmd_shares, "what may I mount, for which purposes"},
 	{"sessions", cmd_sessions, "who has what open"},
 	{"session end", cmd_session_end, "end a session"},
+	{"bench", cmd_bench, "how fast files are on a mount, and what of it the record costs"},
 	{"why", cmd_why, "why somebody may, or may not, open a client"},
 	{"client add", cmd_client_add, "add a client"},
 	{"client list", cmd_client_list, "list the clients"},
