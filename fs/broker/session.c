@@ -16,6 +16,7 @@
 #include "common/scope.h"
 #include "fs/broker/broker.h"
 #include "fs/broker/invalidate.h"
+#include "fs/broker/readahead.h"
 
 #define FUSE_MAJOR 10
 #define FUSE_MINOR 229
@@ -609,6 +610,7 @@ int session_attach(struct broker *b, const struct peer *peer, uint64_t number, c
 		session_abandon(s, "attach failed");
 		return r;
 	}
+	readahead_widen(s->fuse_fd);
 	tell_keyd(b, json_pack("{s:s,s:I,s:s}", "event", "session-attached", "session", (json_int_t)number,
 			     "mountpoint", mountpoint));
 	return 0;

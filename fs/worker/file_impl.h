@@ -73,6 +73,12 @@ int file_set_hint(struct file *f);
 int file_prepare_header(struct file *f, uint32_t flags, uint8_t out[HEADER_BYTES]);
 void file_abandon_header(struct file *f);
 struct cipher_file file_cipher(const struct file *f);
+void file_next_nonce(struct file *f);	/* f->nonce is one that was never used */
+/* Whole sectors in a row, by several threads: worth it from FILE_RUN_MIN on.  open: false when one of them is a hole or
+ * does not open; then do it one by one to see which. */
+#define FILE_RUN_MIN 64u
+int file_seal_run(struct file *f, uint64_t index, const uint8_t *data, size_t count, uint8_t *out);
+bool file_open_run(struct file *f, uint64_t index, const uint8_t *in, size_t count, uint8_t *out);
 /* One sector's plaintext as it reads today, zero-extended.  A lock of either kind. */
 int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len);
 /* At open: finds the true end.  `last`: the ciphertext of the last sector by the size, or NULL. */

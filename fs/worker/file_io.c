@@ -13,8 +13,6 @@
 
 #define CHUNK_SECTORS 264 /* 1 MiB of plaintext at any offset */
 #define SMALL (64u << 10) /* written at once; likely all there is */
-#define NONCE_SECTORS (1u << 20)
-#define NONCE_SECONDS 60
 
 /* Ciphertext on its way, one buffer a thread: room for a header, then for the sectors. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -51,26 +49,11 @@ struct cipher_file file_cipher(const struct file *f)
 	return (struct cipher_file){.suite = f->h.suite, .id = f->h.id, .key = f->key};
 }
 
-static void next_nonce(struct file *f)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (f->nonce_left == 0 || now.tv_sec >= f->nonce_until) {
-		version_salt(f->key, f->nonce.salt, &f->nonce_time);
-		f->nonce.counter = 0;
-		f->nonce_left = NONCE_SECTORS;
-		f->nonce_until = now.tv_sec + NONCE_SECONDS;
-	}
-	f->nonce_left--;
-	f->nonce.counter++;
-}
-
 static int seal(struct file *f, uint64_t index, const uint8_t *plain, size_t n, uint8_t *out)
 {
 	struct cipher_file c = file_cipher(f);
 
-	next_nonce(f);
+	file_next_nonce(f);
 	return sector_seal(&c, &f->nonce, index, plain, n, out);
 }
 
@@ -153,7 +136,8 @@ static int deliver(struct file *f, uint64_t index, const uint8_t *in, size_t fro
 static int read_chunk(struct file *f, uint8_t *out, size_t n, uint64_t off)
 {
 	uint64_t first = off / SECTOR_DATA, last = (off + n - 1) / SECTOR_DATA, i;
-	size_t count = (size_t)(last - first + 1), got, from, to;
+	size_t count = (size_t)(last - first + 1), got, from, to, whole;
+	bool alone = false; /* there is a hole or damage in it: one by one */
 	uint8_t *b = buffer_get();
 	int r;
 
@@ -173,6 +157,17 @@ static int read_chunk(struct file *f, uint8_t *out, size_t n, uint64_t off)
 	for (i = first; i <= last; i++) {
 		from = i == first ? off % SECTOR_DATA : 0;
 		to = i == last ? (size_t)(off + n - i * SECTOR_DATA) : SECTOR_DATA;
+		whole = from == 0 ? (size_t)(off + n - i * SECTOR_DATA) / SECTOR_DATA : 0;
+		if (whole > count - (size_t)(i - first))
+			whole = count - (size_t)(i - first);
+		if (whole >= FILE_RUN_MIN && !alone) {
+			alone = !file_open_run(f, i, b + (i - first) * SECTOR_BYTES, whole, out);
+			if (!alone) {
+				out += whole * SECTOR_DATA;
+				i += whole - 1;
+				continue;
+			}
+		}
 		r = 0;
 		if (i - first == count)
 			memcpy(out, f->tail + from, to - from);
@@ -336,7 +331,7 @@ static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t o
 	uint64_t first = off / SECTOR_DATA, last = (off + n - 1) / SECTOR_DATA, i, end;
 	uint8_t plain[SECTOR_DATA], *b = buffer_get();
 	const uint8_t *from_data = data;
-	size_t from, to, len = 0;
+	size_t from, to, whole, len = 0;
 	bool with_header, direct = false;
 	int r;
 
@@ -347,6 +342,15 @@ static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t o
 		from = i == first ? off % SECTOR_DATA : 0;
 		to = i == last ? (size_t)(off + n - i * SECTOR_DATA) : SECTOR_DATA;
 		from_data = data;
+		whole = data && from == 0 ? (size_t)(off + n - i * SECTOR_DATA) / SECTOR_DATA : 0;
+		if (whole >= FILE_RUN_MIN) {
+			r = file_seal_run(f, i, data, whole, b + HEADER_BYTES + (i - first) * SECTOR_BYTES);
+			data += whole * SECTOR_DATA;
+			i += whole - 1;
+			len = SECTOR_DATA;
+			direct = true;
+			continue;
+		}
 		r = compose(f, i, data, from, to, b + HEADER_BYTES + (i - first) * SECTOR_BYTES, plain, &len);
 		direct = data && from == 0 && to == len;
 		if (data)

@@ -189,7 +189,10 @@ static int store_new(int root_fd, struct keytree *tree, const struct store_optio
 	s->leaf_load = randombytes_uniform(1u << LEAF_LOAD_BITS);
 	atomic_init(&s->today, opt->today);
 	r = reaper_new(&s->reaper);
+	if (r == 0)
+		r = crew_new(&s->crew);
 	if (r < 0) {
+		reaper_free(s->reaper);
 		free(s);
 		return r;
 	}
@@ -251,6 +254,7 @@ void store_close(struct store *s)
 
 	if (!s)
 		return;
+	crew_free(s->crew); /* with the keys that its threads keep */
 	reaper_free(s->reaper);
 	store_dir_unref(s->root);
 	while ((c = s->chunks)) {

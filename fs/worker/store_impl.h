@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "common/scope.h"
+#include "fs/worker/crew.h"
 #include "fs/worker/name.h"
 #include "fs/worker/place.h"
 #include "fs/worker/reaper.h"
@@ -27,6 +28,7 @@ struct store {
 	atomic_uint today;
 	struct store_dir *root;
 	struct reaper *reaper;
+	struct crew *crew;
 
 	pthread_mutex_t lock;	/* last in the order; of what follows */
 	uint32_t leaf_load;	/* 14 random bits */

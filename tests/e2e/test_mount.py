@@ -266,3 +266,10 @@ def test_mount_point_mode_is_the_users(share):
     st = share.python("import os; s = os.stat('.'); print(s.st_uid, oct(s.st_mode & 0o777))").out.split()
     assert int(st[0]) == share.user.uid
     assert stat.S_IRWXU & int(st[1], 8) == stat.S_IRWXU
+
+
+def test_the_kernel_reads_ahead_as_far_as_a_request_goes(share):
+    """By coffer-fsd, which may: it was started by root."""
+    minor = [m for p, m, _ in harness.mounts_below(share.point)][0]
+    with open(f"/sys/class/bdi/0:{minor}/read_ahead_kb") as f:
+        assert f.read().strip() == "1024"

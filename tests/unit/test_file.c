@@ -476,6 +476,55 @@ static void test_version_text(void **state)
 	assert_true(version_compare(&v, &most) < 0);
 }
 
+/* Long runs of sectors are sealed and opened by several threads: at every kind of edge, over holes, and with damage. */
+static void test_long_runs(void **state)
+{
+	struct fixture *x = *state;
+	static uint8_t data[3 << 20], back[3 << 20];
+	const size_t at[] = {0, 1, SECTOR_DATA, SECTOR_DATA - 1, 17 * SECTOR_DATA + 5};
+	struct file *f;
+	struct stat st;
+	uint8_t byte;
+	int raw;
+	char entry[256];
+
+	for (size_t n = 0; n < sizeof(data); n++)
+		data[n] = (uint8_t)(n * 31 + n / 4093);
+	assert_int_equal(file_create(x->root, "long", 0644, &f, &st), 0);
+	assert_int_equal(file_write(f, data, sizeof(data), 0), sizeof(data));
+	for (size_t n = 0; n < ARRAY_SIZE(at); n++) {
+		size_t len = (1 << 20) + at[n];
+
+		memset(data + at[n], (int)n + 1, len);
+		assert_int_equal(file_write(f, data + at[n], len, at[n]), len);
+		memset(back, 0, sizeof(back));
+		assert_int_equal(file_read(f, back, sizeof(back), 0), sizeof(back));
+		assert_memory_equal(back, data, sizeof(data));
+		assert_int_equal(file_read(f, back, len, at[n]), len);
+		assert_memory_equal(back, data + at[n], len);
+	}
+	assert_int_equal(file_allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1 << 20, 100000), 0);
+	memset(data + (1 << 20), 0, 100000);
+	assert_int_equal(file_read(f, back, sizeof(back), 0), sizeof(back));
+	assert_memory_equal(back, data, sizeof(data));
+	file_close(f);
+
+	fixture_entry(x->fd, 0, entry);
+	raw = openat(x->fd, entry, O_RDWR);
+	assert_int_equal(pread(raw, &byte, 1, HEADER_BYTES + 100 * 4096 + 500), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(raw, &byte, 1, HEADER_BYTES + 100 * 4096 + 500), 1);
+	close(raw);
+	assert_int_equal(file_open(x->root, "long", &f), 0);
+	assert_int_equal(file_read(f, back, 1 << 20, 0), -EBADMSG);
+	assert_string_equal(store_damage_word(), "sector");
+	assert_int_equal(file_read(f, back, 100 * SECTOR_DATA, 0), 100 * SECTOR_DATA);
+	assert_memory_equal(back, data, 100 * SECTOR_DATA);
+	assert_int_equal(file_read(f, back, 1 << 20, 101 * SECTOR_DATA), 1 << 20);
+	assert_memory_equal(back, data + 101 * SECTOR_DATA, 1 << 20);
+	file_close(f);
+}
+
 int main(void)
 {
 	static uint8_t suites[] = {CIPHER_AES_256_GCM, CIPHER_XCHACHA20_POLY1305};
@@ -500,6 +549,8 @@ int main(void)
 		WITH(test_unnamed, NULL),
 		WITH(test_version, NULL),
 		WITH(test_version_text, NULL),
+		WITH(test_long_runs, &suites[0]),
+		WITH(test_long_runs, &suites[1]),
 	};
 
 	return cmocka_run_group_tests_name("file", tests, NULL, NULL);
