@@ -186,13 +186,14 @@ static void on_fsd_news(json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
 	const char *event = NULL, *mountpoint = NULL, *reason = NULL;
-	json_int_t session = 0;
+	json_int_t session = 0, connection = 0;
 
-	if (json_unpack(params, "{s:s, s:I, s?s, s?s}", "event", &event, "session", &session, "mountpoint",
-		    &mountpoint, "reason", &reason) < 0)
+	if (json_unpack(params, "{s:s, s:I, s?s, s?s, s?I}", "event", &event, "session", &session, "mountpoint",
+		    &mountpoint, "reason", &reason, "connection", &connection) < 0)
 		return;
 	if (strcmp(event, "session-attached") == 0)
-		sessions_attached(k, (uint64_t)session, mountpoint);
+		sessions_attached(k, (uint64_t)session, mountpoint,
+			connection > 0 && connection <= UINT32_MAX ? (unsigned)connection : 0);
 	else if (strcmp(event, "session-ended") == 0)
 		session_gone(k, (uint64_t)session, reason ? reason : "ended");
 	k->traffic = true;
@@ -242,8 +243,8 @@ int fsd_start(struct keyd *k)
 	return r;
 }
 
-int fsd_call(
-	struct keyd *k, const char *method, json_t *params, json_t **ret, struct varlink_failure *failure)
+static int fsd_send(struct keyd *k, const char *method, json_t *params, const int *fds, unsigned n, json_t **ret,
+	struct varlink_failure *failure)
 {
 	struct child *fsd = &k->children.fsd;
 	int r;
@@ -252,12 +253,23 @@ int fsd_call(
 		json_decref(params);
 		return -ENOTCONN;
 	}
-	r = varlink_call(fsd->client, method, params, NULL, 0, FSD_TIMEOUT_MS, ret, NULL, failure);
+	r = varlink_call(fsd->client, method, params, fds, n, FSD_TIMEOUT_MS, ret, NULL, failure);
 	if (r < 0 && r != -EREMOTEIO) {
 		log_error("%s: %s; " FSD_NAME " is ended and started again", method, strerror(-r));
 		(void)pidfd_send_signal(fsd->pidfd, SIGKILL, NULL, 0);
 	}
 	return r;
+}
+
+int fsd_call(
+	struct keyd *k, const char *method, json_t *params, json_t **ret, struct varlink_failure *failure)
+{
+	return fsd_send(k, method, params, NULL, 0, ret, failure);
+}
+
+int fsd_pass(struct keyd *k, const char *method, json_t *params, int fd)
+{
+	return fsd_send(k, method, params, &fd, 1, NULL, NULL);
 }
 
 /* ---- workers ---- */
@@ -287,6 +299,8 @@ static void worker_gone(struct worker *w, const char *reason)
 void worker_kill(struct worker *w)
 {
 	log_warning(WORKER_NAME " %d of %s is killed", (int)w->child.pid, w->client);
+	/* A thread of it may wait in the kernel for an answer that nobody will give: then it cannot die. */
+	sessions_of_worker_break(w->keyd, w);
 	child_kill(&w->child, WORKER_NAME);
 	worker_gone(w, "worker killed");
 }
@@ -328,16 +342,27 @@ static void on_worker_closed(void *userdata)
 	end_closed(&w->child);
 }
 
-int worker_call(
-	struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure)
+static int worker_send(struct worker *w, const char *method, json_t *params, const int *fds, unsigned n,
+	int timeout_ms, struct varlink_failure *failure)
 {
-	int r = varlink_call(w->child.client, method, params, NULL, 0, timeout_ms, NULL, NULL, failure);
+	int r = varlink_call(w->child.client, method, params, fds, n, timeout_ms, NULL, NULL, failure);
 
 	if (r < 0 && r != -EREMOTEIO) {
 		log_error("%s is not answered by " WORKER_NAME " of %s: %s", method, w->client, strerror(-r));
 		worker_kill(w);
 	}
 	return r;
+}
+
+int worker_call(
+	struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure)
+{
+	return worker_send(w, method, params, NULL, 0, timeout_ms, failure);
+}
+
+int worker_pass(struct worker *w, const char *method, json_t *params, int fd)
+{
+	return worker_send(w, method, params, &fd, 1, WORKER_TIMEOUT_MS, NULL);
 }
 
 static struct worker *worker_find(struct keyd *k, const char *hex)

@@ -58,6 +58,9 @@ int fsd_call(struct keyd *k, const char *method, json_t *params, json_t **ret, s
 int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret);
 /* Steals params.  A worker that does not answer in time is killed and gone when this returns (-ETIME, -ECONNRESET). */
 int worker_call(struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure);
+/* The same with a descriptor, which stays the caller's. */
+int fsd_pass(struct keyd *k, const char *method, json_t *params, int fd);
+int worker_pass(struct worker *w, const char *method, json_t *params, int fd);
 void worker_kill(struct worker *w);	/* waits for its exit; w is gone */
 
 void children_tick(struct keyd *k);

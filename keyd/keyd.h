@@ -41,6 +41,7 @@ struct keyd {
 	bool shred_unfinished;	/* the slot may still hold an old root key: tried again */
 	char key_warning[512], head_warning[256];
 
+	int fusectl_fd;		/* see fusectl.h; -1: none */
 	struct children children;
 	struct session *sessions;
 	struct member_work *members;	/* of shared mounts; NULL before the first */

@@ -17,6 +17,7 @@
 #include "common/scope.h"
 #include "common/secret.h"
 #include "keyd/expiry.h"
+#include "keyd/fusectl.h"
 #include "keyd/harden.h"
 #include "keyd/keyd.h"
 #include "keyd/member.h"
@@ -153,6 +154,7 @@ static int protect_process(struct keyd *k)
 	if (r < 0)
 		return say(r, "the process cannot be protected");
 	k->memory_locked = !COFFER_SANITIZED && secret_lock_all() == 0;
+	k->fusectl_fd = fusectl_open();
 	r = harden_drop_capabilities();
 	return r < 0 ? say(r, "privileges cannot be dropped") : 0;
 }
@@ -329,6 +331,7 @@ static void keyd_done(struct keyd *k)
 	children_done(&k->children);
 	sd_event_unref(k->event);
 	close_fdp(&k->keyd_fd);
+	close_fdp(&k->fusectl_fd);
 	statedir_done(&k->dir);
 	secret_done();
 }
@@ -346,7 +349,7 @@ static unsigned recheck_seconds(void)
 
 int main(int argc, char **argv)
 {
-	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .recheck_seconds = recheck_seconds()};
+	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .fusectl_fd = -1, .recheck_seconds = recheck_seconds()};
 	struct arguments a = {0};
 	int locks[2] = {-1, -1}, r;
 

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/decision.h"
+#include "keyd/fusectl.h"
 #include "keyd/keyd.h"
 #include "keyd/member.h"
 #include "keyd/outbox.h"
@@ -77,6 +79,20 @@ void session_gone(struct keyd *k, uint64_t id, const char *reason)
 		log_error("the end of session %llu is not noted: %s", (unsigned long long)id, strerror(-r));
 	session_remove(k, s);
 	members_gone(k, id, reason);
+}
+
+void sessions_of_worker_break(struct keyd *k, const struct worker *w)
+{
+	for (const struct session *s = k->sessions; s; s = s->next) {
+		scoped(close_fdp) int fd = -1;
+
+		if (s->worker != w || s->connection == 0)
+			continue;
+		fd = fusectl_breaker(k->fusectl_fd, s->connection);
+		if (fd >= 0 && write(fd, "1", 1) < 0)
+			log_warning("the connection of session %llu cannot be ended: %s", (unsigned long long)s->id,
+				strerror(errno));
+	}
 }
 
 void sessions_of_worker_gone(struct keyd *k, struct worker *w, const char *reason)
@@ -208,6 +224,20 @@ static void recheck_groups(struct keyd *k)
 		recheck(k, NULL, true, "no grant holds any more", EKEYREVOKED, FACTS_CLOCK);
 }
 
+static void hand_down_breaker(struct keyd *k, struct session *s)
+{
+	scoped(close_fdp) int fd = fusectl_breaker(k->fusectl_fd, s->connection);
+	json_int_t id = (json_int_t)s->id;
+
+	s->breaker_due = false;
+	if (fd < 0)
+		return;
+	(void)fsd_pass(k, "org.coffer.fsd.Breaker", json_pack("{s:I}", "session", id), fd);
+	s = session_find(k, (uint64_t)id);
+	if (s)
+		(void)worker_pass(s->worker, "org.coffer.worker.Breaker", json_pack("{s:I}", "session", id), fd);
+}
+
 void sessions_tick(struct keyd *k)
 {
 	scoped(freep) uint64_t *ids = NULL;
@@ -227,13 +257,31 @@ void sessions_tick(struct keyd *k)
 	recheck_groups(k);
 }
 
-void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint)
+static int on_attached(sd_event_source *source, void *userdata)
+{
+	scoped(freep) uint64_t *ids = NULL;
+	struct keyd *k = userdata;
+	size_t n = ids_of(k, NULL, &ids);
+
+	for (size_t i = 0; i < n; i++) {
+		struct session *s = session_find(k, ids[i]);
+
+		if (s && s->breaker_due)
+			hand_down_breaker(k, s);
+	}
+	return 0;
+}
+
+/* The breaker goes down a moment later: this may be called in the middle of a call to coffer-fsd. */
+void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint, unsigned connection)
 {
 	struct session *s = session_find(k, id);
 
 	if (!s)
 		return;
 	s->attached = true;
+	s->connection = connection;
+	s->breaker_due = connection && sd_event_add_defer(k->event, NULL, on_attached, k) >= 0;
 	free(s->mountpoint);
 	s->mountpoint = mountpoint ? strdup(mountpoint) : NULL;
 }

@@ -26,6 +26,8 @@ struct session {
 	enum rights rights;
 	int64_t since, until;	/* until 0: no end of its own */
 	bool attached;
+	unsigned connection;	/* of its mount, as fsd says; 0: unknown */
+	bool breaker_due;	/* to be handed down */
 	bool shared;		/* a mount for many users */
 	uint64_t member_of;	/* 0, or the shared mount that he uses: this session has none of its own */
 	uint64_t expected_at;	/* tick: for the token's minute */
@@ -42,6 +44,7 @@ void session_free(struct session *s);
 void session_end(struct keyd *k, uint64_t id, const char *reason, int error, struct actor by);
 /* It ended by itself (unmount, worker): facts only. */
 void session_gone(struct keyd *k, uint64_t id, const char *reason);
+void sessions_of_worker_break(struct keyd *k, const struct worker *w);	/* ends their connections, come what may */
 void sessions_of_worker_gone(struct keyd *k, struct worker *w, const char *reason);
 
 /* All sessions of `client` (NULL: of all); returns how many. */
@@ -51,7 +54,7 @@ int sessions_recheck(struct keyd *k, const char *client, const char *reason, int
 /* Ends what is past its time, and what was never mounted. */
 void sessions_tick(struct keyd *k);
 
-void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint);
+void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint, unsigned connection);
 size_t sessions_count(const struct keyd *k);
 /* Rows of the Sessions method; uid (uid_t)-1: of everybody. */
 json_t *sessions_json(const struct keyd *k, uid_t uid);

@@ -46,6 +46,7 @@ struct refusal {	/* for the caller of Attach */
 	char error[48], message[400], remedy[200];
 };
 /* The user hands over his mount.  Takes fuse_fd and keeper_fd.  -EACCES: refused; *refusal says why. */
+int session_breaker(struct broker *b, uint64_t number, int fd);	/* takes fd.  -ENOENT */
 bool session_is_expected(const struct broker *b, uid_t uid);	/* one of this user waits to be attached */
 int session_attach(struct broker *b, const struct peer *peer, uint64_t number, const char *token, const char *mountpoint,
 	int fuse_fd, int keeper_fd, struct refusal *refusal);
@@ -69,6 +70,7 @@ int keyd_head(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_versions(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_head_signed(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_watch(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_breaker(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_session_expected(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_shutdown(struct varlink_call *call, json_t *params, void *userdata);
 

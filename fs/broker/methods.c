@@ -191,6 +191,7 @@ const struct varlink_method broker_methods[] = {
 	{NAME("HeadSigned"), ROLE_KEYD, 0, keyd_head_signed},
 	{NAME("Watch"), ROLE_KEYD, 0, keyd_watch},
 	{NAME("SessionExpected"), ROLE_KEYD, 0, keyd_session_expected},
+	{NAME("Breaker"), ROLE_KEYD, 0, keyd_breaker},
 	{NAME("Shutdown"), ROLE_KEYD, 0, keyd_shutdown},
 	{0},
 };

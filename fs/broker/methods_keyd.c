@@ -248,6 +248,22 @@ int keyd_session_expected(struct varlink_call *call, json_t *params, void *userd
 		     : varlink_reply(call, NULL);
 }
 
+/* It may have ended meanwhile: then there is nothing to break. */
+int keyd_breaker(struct varlink_call *call, json_t *params, void *userdata)
+{
+	json_int_t session;
+	json_error_t e;
+	int fd;
+
+	if (json_unpack_ex(params, &e, 0, "{s:I}", "session", &session) < 0)
+		return bad_parameters(call, &e);
+	fd = varlink_call_take_fd(call, 0);
+	if (fd < 0)
+		return varlink_error(call, "InvalidParameter", "no descriptor came", NULL);
+	(void)session_breaker(userdata, (uint64_t)session, fd);
+	return varlink_reply(call, NULL);
+}
+
 /* Answered when all sessions have ended, the journals are drained and the ledger is on disk. */
 int keyd_shutdown(struct varlink_call *call, json_t *params, void *userdata)
 {

@@ -15,8 +15,8 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "fs/broker/broker.h"
+#include "fs/broker/connection.h"
 #include "fs/broker/invalidate.h"
-#include "fs/broker/readahead.h"
 
 #define FUSE_MAJOR 10
 #define FUSE_MINOR 229
@@ -46,6 +46,7 @@ struct session {
 	char client_id[CLIENT_ID_HEX], *client, *user, *purpose, *ticket, *mountpoint, *reason;
 	uid_t uid;
 	sd_event_source *expiry;
+	int breaker_fd; /* writing to it ends the connection; -1: none */
 	int fuse_fd, keeper_fd; /* an own clone, never read; the user's keeper waits at the other end */
 	const uint64_t *table;  /* open node ids, written by the worker */
 };
@@ -107,6 +108,7 @@ static void session_free(struct session *s)
 	sd_event_source_disable_unref(s->expiry);
 	close_fdp(&s->fuse_fd);
 	close_fdp(&s->keeper_fd);
+	close_fdp(&s->breaker_fd);
 	if (s->table)
 		munmap((void *)s->table, TABLE_BYTES);
 	free(s->client);
@@ -178,6 +180,10 @@ static void session_abandon(struct session *s, const char *reason)
 	s->state = SESSION_ENDING;
 	s->worker = NULL;
 	members_finish(s->broker, s->number, reason);
+	/* Nobody will answer what was read and not answered: its pages would stay locked, and we would wait for them. */
+	if (s->breaker_fd >= 0 && write(s->breaker_fd, "1", 1) < 0)
+		log_warning("session %llu: its connection cannot be ended: %s", (unsigned long long)s->number,
+			strerror(errno));
 	r = invalidate_start(s->broker->event, take_fd(&s->fuse_fd), take_fd(&s->keeper_fd), s->table,
 		SESSION_TABLE_ENTRIES, on_invalidated, s);
 	if (r < 0) {
@@ -397,7 +403,7 @@ int session_expect(struct broker *b, const struct session_expected *e)
 	if (!s)
 		return -ENOMEM;
 	s->broker = b;
-	s->fuse_fd = s->keeper_fd = -1;
+	s->fuse_fd = s->keeper_fd = s->breaker_fd = -1;
 	s->number = e->number;
 	s->uid = e->uid;
 	snprintf(s->client_id, sizeof(s->client_id), "%s", e->client_id);
@@ -532,6 +538,19 @@ static int attach_to_worker(struct session *s, const char *token, int worker_clo
 	return r < 0 ? -EACCES : 0;
 }
 
+int session_breaker(struct broker *b, uint64_t number, int fd)
+{
+	struct session *s = session_find(b, number);
+
+	if (!s || s->state != SESSION_ATTACHED) {
+		close(fd);
+		return -ENOENT;
+	}
+	close_fdp(&s->breaker_fd);
+	s->breaker_fd = fd;
+	return 0;
+}
+
 bool session_is_expected(const struct broker *b, uid_t uid)
 {
 	for (const struct session *s = b->sessions; s; s = s->next)
@@ -585,6 +604,7 @@ int session_attach(struct broker *b, const struct peer *peer, uint64_t number, c
 {
 	scoped(close_fdp) int fuse_fd = fuse_fd_taken, keeper_fd = keeper_fd_taken, clone = -1, own = -1;
 	struct session *s = NULL;
+	unsigned connection;
 	int r;
 
 	r = check_attach(b, peer, number, &s, why);
@@ -610,9 +630,10 @@ int session_attach(struct broker *b, const struct peer *peer, uint64_t number, c
 		session_abandon(s, "attach failed");
 		return r;
 	}
-	readahead_widen(s->fuse_fd);
-	tell_keyd(b, json_pack("{s:s,s:I,s:s}", "event", "session-attached", "session", (json_int_t)number,
-			     "mountpoint", mountpoint));
+	connection = connection_number(s->fuse_fd);
+	connection_read_ahead(connection);
+	tell_keyd(b, json_pack("{s:s,s:I,s:s,s:I}", "event", "session-attached", "session",
+			     (json_int_t)number, "mountpoint", mountpoint, "connection", (json_int_t)connection));
 	return 0;
 }
 

@@ -25,6 +25,7 @@
 
 #define LEASE_SECONDS 30 /* without a Ping nobody can revoke: fail closed */
 #define TICK_USEC 1000000u
+#define END_USEC 600000u /* keyd waits a second for the end of a session, then kills us */
 #define KEYTREE_BYTES_MAX (4u << 20)
 #define TOKEN_MAX 128
 
@@ -42,6 +43,7 @@ struct entry {
 	char token[TOKEN_MAX]; /* "": used */
 	int64_t until;         /* seconds since 1970; 0: no end */
 	struct varlink_call *attach, *end;
+	sd_event_source *late; /* its end was asked for, and does not come */
 	struct parting *partings;
 };
 
@@ -162,16 +164,34 @@ static void entry_free(struct control *c, struct entry *e)
 		}
 	}
 	partings_done(e);
+	sd_event_source_disable_unref(e->late);
 	session_free(e->session);
 	sodium_memzero(e->token, sizeof(e->token));
 	free(e);
 }
 
+/* A page is locked by a request that somebody took and does not answer: see keyd/fusectl.h. */
+static int on_late(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct entry *e = userdata;
+	struct session *s = e->session;
+
+	if (atomic_load(&s->state) >= SESSION_UNREADABLE || s->breaker_fd < 0)
+		return 0;
+	log_warning("session %" PRIu64 " does not end: its connection is broken", s->number);
+	if (write(s->breaker_fd, "1", 1) < 0)
+		log_error("session %" PRIu64 ": its connection cannot be broken: %s", s->number, strerror(errno));
+	return 0;
+}
+
 static void entry_end(struct control *c, struct entry *e, int error, const char *reason)
 {
 	session_end(e->session, error, reason);
-	if (atomic_load(&e->session->state) != SESSION_EXPECTED)
+	if (atomic_load(&e->session->state) != SESSION_EXPECTED) {
+		if (!e->late)
+			(void)sd_event_add_time_relative(c->event, &e->late, CLOCK_MONOTONIC, END_USEC, 10000, on_late, e);
 		return; /* its keeper goes on from here */
+	}
 	if (e->end)
 		varlink_reply(e->end, NULL);
 	tell(c->watch_keyd, e->session);
@@ -477,6 +497,26 @@ static int method_end(struct varlink_call *call, json_t *params, void *userdata)
 	return 0;
 }
 
+static int method_breaker(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct entry *entry;
+	json_int_t number;
+	json_error_t e;
+	int fd;
+
+	if (json_unpack_ex(params, &e, 0, "{s:I}", "session", &number) < 0)
+		return bad_parameters(call, &e);
+	fd = varlink_call_take_fd(call, 0);
+	if (fd < 0)
+		return varlink_error(call, "InvalidParameter", "no descriptor came", NULL);
+	entry = entry_find(userdata, number);
+	if (!entry || entry->session->breaker_fd >= 0)
+		close(fd); /* it has ended meanwhile */
+	else
+		entry->session->breaker_fd = fd;
+	return varlink_reply(call, NULL);
+}
+
 static int method_today(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
@@ -639,6 +679,7 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.End", ROLE_KEYD, 0, method_end},
 	{"org.coffer.worker.MemberDecided", ROLE_KEYD, 0, method_member_decided},
 	{"org.coffer.worker.AccessList", ROLE_KEYD, 0, method_access_list},
+	{"org.coffer.worker.Breaker", ROLE_KEYD, 0, method_breaker},
 	{"org.coffer.worker.Today", ROLE_KEYD, 0, method_today},
 	{"org.coffer.worker.Ping", ROLE_KEYD, 0, method_ping},
 	{"org.coffer.worker.Exit", ROLE_KEYD, 0, method_exit},

@@ -64,6 +64,7 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->gid = terms->gid;
 	s->read_only = terms->read_only;
 	s->fd = -1;
+	s->breaker_fd = -1;
 	s->loop_ops = &loop_leader_follower;
 	note_queue_init(&s->notes);
 	pthread_rwlock_init(&s->replies, NULL);
@@ -79,6 +80,8 @@ void session_free(struct session *s)
 	if (atomic_load(&s->state) == SESSION_DEAD)
 		pthread_join(s->keeper, NULL);
 	members_free(s->members);
+	if (s->breaker_fd >= 0)
+		close(s->breaker_fd);
 	note_queue_done(&s->notes);
 	pthread_rwlock_destroy(&s->replies);
 	pthread_mutex_destroy(&s->end_lock);

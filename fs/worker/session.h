@@ -39,6 +39,7 @@ struct session {
 
 	struct fuse_session *se;
 	int fd;
+	int breaker_fd;		/* the main thread's: writing to it ends the connection; -1: none */
 	const struct loop_ops *loop_ops;
 	struct loop *loop;
 	_Atomic uint64_t init_unique;

@@ -2,6 +2,8 @@
 another session, or go unrecorded."""
 import json
 import os
+import subprocess
+import time
 
 import pytest
 
@@ -123,3 +125,31 @@ def test_a_user_who_kills_his_keeper(share):
     share.vault.revoke("acme", share.user)
     assert share.user.run("ls", share.point).rc != 0
     wait_for(lambda: share.vault.rows("sessions") == [], "the session's end", limit=2)
+
+
+HOLD = open(os.path.join(harness.HERE, "hostile_hold.py")).read()
+
+
+@pytest.mark.limit(90)
+def test_an_unanswered_read_spoils_no_other_session(acme):
+    """The invalidation at the end of his session waits for the page; the other session of the client must not notice, and the
+    client must be open to all again."""
+    acme.grant("acme", acme.bob)
+    other = acme.mount(acme.bob)
+    other.write("f", "bob's")
+    pid = other.worker()
+    point = acme.alice.mkdir("held")
+    p = subprocess.Popen(["/usr/bin/python3", "-c", HOLD, acme.dir, "acme", PURPOSE, TICKET, point, "30"], stdout=subprocess.PIPE,
+                         text=True, start_new_session=True, **harness.identity(acme.alice))
+    try:
+        assert p.stdout.readline() == "held\n"
+        began = time.monotonic()
+        acme.revoke("acme", acme.alice)
+        assert time.monotonic() - began < 5 * harness.SLOW
+        assert other.worker() == pid and other.read("f") == b"bob's"
+        assert all(s["user"] != acme.alice.name for s in acme.rows("sessions"))
+        other.write("g", "goes on")
+        acme.grant("acme", acme.alice)
+        assert acme.mount(acme.alice).read("g") == b"goes on"
+    finally:
+        harness.stop_process(p)
