@@ -17,6 +17,7 @@ static const char *const inherited[] = {
 	"LANG",
 	"COFFER_LOG",
 	"COFFER_INODES", /* for tests and measurements: see fs/worker/evict.h */
+	"COFFER_NOTES", /* for tests: see fs/worker/notify.h */
 	"COFFER_UNRECORDED", /* for measurements; what is built to record ignores it */
 	"ASAN_OPTIONS",
 	"TSAN_OPTIONS",

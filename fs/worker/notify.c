@@ -1,5 +1,6 @@
 #include "fs/worker/notify.h"
 
+#include <errno.h>
 #include <fuse_lowlevel.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +9,23 @@
 #include "fs/worker/session.h"
 #include "fs/worker/worker.h"
 
-void note_queue_init(struct note_queue *q)
+static uint32_t limit_wanted(void)
 {
-	*q = (struct note_queue){.first = NULL};
+	const char *text = getenv("COFFER_NOTES");
+	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+
+	return n > 0 && n < NOTES_MAX ? (uint32_t)n : NOTES_MAX;
+}
+
+int note_queue_init(struct note_queue *q)
+{
+	*q = (struct note_queue){.limit = limit_wanted(), .special = calloc(1, sizeof(struct note))};
+	if (!q->special)
+		return -ENOMEM;
 	q->last = &q->first;
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->wake, NULL);
+	return 0;
 }
 
 static void drop_all(struct note_queue *q)
@@ -30,6 +42,7 @@ static void drop_all(struct note_queue *q)
 void note_queue_done(struct note_queue *q)
 {
 	drop_all(q);
+	free(q->special);
 	pthread_cond_destroy(&q->wake);
 	pthread_mutex_destroy(&q->lock);
 }
@@ -51,14 +64,20 @@ void note_queue_evict(struct note_queue *q)
 	pthread_mutex_unlock(&q->lock);
 }
 
-/* NULL: no memory.  It will be asked for again. */
-static struct note *take_evict(struct note_queue *q)
+static struct note *take(struct note_queue *q)
 {
-	struct note *n = q->evict ? calloc(1, sizeof(*n)) : NULL;
+	struct note *n = q->first;
 
-	q->evict = false;
-	if (n)
-		n->kind = NOTE_EVICT;
+	if (q->all || q->evict) {
+		n = q->special;
+		n->kind = q->all ? NOTE_ALL : NOTE_EVICT;
+		*(q->all ? &q->all : &q->evict) = false;
+	} else if (n) {
+		q->first = n->next;
+		if (!q->first)
+			q->last = &q->first;
+		q->count--;
+	}
 	return n;
 }
 
@@ -67,45 +86,39 @@ struct note *note_queue_next(struct note_queue *q)
 	struct note *n = NULL;
 
 	pthread_mutex_lock(&q->lock);
-	while (!q->stop && !q->first && !(n = take_evict(q)))
+	while (!q->stop && !(n = take(q)))
 		pthread_cond_wait(&q->wake, &q->lock);
-	if (!q->stop && !n && !(n = take_evict(q))) {
-		n = q->first;
-		q->first = n->next;
-		if (!q->first)
-			q->last = &q->first;
-		q->count--;
-	}
 	pthread_mutex_unlock(&q->lock);
 	return n;
 }
 
+void note_done(struct note_queue *q, struct note *n)
+{
+	if (n != q->special)
+		free(n);
+}
+
 /* A note that cannot be made, or is one too many, becomes NOTE_ALL: too much is right, too little is not. */
-static void queue_add(struct note_queue *q, const struct note *what, const char *name)
+void note_queue_add(struct note_queue *q, const struct note *what, const char *name)
 {
 	size_t n = name ? strlen(name) + 1 : 0;
 	struct note *note;
 
 	pthread_mutex_lock(&q->lock);
-	/* One too many, or no memory: everything is stale then. */
-	note = q->count < NOTES_MAX ? malloc(sizeof(*note) + n) : NULL;
-	if (!note) {
-		drop_all(q);
-		note = calloc(1, sizeof(*note));
-		if (note)
-			note->kind = NOTE_ALL;
-	} else {
+	note = q->count < q->limit ? malloc(sizeof(*note) + n) : NULL;
+	if (note) {
 		*note = *what;
 		if (n)
 			memcpy(note->name, name, n);
-	}
-	if (note) {
 		note->next = NULL;
 		*q->last = note;
 		q->last = &note->next;
 		q->count++;
-		pthread_cond_signal(&q->wake);
+	} else {
+		drop_all(q);
+		q->all = true;
 	}
+	pthread_cond_signal(&q->wake);
 	pthread_mutex_unlock(&q->lock);
 }
 
@@ -120,7 +133,7 @@ static void tell_others(struct session *by, struct inode *i, const struct note *
 	for (struct session *s = atomic_load(&w->sessions); s; s = s->next) {
 		if (s == by || i->index >= s->view.cap || s->view.lookups[i->index] == 0)
 			continue;
-		queue_add(&s->notes, what, name);
+		note_queue_add(&s->notes, what, name);
 	}
 	inode_table_unlock(w->inodes);
 }
@@ -137,7 +150,7 @@ void notify_self(struct session *s, struct inode *i)
 	struct note n = {.kind = NOTE_CONTENT, .node = inode_node(i)};
 
 	atomic_fetch_add(&i->changes, 1);
-	queue_add(&s->notes, &n, NULL);
+	note_queue_add(&s->notes, &n, NULL);
 }
 
 void notify_attributes(struct session *by, struct inode *i)
@@ -167,12 +180,12 @@ void notify_own_attributes(struct session *s, struct inode *i)
 	struct note n = {.kind = NOTE_ATTRIBUTES, .node = inode_node(i)};
 
 	atomic_fetch_add(&i->changes, 1);
-	queue_add(&s->notes, &n, NULL);
+	note_queue_add(&s->notes, &n, NULL);
 }
 
 void notify_members(struct session *s)
 {
-	queue_add(&s->notes, &(struct note){.kind = NOTE_MEMBERS}, NULL);
+	note_queue_add(&s->notes, &(struct note){.kind = NOTE_MEMBERS}, NULL);
 }
 
 void note_send(struct fuse_session *se, const struct note *n)

@@ -13,7 +13,8 @@ struct fuse_session;
 struct inode;
 struct session;
 
-#define NOTES_MAX 65536u	/* waiting ones; above that everything the session knows is invalidated instead */
+#define NOTES_MAX 65536u	/* waiting ones; above that everything the session knows is invalidated instead.  COFFER_NOTES in
+				 * the environment: another number, for tests */
 
 enum note_kind {
 	NOTE_CONTENT,		/* node, off, len: data and attributes */
@@ -37,15 +38,18 @@ struct note_queue {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct note *first, **last;
-	uint32_t count;
-	bool stop, evict;
+	uint32_t count, limit;
+	bool stop, all, evict;
+	struct note *special;	/* what `all` and `evict` come out as: there without asking for memory */
 };
 
-void note_queue_init(struct note_queue *q);
+int note_queue_init(struct note_queue *q);	/* -ENOMEM */
 void note_queue_done(struct note_queue *q);	/* drops what waits */
 void note_queue_stop(struct note_queue *q);	/* note_queue_next returns NULL from now on */
 void note_queue_evict(struct note_queue *q);	/* a NOTE_EVICT comes next */
-struct note *note_queue_next(struct note_queue *q);	/* waits; the caller frees */
+struct note *note_queue_next(struct note_queue *q);	/* waits; for one thread, which gives it to note_done */
+void note_done(struct note_queue *q, struct note *n);
+void note_queue_add(struct note_queue *q, const struct note *what, const char *name);	/* name: or NULL */
 
 /* One thing changed by `by`, for all other sessions that know it (`i`: the inode, or the directory).  Also counts
  * the change of `i`, so that answers under way which do not know it get no time to live. */

@@ -54,7 +54,12 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 
 	if (!s)
 		return -ENOMEM;
+	if (note_queue_init(&s->notes) < 0) {
+		free(s);
+		return -ENOMEM;
+	}
 	if (terms->shared && members_new(s, &s->members) < 0) {
+		note_queue_done(&s->notes);
 		free(s);
 		return -ENOMEM;
 	}
@@ -66,7 +71,6 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->fd = -1;
 	s->breaker_fd = -1;
 	s->loop_ops = &loop_leader_follower;
-	note_queue_init(&s->notes);
 	pthread_rwlock_init(&s->replies, NULL);
 	pthread_mutex_init(&s->end_lock, NULL);
 	*ret = s;
@@ -311,6 +315,19 @@ static void finish(struct session *s)
 	tell_main(s, SESSION_DEAD);
 }
 
+#define NOTIFY_INC_EPOCH 8 /* Linux 6.16: every name that is cached is asked for again; older headers do not have it */
+
+/* Some changes were not told.  What of them are names cannot be found in our tables: there they are gone. */
+static void forget_all(struct session *s)
+{
+	const struct fuse_out_header out = {.len = sizeof(out), .error = NOTIFY_INC_EPOCH};
+
+	log_warning("session %llu: too many changes at once, all that is cached is dropped", (unsigned long long)s->number);
+	if (write(s->fd, &out, sizeof(out)) < 0 && errno == EINVAL)
+		begin_end(s, ESTALE, "too many changes at once", false); /* an older kernel would go on showing old names */
+	invalidate_all(s);
+}
+
 static void *keeper_thread(void *arg)
 {
 	struct session *s = arg;
@@ -320,7 +337,7 @@ static void *keeper_thread(void *arg)
 		pthread_rwlock_wrlock(&s->replies);
 		pthread_rwlock_unlock(&s->replies);
 		if (n->kind == NOTE_ALL)
-			invalidate_all(s);
+			forget_all(s);
 		else if (n->kind == NOTE_EVICT)
 			evict_run(s);
 		else
@@ -328,7 +345,7 @@ static void *keeper_thread(void *arg)
 		/* one too many notes become NOTE_ALL: it must not swallow the end of a member */
 		if (s->members && (n->kind == NOTE_ALL || n->kind == NOTE_MEMBERS))
 			members_invalidate(s->members);
-		free(n);
+		note_done(&s->notes, n);
 	}
 	finish(s);
 	return NULL;

@@ -181,3 +181,28 @@ t = threading.Thread(target=work); t.start()
     look = ("sorted((n, os.lstat(n).st_mode, os.lstat(n).st_size, open(n, 'rb').read() if os.path.isfile(n) else b'') "
             "for n in os.listdir('.'))")
     sees(pair[1], look, pair[0].get(look))
+
+
+def test_more_changes_than_are_told_singly(make_vault):
+    """A session whose thread is behind is told that everything may be stale: names that went, too, and names that came."""
+    v = make_vault(up=False)
+    v.up(env={"COFFER_NOTES": "2"})
+    v.add()
+    v.grant("acme", v.alice)
+    v.grant("acme", v.bob)
+    here, there = v.mount(v.alice), v.mount(v.bob)
+    a, b = v.actor(v.alice, here.point), v.actor(v.bob, there.point)
+    a.do("for n in range(300): open(f'old{n}', 'w').write('x')")
+    b.do("import errno")
+    b.do("known = [os.stat(f'old{n}').st_ino for n in range(300)]")
+    b.do("""
+missing = 0
+for n in range(300):
+    try: os.stat(f'new{n}')
+    except FileNotFoundError: missing += 1
+""")
+    assert b.get("missing") == 300  # and the kernel believes it for a day
+    a.do("for n in range(300): os.rename(f'old{n}', f'new{n}')")
+    harness.wait_for(lambda: b.get("sum(os.path.exists(f'old{n}') for n in range(300))") == 0, "the old names' end", limit=5)
+    harness.wait_for(lambda: b.get("sum(os.path.exists(f'new{n}') for n in range(300))") == 300, "the new names", limit=5)
+    assert "too many changes at once" in v.logs(), "nothing overflowed: this shows nothing"
