@@ -374,6 +374,35 @@ int journal_append(struct journal_writer *w, const void *record, size_t n, int w
 	return -ENOSPC;
 }
 
+static bool is_ready(struct journal_writer *w)
+{
+	uint64_t most = w->c.ring - w->c.ring / 16;
+	bool ready;
+
+	pthread_mutex_lock(&w->lock);
+	if (w->head - w->released > most)
+		refresh_released(w);
+	ready = w->head - w->released <= most;
+	if (!ready)
+		kick(w);
+	pthread_mutex_unlock(&w->lock);
+	return ready;
+}
+
+int journal_ready(struct journal_writer *w, int wait_ms)
+{
+	int64_t deadline;
+
+	if (is_ready(w))
+		return 0;
+	for (deadline = now_ms() + wait_ms; now_ms() < deadline;) {
+		nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+		if (is_ready(w))
+			return 0;
+	}
+	return -ENOSPC;
+}
+
 int journal_sync(struct journal_writer *w)
 {
 	uint64_t head;

@@ -24,6 +24,9 @@ int journal_writer_open(int fd, int kick_fd, struct journal_writer **ret);
 void journal_writer_close(struct journal_writer *w);
 /* Appends `n` bytes.  When the ring is full it kicks and waits up to wait_ms for the reader; then -ENOSPC. */
 int journal_append(struct journal_writer *w, const void *record, size_t n, int wait_ms);
+/* 0: what an operation that begins now will append has room: a sixteenth of the ring is kept for those under way.  Else it
+ * kicks and waits up to wait_ms for the reader; then -ENOSPC. */
+int journal_ready(struct journal_writer *w, int wait_ms);
 /* Makes everything appended so far durable on disk (fdatasync of the ring); for a user's fsync. */
 int journal_sync(struct journal_writer *w);
 

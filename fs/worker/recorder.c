@@ -117,9 +117,9 @@ static int pay_owed(struct recorder *r)
 	return e;
 }
 
-int recorder_ready(struct recorder *r)
+static int pay(struct recorder *r)
 {
-	int e = 0;
+	int e;
 
 	if (atomic_load(&r->owed_count) == 0)
 		return 0;
@@ -129,6 +129,16 @@ int recorder_ready(struct recorder *r)
 	return e;
 }
 
+int recorder_ready(struct recorder *r)
+{
+	int e;
+
+	if (unrecorded)
+		return 0;
+	e = pay(r);
+	return e == 0 ? journal_ready(r->journal, WAIT_MS) : e;
+}
+
 int recorder_append(struct recorder *r, struct record_access *a)
 {
 	int e;
@@ -136,7 +146,7 @@ int recorder_append(struct recorder *r, struct record_access *a)
 	if (unrecorded)
 		return 0;
 	a->time_ns = clock_ns(CLOCK_REALTIME);
-	e = recorder_ready(r);
+	e = pay(r);
 	if (e == 0)
 		e = append_access(r, a);
 	if (e == 0)

@@ -17,7 +17,8 @@ struct store;
 int recorder_new(struct journal_writer *journal, struct store *store, int proc_fd, struct recorder **ret);
 void recorder_free(struct recorder *r);
 
-/* 0, or -ENOSPC: a record is owed and still has no room.  Before anything that will need a record. */
+/* 0, or -ENOSPC: a record is owed and still has no room, or there is too little for one more operation.  Before anything that
+ * will need a record: so that nothing is changed, and then finds no room to say so. */
 int recorder_ready(struct recorder *r);
 
 /* The number of the path of `i`, or of `name` in directory `i` (NULL: of i itself); 0 when it has none left.

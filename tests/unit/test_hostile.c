@@ -324,6 +324,34 @@ static void test_the_other_end_goes_away(void **state)
 
 /* Each request, cut at each length and with each bit of its arguments turned: an answer or none, never a
  * crash. */
+/* No room to say so: then nothing is changed. */
+static void test_nothing_is_cut_without_room_for_its_record(void **state)
+{
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+	struct fuse_write_in w = {.fh = f.fh, .size = 5};
+	struct fuse_release_in release = {.fh = f.fh};
+	struct fuse_open_in trunc = {.flags = O_WRONLY | O_TRUNC};
+	struct fuse_getattr_in get = {.getattr_flags = 0};
+	struct record_access a = {.session = 9, .op = RECORD_MKDIR};
+	uint8_t put[sizeof(w) + 5];
+
+	memcpy(put, &w, sizeof(w));
+	memcpy(put + sizeof(w), "hello", 5);
+	assert_int_equal(ask(k, FUSE_WRITE, f.node, put, sizeof(put)), 0);
+	assert_int_equal(ask(k, FUSE_RELEASE, f.node, &release, sizeof(release)), 0);
+	while (recorder_ready(k->x.w.recorder) == 0)
+		recorder_append(k->x.w.recorder, &a);
+	assert_int_equal(ask(k, FUSE_OPEN, f.node, &trunc, sizeof(trunc)), ENOSPC);
+	assert_int_equal(ask(k, FUSE_UNLINK, FUSE_ROOT_ID, "f", 2), ENOSPC);
+	assert_int_equal(ask(k, FUSE_GETATTR, f.node, &get, sizeof(get)), 0);
+	assert_int_equal(((const struct fuse_attr_out *)out(k))->attr.size, 5);
+	count_refused(k, "reads the journal empty");
+	assert_int_equal(journal_reader_release(k->x.reader), 0);
+	assert_int_equal(ask(k, FUSE_OPEN, f.node, &trunc, sizeof(trunc)), 0);
+	end(k);
+}
+
 static void test_flips_and_cuts(void **state)
 {
 	struct kernel *k = begin(false);
@@ -409,6 +437,7 @@ int main(void)
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_after_the_end),
 		cmocka_unit_test(test_the_other_end_goes_away),
+		cmocka_unit_test(test_nothing_is_cut_without_room_for_its_record),
 		cmocka_unit_test(test_flips_and_cuts),
 		cmocka_unit_test(test_noise),
 	};

@@ -138,6 +138,24 @@ static void test_a_full_journal_owes(void **state)
 	worker_fixture_teardown(x);
 }
 
+/* Who asks first finds room for all that he will record. */
+static void test_room_is_kept_for_what_is_under_way(void **state)
+{
+	struct worker_fixture *x = setup(1 << 20);
+	struct record_access a = {.session = 5, .op = RECORD_MKDIR};
+	unsigned begun = 0;
+
+	while (recorder_ready(x->w.recorder) == 0 && begun < 100000) {
+		assert_int_equal(recorder_append(x->w.recorder, &a), 0);
+		begun++;
+	}
+	assert_true(begun > 1000 && begun < 100000);
+	for (unsigned n = 0; n < 100; n++) /* those that had asked before */
+		assert_int_equal(recorder_append(x->w.recorder, &a), 0);
+	assert_int_equal(recorder_ready(x->w.recorder), -ENOSPC);
+	worker_fixture_teardown(x);
+}
+
 static void test_processes(void **state)
 {
 	struct worker_fixture *x = setup(1 << 20);
@@ -162,6 +180,7 @@ int main(void)
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_a_path_too_long),
 		cmocka_unit_test(test_a_full_journal_owes),
+		cmocka_unit_test(test_room_is_kept_for_what_is_under_way),
 		cmocka_unit_test(test_processes),
 	};
 
