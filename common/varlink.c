@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
+#include "common/utf8.h"
 #include "common/varlink_wire.h"
 
 #define LISTEN_BACKLOG 128
@@ -290,6 +291,7 @@ int varlink_errorf(struct varlink_call *call, const char *error, const char *rem
 	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
+	utf8_mend(message);
 	return varlink_error(call, error, message, remedy);
 }
 

@@ -29,6 +29,8 @@
 #include "common/scope.h"
 #include "keyd/wrap.h"
 
+#include "common/utf8.h"
+
 #define MAGIC "COFRSLOT"
 #define MAGIC_BYTES 8
 #define VERSION 1
@@ -54,6 +56,7 @@ void keys_error_set(struct keys_error *err, const char *fmt, ...)
 		return;
 	va_start(ap, fmt);
 	(void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	utf8_mend(err->text);
 	va_end(ap);
 }
 

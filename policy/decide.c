@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/date.h"
+#include "common/utf8.h"
 
 #define TICKET_MAX 256 /* bounds the matching; a ticket is a number, not a text */
 
@@ -38,6 +39,7 @@ __attribute__((format(printf, 5, 6))) static bool step(
 	va_start(ap, fmt);
 	vsnprintf(s->text, sizeof(s->text), fmt, ap);
 	va_end(ap);
+	utf8_mend(s->text);
 	return passed;
 }
 
@@ -52,6 +54,7 @@ __attribute__((format(printf, 3, 4))) static bool refuse(
 	va_start(ap, fmt);
 	vsnprintf(w->d->remedy, sizeof(w->d->remedy), fmt, ap);
 	va_end(ap);
+	utf8_mend(w->d->remedy);
 	return false;
 }
 

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,6 +46,14 @@ static int unload(void **state)
 {
 	policy_free(policy);
 	return 0;
+}
+
+static void assert_is_utf8(const char *text)
+{
+	json_t *j = json_string(text);
+
+	assert_non_null(j);
+	json_decref(j);
 }
 
 static const char *const groups[] = {"team", "staff"};
@@ -390,6 +399,36 @@ static void incomplete_questions_are_refused(void **state)
 	assert_int_equal(d.verdict, VERDICT_DENY);
 }
 
+/* What was cut can still be told: a client's name and a ticket of many letters of two bytes. */
+static void test_cut_texts_are_utf8(void **state)
+{
+	struct decide_grant g = grant(1, "strict");
+	struct decide_facts f = facts(&g, 1);
+	struct decide_request rq = request("strict");
+	struct decision d;
+	char ticket[130], user[700] = "";
+
+	for (unsigned shift = 0; shift < 2; shift++) {
+		snprintf(ticket, sizeof(ticket), "%s", shift ? "x" : "");
+		snprintf(user, sizeof(user), "%s", shift ? "x" : "");
+		while (strlen(ticket) < 120)
+			strcat(ticket, "\xc3\xa4");
+		while (strlen(user) < 600)
+			strcat(user, "\xc3\xa4");
+		rq.ticket = ticket;
+		assert_int_equal(decide(policy, &f, &rq, NOW, &d), 0);
+		assert_string_equal(d.error, "TicketInvalid");
+		for (size_t n = 0; n < d.steps_count; n++)
+			assert_is_utf8(d.steps[n].text);
+		rq.user = user;
+		assert_int_equal(decide(policy, &f, &rq, NOW, &d), 0);
+		assert_string_equal(d.error, "NotGranted");
+		assert_is_utf8(d.message);
+		assert_is_utf8(d.remedy);
+		rq.user = "bob";
+	}
+}
+
 /* An end that lies ahead ends the sessions that are open by then, except for what is allowed after it. */
 static void test_end_of_the_relationship_ahead(void **state)
 {
@@ -423,6 +462,7 @@ int main(void)
 		cmocka_unit_test(long_names_are_cut_not_overrun),
 		cmocka_unit_test(tickets_have_a_limit),
 		cmocka_unit_test(incomplete_questions_are_refused),
+		cmocka_unit_test(test_cut_texts_are_utf8),
 		cmocka_unit_test(test_end_of_the_relationship_ahead),
 	};
 
