@@ -146,10 +146,26 @@ int fusemount_keeper_pair(int *ret_daemon, int *ret_keeper)
 	return 0;
 }
 
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x4000 /* Linux 6.8: never used twice, as the other id is */
+#endif
+
+/* Which mount is at `path` now; 0: this kernel does not tell, or the mount is dead. */
+static uint64_t identity_of(const char *path)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_MNT_ID_UNIQUE, &st) < 0 ||
+		!(st.stx_mask & STATX_MNT_ID_UNIQUE))
+		return 0;
+	return st.stx_mnt_id;
+}
+
 /* Everything but descriptor 0, the socket, is given up: a copy of the fuse descriptor would keep the
  * connection alive after its daemon's death, and an inherited pipe would keep its reader waiting. */
-static void keeper(const char *path, int fd)
+static void keeper(const char *path, int fd, uint64_t ours)
 {
+	uint64_t now;
 	char byte;
 	ssize_t n;
 	int null;
@@ -164,18 +180,21 @@ static void keeper(const char *path, int fd)
 	do
 		n = read(STDIN_FILENO, &byte, 1);
 	while (n > 0 || (n < 0 && errno == EINTR));
-	fusemount_unmount(path, true);
+	now = identity_of(path); /* another may stand there by now, of a session that lives */
+	if (ours == 0 || now == 0 || now == ours)
+		fusemount_unmount(path, true);
 	_exit(0);
 }
 
 int fusemount_keep(const char *path, int keeper_fd)
 {
+	uint64_t ours = identity_of(path);
 	pid_t pid = fork();
 
 	if (pid < 0)
 		return -errno;
 	if (pid == 0)
-		keeper(path, keeper_fd);
+		keeper(path, keeper_fd, ours);
 	return 0;
 }
 

@@ -139,6 +139,7 @@ static void session_finish(struct session *s)
 
 	note_session(s, "session-end", NULL, json_pack("{s:s}", "reason", reason));
 	drain_run(b->drain);
+	close_fdp(&s->keeper_fd); /* first: who hears of the end from keyd may mount there again */
 	tell_keyd(b, json_pack("{s:s,s:I,s:s}", "event", "session-ended", "session", (json_int_t)s->number,
 			     "reason", reason));
 	log_info("session %llu of %s for %s ended: %s", (unsigned long long)s->number, s->user, s->client,

@@ -216,6 +216,23 @@ def keepers(v):
     return [pid for pid, name in harness.our_processes(v.base).items() if name == "coffer"]
 
 
+def test_a_late_keeper_leaves_a_newer_mount_alone(share):
+    """It is told that its session is over, and by then another mount stands there."""
+    v = share.vault
+    (old,) = keepers(v)
+    os.kill(old, signal.SIGSTOP)
+    try:
+        v.coffer("session", "end", str(share.session()["session"]))
+        share.user.run("fusermount3", "-uz", share.point)
+        wait_for(lambda: not share.mounted(), "the first mount's end")
+        again = v.mount(share.user, point=share.point)
+    finally:
+        os.kill(old, signal.SIGCONT)
+    wait_for(lambda: old not in keepers(v), "the old keeper's end")
+    again.write("f", "still there")
+    assert again.mounted() and len(keepers(v)) == 1
+
+
 def test_keeper_holds_nothing_but_its_socket(share):
     (pid,) = keepers(share.vault)
     fds = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
