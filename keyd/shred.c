@@ -206,9 +206,12 @@ int shred_open(int keyd_fd, struct slot_file *slot, struct shred_opened *ret, st
 		r = resolve(keyd_fd, slot, &o, err);
 	} else {
 		r = keyring_load(keyd_fd, slot_file_root(slot), slot_file_generation(slot), &o.ring, err);
-		/* A half that cannot be renewed is no reason to keep everybody out: it is said. */
-		if (r == 0 && slot_file_settle(slot, &warn) < 0)
+		/* A half that cannot be renewed is no reason to keep everybody out: it is said.  Nor is it known
+		 * what it holds: a root key that was to be forgotten, perhaps. */
+		if (r == 0 && slot_file_settle(slot, &warn) < 0) {
+			o.found = SHRED_FOUND_PENDING;
 			(void)snprintf(o.warning, sizeof(o.warning), "%s", warn.text);
+		}
 	}
 	if (r < 0)
 		return r;

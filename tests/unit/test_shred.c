@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -520,6 +522,40 @@ static void test_old_half_cannot_be_overwritten(void **state)
 	is_destroyed(p);
 }
 
+/* Died before forgetting, and now the other half neither reads as a root key nor takes a write: it may still hold the old one. */
+static void test_unreadable_half_that_takes_no_write(void **state)
+{
+	const struct rlimit none = {.rlim_cur = 0, .rlim_max = RLIM_INFINITY};
+	struct place *p = *state;
+	uint8_t byte = 0x5a;
+	struct keys_error err = {0};
+	struct shred_opened o;
+	struct rlimit before;
+	unsigned newest;
+	int fd, r, r2;
+
+	slot_is_settled(p);
+	fd = openat(p->fd, SLOT, O_RDWR);
+	for (newest = 0; newest < 2; newest++) { /* damage either half in turn: the other one is taken */
+		assert_int_equal(pwrite(fd, &byte, 1, (off_t)newest * SLOT_RECORD_BYTES + 100), 1);
+		signal(SIGXFSZ, SIG_IGN);
+		assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+		r = try_open(p, &o, &err);
+		r2 = shred_finish(p->slot, p->ring, NULL);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+		assert_int_equal(r, 0);
+		assert_int_equal(o.found, SHRED_FOUND_PENDING);
+		assert_string_not_equal(o.warning, "");
+		assert_int_not_equal(r2, 0);
+		all_opens(p);
+		assert_int_equal(shred_finish(p->slot, p->ring, NULL), 0);
+		slot_is_settled(p);
+		assert_int_equal(reopen(p), SHRED_FOUND_NOTHING);
+	}
+	close(fd);
+}
+
 static void test_under_a_passphrase(void **state)
 {
 	struct place *p = *state;
@@ -614,6 +650,7 @@ int main(void)
 		IN_PLACE(test_old_state_does_not_open),
 		IN_PLACE(test_slot_cannot_be_written),
 		IN_PLACE(test_old_half_cannot_be_overwritten),
+		IN_PLACE(test_unreadable_half_that_takes_no_write),
 		IN_PLACE(test_under_a_passphrase),
 		IN_PLACE(test_again_and_again),
 		IN_PLACE(test_damaged_neighbour),
