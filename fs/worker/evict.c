@@ -5,6 +5,7 @@
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -31,12 +32,18 @@ static void ask_all(void *arg)
 		note_queue_evict(&s->notes);
 }
 
+/* A program that walks over more than the limit again and again finds each inode just forgotten: so as many as the memory
+ * of this machine bears. */
 static uint32_t limit_wanted(void)
 {
 	const char *text = getenv("COFFER_INODES");
 	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+	struct sysinfo memory;
 
-	return n >= 1024 && n <= INODE_MAX ? (uint32_t)n : INODE_LIMIT;
+	if (n >= 1024 && n <= INODE_MAX)
+		return (uint32_t)n;
+	return sysinfo(&memory) < 0 ? INODE_LIMIT_LOW
+				    : inode_limit_for((uint64_t)memory.totalram * memory.mem_unit);
 }
 
 void evict_begin(struct worker *w)

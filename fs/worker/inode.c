@@ -494,6 +494,14 @@ uint32_t inode_table_limit(const struct inode_table *t)
 	return t->limit;
 }
 
+uint32_t inode_limit_for(uint64_t memory)
+{
+	const uint64_t share = 32, each = 330;	/* bytes resident an inode with a name of 12, all tables together */
+	uint64_t n = memory / share / each;
+
+	return n < INODE_LIMIT_LOW ? INODE_LIMIT_LOW : n > INODE_LIMIT_HIGH ? INODE_LIMIT_HIGH : (uint32_t)n;
+}
+
 uint32_t inode_view_known(struct inode_table *t, const struct inode_view *v, uint32_t *ret_slots)
 {
 	uint32_t known;

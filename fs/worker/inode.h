@@ -13,7 +13,9 @@
 #include <sys/stat.h>
 
 #define INODE_ROOT 1u
-#define INODE_LIMIT (1u << 17)	/* above it sessions are made to forget */
+/* Above a limit between these two, by the memory of the machine, sessions are made to forget. */
+#define INODE_LIMIT_LOW (1u << 17)
+#define INODE_LIMIT_HIGH (1u << 20)
 #define INODE_VIEW_MAX (1u << 21)	/* what one session may keep by force */
 #define INODE_MAX (1u << 24)	/* entries of the table: 24 bits of index are far beyond memory's end */
 
@@ -79,6 +81,8 @@ unsigned inode_table_count(struct inode_table *t);
 /* Above `limit` inodes on_full is called, under the lock, and again when it was to no avail and many more have come. */
 void inode_table_on_full(struct inode_table *t, uint32_t limit, void (*on_full)(void *arg), void *arg);
 uint32_t inode_table_limit(const struct inode_table *t);
+/* The limit for a machine with so many bytes of memory: what fits into a 32nd of it. */
+uint32_t inode_limit_for(uint64_t memory);
 uint32_t inode_view_known(struct inode_table *t, const struct inode_view *v, uint32_t *ret_slots);
 /* Up to `cap` nodes that only the kernel keeps: no handle, no request, no name below them that anybody knows.  In turn,
  * the oldest first.  Looks at no more than *slots places and subtracts those it looked at. */

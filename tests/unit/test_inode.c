@@ -258,6 +258,16 @@ static void test_too_many_are_told_and_told_again(void **state)
 	assert_int_equal(full, 3); /* from the beginning again */
 }
 
+static void test_the_limit_follows_the_memory(void **state)
+{
+	(void)state;
+	assert_int_equal(inode_limit_for(0), INODE_LIMIT_LOW);
+	assert_int_equal(inode_limit_for(1ull << 30), INODE_LIMIT_LOW);
+	assert_in_range(inode_limit_for(4ull << 30), 2 * INODE_LIMIT_LOW, 4 * INODE_LIMIT_LOW);
+	assert_int_equal(inode_limit_for(24ull << 30), INODE_LIMIT_HIGH);
+	assert_int_equal(inode_limit_for(UINT64_MAX), INODE_LIMIT_HIGH);
+}
+
 static void test_only_the_unused_are_given_up(void **state)
 {
 	struct world *w = *state;
@@ -319,6 +329,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_end_of_a_session_leaves_the_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_conflicts_between_sessions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_are_told_and_told_again, setup, teardown),
+		cmocka_unit_test(test_the_limit_follows_the_memory),
 		cmocka_unit_test_setup_teardown(test_only_the_unused_are_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_oldest_go_first, setup, teardown),
 	};
