@@ -202,8 +202,7 @@ class Seat:
 
 
 class Storm:
-    def __init__(self, vault, seed, say=lambda text: None, targets=TARGETS):
-        self.targets = targets
+    def __init__(self, vault, seed, say=lambda text: None):
         self.vault, self.rnd, self.seed, self.say = vault, random.Random(seed), seed, say
         vault.add()
         self.seats = [Seat(vault, vault.alice, "WAL"), Seat(vault, vault.bob, "DELETE")]
@@ -229,7 +228,7 @@ class Storm:
             up = subprocess.Popen([self.vault.programs + "/tools/coffer", "--dir", self.vault.dir, "up"], cwd="/",
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity(None))
             time.sleep(self.rnd.random() * 0.3)
-            self.kill(self.rnd.choice(self.targets))
+            self.kill(self.rnd.choice(TARGETS))
             up.wait(60)
         wait_for(lambda: self.vault.coffer("up", check=False, timeout=60).rc == 0, "coffer up", limit=40, step=0.2)
         # keyd waits longer before each new try
@@ -241,7 +240,7 @@ class Storm:
 
     def round(self):
         n = self.rounds
-        names = self.rnd.choice(self.targets)
+        names = self.rnd.choice(TARGETS)
         self.what = f"round {n}, seed {self.seed}, killed {'+'.join(names)}"
         for seat in self.seats:
             if not self.in_use(seat):
