@@ -527,7 +527,7 @@ static void test_unreadable_half_that_takes_no_write(void **state)
 {
 	const struct rlimit none = {.rlim_cur = 0, .rlim_max = RLIM_INFINITY};
 	struct place *p = *state;
-	uint8_t byte = 0x5a;
+	uint8_t byte;
 	struct keys_error err = {0};
 	struct shred_opened o;
 	struct rlimit before;
@@ -537,6 +537,8 @@ static void test_unreadable_half_that_takes_no_write(void **state)
 	slot_is_settled(p);
 	fd = openat(p->fd, SLOT, O_RDWR);
 	for (newest = 0; newest < 2; newest++) { /* damage either half in turn: the other one is taken */
+		assert_int_equal(pread(fd, &byte, 1, (off_t)newest * SLOT_RECORD_BYTES + 100), 1);
+		byte ^= 0x5a;
 		assert_int_equal(pwrite(fd, &byte, 1, (off_t)newest * SLOT_RECORD_BYTES + 100), 1);
 		signal(SIGXFSZ, SIG_IGN);
 		assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
