@@ -21,7 +21,7 @@
 #define REMEMBER_SECONDS 3
 #define CHECKPOINT_MAX (256u << 10)
 #define ROW_BYTES 48 /* fs/worker/fsck.h */
-#define BARE "v-"    /* fs/worker/version.h */
+#define BARE "v-"    /* fs/store/version.h */
 
 struct fsck {
 	json_int_t id;

@@ -11,8 +11,8 @@
 #include "common/bytes.h"
 #include "common/log.h"
 #include "common/scope.h"
-#include "fs/worker/backing.h"
-#include "fs/worker/check.h"
+#include "fs/store/backing.h"
+#include "fs/store/check.h"
 #include "fs/worker/worker.h"
 
 #define WAITING_MAX 400		/* findings */

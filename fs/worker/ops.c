@@ -6,7 +6,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
-#include "fs/worker/file.h"
+#include "fs/store/file.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/member.h"
 #include "fs/worker/recorder.h"

@@ -9,7 +9,7 @@
 #include "common/record.h"
 #include "fs/worker/inode.h"
 #include "fs/worker/session.h"
-#include "fs/worker/store.h"
+#include "fs/store/store.h"
 
 struct file;
 struct handle;

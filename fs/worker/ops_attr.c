@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "common/scope.h"
-#include "fs/worker/file.h"
+#include "fs/store/file.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/scope.h"
-#include "fs/worker/file.h"
+#include "fs/store/file.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"

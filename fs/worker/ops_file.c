@@ -5,7 +5,7 @@
 #include <sys/file.h>
 
 #include "common/scope.h"
-#include "fs/worker/file.h"
+#include "fs/store/file.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/lock.h"
 #include "fs/worker/ops.h"

@@ -7,7 +7,7 @@
 #include <sys/xattr.h>
 
 #include "common/scope.h"
-#include "fs/worker/file.h"
+#include "fs/store/file.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/member.h"
 #include "fs/worker/notify.h"

@@ -10,7 +10,7 @@
 #include "common/date.h"
 #include "common/log.h"
 #include "fs/worker/process.h"
-#include "fs/worker/store.h"
+#include "fs/store/store.h"
 
 #define WAIT_MS 500                  /* for fsd to make room: long for a program, short for an unmount */
 #define OWED_MAX 1024                /* one for each request that can run at once, and more */

@@ -6,7 +6,7 @@
 #include <sys/types.h>
 
 #include "common/scope.h"
-#include "fs/worker/file.h"
+#include "fs/store/file.h"
 
 #define STRIPES 64u
 #define DIRS_MAX 256u /* open directories kept: a descriptor each */

@@ -4,7 +4,7 @@
 #define COFFER_RESOLVE_H
 
 #include "fs/worker/inode.h"
-#include "fs/worker/store.h"
+#include "fs/store/store.h"
 
 struct resolver;
 struct file;

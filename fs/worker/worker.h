@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fs/worker/store.h"
+#include "fs/store/store.h"
 
 struct inode_table;
 struct lock_table;

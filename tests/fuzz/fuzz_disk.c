@@ -3,11 +3,11 @@
 
 #include <sodium.h>
 
-#include "fs/worker/header.h"
-#include "fs/worker/name.h"
-#include "fs/worker/place.h"
-#include "fs/worker/sector.h"
-#include "fs/worker/version.h"
+#include "fs/store/header.h"
+#include "fs/store/name.h"
+#include "fs/store/place.h"
+#include "fs/store/sector.h"
+#include "fs/store/version.h"
 
 static struct key32 key;
 

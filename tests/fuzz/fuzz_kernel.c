@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/log.h"
-#include "fs/worker/check.h"
+#include "fs/store/check.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/lock.h"
 

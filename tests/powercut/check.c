@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "common/scope.h"
-#include "fs/worker/sector.h"
+#include "fs/store/sector.h"
 
 #define PATH_ROOM 2048
 #define READ_ROOM (1 << 20)

@@ -19,8 +19,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "fs/worker/file.h"
-#include "fs/worker/store.h"
+#include "fs/store/file.h"
+#include "fs/store/store.h"
 
 struct content {	/* what a file was after an operation */
 	uint8_t *data;

@@ -6,8 +6,8 @@
 
 #include <time.h>
 
-#include "fs/worker/check.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/check.h"
+#include "fs/store/file_impl.h"
 
 #define FOUND_MAX 64
 

@@ -19,10 +19,10 @@
 #include <unistd.h>
 
 #include "common/scope.h"
-#include "fs/worker/file.h"
-#include "fs/worker/header.h"
-#include "fs/worker/sector.h"
-#include "fs/worker/store.h"
+#include "fs/store/file.h"
+#include "fs/store/header.h"
+#include "fs/store/sector.h"
+#include "fs/store/store.h"
 
 #define TODAY 2517
 

@@ -1,6 +1,6 @@
 /* Files against an array in memory: every operation, both suites, reopened now and then. */
 #include "store_fixture.h"
-#include "fs/worker/version.h"
+#include "fs/store/version.h"
 
 #include <linux/falloc.h>
 

@@ -1,7 +1,7 @@
 #include "store_fixture.h"
 
-#include "fs/worker/name.h"
-#include "fs/worker/place.h"
+#include "fs/store/name.h"
+#include "fs/store/place.h"
 
 static void test_every_length(void **state)
 {

@@ -1,6 +1,6 @@
 /* What is given to the reaper is closed, in the background or at once, each descriptor exactly once. */
 #include "store_fixture.h"
-#include "fs/worker/reaper.h"
+#include "fs/store/reaper.h"
 
 static bool is_open(int fd)
 {

@@ -12,8 +12,8 @@
 
 #include "common/base64url.h"
 #include "common/pathseal.h"
-#include "fs/worker/backing.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/file_impl.h"
 
 #define PREFIX "user.coffer.x."
 #define PREFIX_LEN (sizeof(PREFIX) - 1)

@@ -4,7 +4,7 @@
 #include <sys/types.h>
 #include <time.h>
 
-#include "fs/worker/file_impl.h"
+#include "fs/store/file_impl.h"
 
 #define NONCE_SECTORS (1u << 20)
 #define NONCE_SECONDS 60

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/file_impl.h"
 
 #define LOAD_SECTORS 2 /* files up to so many are read with their header: most files */
 

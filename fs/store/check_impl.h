@@ -2,8 +2,8 @@
 #ifndef COFFER_CHECK_IMPL_H
 #define COFFER_CHECK_IMPL_H
 
-#include "fs/worker/check.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/check.h"
+#include "fs/store/file_impl.h"
 
 struct text {
 	char *s;	/* "" at first */

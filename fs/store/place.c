@@ -1,4 +1,4 @@
-#include "fs/worker/place.h"
+#include "fs/store/place.h"
 
 #include <errno.h>
 #include <sodium.h>

@@ -15,7 +15,7 @@
 #ifndef COFFER_SECTOR_H
 #define COFFER_SECTOR_H
 
-#include "fs/worker/cipher.h"
+#include "fs/store/cipher.h"
 
 #define SECTOR_BYTES 4096
 #define SECTOR_DATA 4032

@@ -28,8 +28,8 @@
 
 #include <pthread.h>
 
-#include "fs/worker/store.h"
-#include "fs/worker/version.h"
+#include "fs/store/store.h"
+#include "fs/store/version.h"
 
 struct check_finding {
 	const char *what;	/* as above */

@@ -10,8 +10,8 @@
 #include "common/base64url.h"
 #include "common/bytes.h"
 #include "common/pathseal.h"
-#include "fs/worker/backing.h"
-#include "fs/worker/store_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/store_impl.h"
 
 #define VARIANT sodium_base64_VARIANT_URLSAFE_NO_PADDING
 #define TARGET_MAX LINK_TARGET_MAX

@@ -1,4 +1,4 @@
-#include "fs/worker/name.h"
+#include "fs/store/name.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -4,11 +4,11 @@
 
 #include <time.h>
 
-#include "fs/worker/file.h"
-#include "fs/worker/header.h"
-#include "fs/worker/sector.h"
-#include "fs/worker/store_impl.h"
-#include "fs/worker/version.h"
+#include "fs/store/file.h"
+#include "fs/store/header.h"
+#include "fs/store/sector.h"
+#include "fs/store/store_impl.h"
+#include "fs/store/version.h"
 
 struct file {
 	struct store *store;

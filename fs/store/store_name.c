@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/file_impl.h"
 
 static int entry_stat(struct store_dir *d, const char *entry, struct stat *ret)
 {

@@ -1,5 +1,5 @@
 /* The store as a whole: opening it, leaves and key slots, what a name is (lookup), attributes by name. */
-#include "fs/worker/store.h"
+#include "fs/store/store.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,9 +10,9 @@
 #include <sys/xattr.h>
 
 #include "common/pathseal.h"
-#include "fs/worker/backing.h"
-#include "fs/worker/cipher.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/cipher.h"
+#include "fs/store/file_impl.h"
 
 #define LEAF_LOAD_BITS 14
 #define LEAF_COUNT_BITS 18

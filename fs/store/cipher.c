@@ -1,4 +1,4 @@
-#include "fs/worker/cipher.h"
+#include "fs/store/cipher.h"
 
 #include <assert.h>
 #include <errno.h>

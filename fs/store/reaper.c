@@ -1,4 +1,4 @@
-#include "fs/worker/reaper.h"
+#include "fs/store/reaper.h"
 
 #include <errno.h>
 #include <pthread.h>

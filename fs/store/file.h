@@ -4,7 +4,7 @@
 #ifndef COFFER_FILE_H
 #define COFFER_FILE_H
 
-#include "fs/worker/store.h"
+#include "fs/store/store.h"
 
 struct file;
 

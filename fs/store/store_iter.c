@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/store_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/store_impl.h"
 
 #define BUFFER_BYTES 32768
 

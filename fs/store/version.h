@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "fs/worker/cipher.h"
+#include "fs/store/cipher.h"
 
 struct version {
 	uint64_t time;		/* ns since 1970, never twice in one worker; 0: none */

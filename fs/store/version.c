@@ -1,4 +1,4 @@
-#include "fs/worker/version.h"
+#include "fs/store/version.h"
 
 #include <errno.h>
 #include <inttypes.h>

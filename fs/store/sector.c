@@ -1,4 +1,4 @@
-#include "fs/worker/sector.h"
+#include "fs/store/sector.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/bytes.h"
-#include "fs/worker/header.h"
+#include "fs/store/header.h"
 
 #define OVERHEAD 64
 #define AD_BYTES 32

@@ -1,4 +1,4 @@
-#include "fs/worker/crew.h"
+#include "fs/store/crew.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
 /* The walk: directories in the order of their entries, so that it can go on where it stopped. */
-#include "fs/worker/check.h"
+#include "fs/store/check.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/xattr.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/check_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/check_impl.h"
 
 struct frame { /* one open directory */
 	struct frame *up;

@@ -1,4 +1,4 @@
-#include "fs/worker/backing.h"
+#include "fs/store/backing.h"
 
 #include <errno.h>
 #include <fcntl.h>

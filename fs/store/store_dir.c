@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/file_impl.h"
 
 void dir_side_random(const char *prefix, char out[SIDE_RANDOM_TEXT])
 {

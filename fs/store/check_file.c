@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/check_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/check_impl.h"
 
 #define CHUNK 256 /* sectors read at once */
 #define FINDINGS 6

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/file_impl.h"
 
 struct end { /* one of the two names */
 	struct store_dir *dir;

@@ -1,4 +1,4 @@
-#include "fs/worker/header.h"
+#include "fs/store/header.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -8,7 +8,7 @@
 
 #include "common/bytes.h"
 #include "common/scope.h"
-#include "fs/worker/cipher.h"
+#include "fs/store/cipher.h"
 
 static const uint8_t magic[8] = {'C', 'O', 'F', 'F', 'E', 'R', '\r', '\n'};
 

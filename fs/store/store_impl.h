@@ -6,11 +6,11 @@
 #include <stdatomic.h>
 
 #include "common/scope.h"
-#include "fs/worker/crew.h"
-#include "fs/worker/name.h"
-#include "fs/worker/place.h"
-#include "fs/worker/reaper.h"
-#include "fs/worker/store.h"
+#include "fs/store/crew.h"
+#include "fs/store/name.h"
+#include "fs/store/place.h"
+#include "fs/store/reaper.h"
+#include "fs/store/store.h"
 
 struct file;
 

@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <sys/xattr.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/file_impl.h"
 
 /* A socket and a symlink cannot be opened: they have no ACL here. */
 static int entry_open(struct store_dir *d, const char *name, int *ret)

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fs/worker/backing.h"
-#include "fs/worker/file_impl.h"
+#include "fs/store/backing.h"
+#include "fs/store/file_impl.h"
 
 #define CHUNK_SECTORS 264 /* 1 MiB of plaintext at any offset */
 #define SMALL (64u << 10) /* written at once; likely all there is */
