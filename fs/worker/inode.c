@@ -329,15 +329,38 @@ bool inode_known(struct inode_table *t, const struct inode_view *v, const struct
 	return known;
 }
 
+void inode_view_show(struct inode_table *t, struct inode_view *v, const struct inode *i)
+{
+	pthread_mutex_lock(&t->lock);
+	if (i->index < v->cap)
+		v->shown[i->index] = 1;
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool inode_view_unshow(struct inode_view *v, const struct inode *i)
+{
+	bool shown = i->index < v->cap && v->shown[i->index];
+
+	if (shown)
+		v->shown[i->index] = 0;
+	return shown;
+}
+
 static int view_reserve(struct inode_view *v, uint32_t index)
 {
 	uint32_t cap = v->cap ? v->cap : 256;
 	uint32_t *wider;
+	uint8_t *shown;
 
 	if (index < v->cap)
 		return 0;
 	while (cap <= index)
 		cap *= 2;
+	shown = realloc(v->shown, cap);
+	if (!shown)
+		return -ENOMEM;
+	memset(shown + v->cap, 0, cap - v->cap);
+	v->shown = shown;
 	wider = realloc(v->lookups, cap * sizeof(*wider));
 	if (!wider)
 		return -ENOMEM;
@@ -580,6 +603,7 @@ void inode_view_done(struct inode_table *t, struct inode_view *v)
 			chain = take_unused(t, i, chain);
 	}
 	free(v->lookups);
+	free(v->shown);
 	*v = (struct inode_view){0};
 	pthread_mutex_unlock(&t->lock);
 	free_chain(t, chain);

@@ -60,6 +60,7 @@ struct inode {
 /* What one session knows.  Zero-initialised is empty. */
 struct inode_view {
 	uint32_t *lookups;	/* by index; under the table's lock */
+	uint8_t *shown;		/* by index, too: its kernel may have attributes or a list of it since inode_view_unshow */
 	uint32_t cap;
 	uint32_t known;		/* entries above 0 */
 	uint32_t hand;		/* where inode_view_unused looks next */
@@ -95,6 +96,10 @@ bool inode_view_name(struct inode_table *t, const struct inode_view *v, uint64_t
 struct inode *inode_get(struct inode_table *t, const struct inode_view *v, uint64_t node);
 struct inode *inode_ref(struct inode_table *t, struct inode *i);
 void inode_unref(struct inode_table *t, struct inode *i);	/* NULL is fine */
+/* Directories whose attributes or list leave for the kernel; inode_view_unshow tells whether any did, and that it knows
+ * better now.  The caller of the latter has the table's lock. */
+void inode_view_show(struct inode_table *t, struct inode_view *v, const struct inode *i);
+bool inode_view_unshow(struct inode_view *v, const struct inode *i);
 bool inode_known(struct inode_table *t, const struct inode_view *v, const struct inode *i);
 
 /* The inode of parent/name, whose attributes are st; made if new; one lookup is added to the view.  *ret has a

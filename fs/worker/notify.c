@@ -7,6 +7,7 @@
 
 #include "fs/worker/inode.h"
 #include "fs/worker/session.h"
+#include "fs/worker/told.h"
 #include "fs/worker/worker.h"
 
 static uint32_t limit_wanted(void)
@@ -160,18 +161,38 @@ void notify_attributes(struct session *by, struct inode *i)
 	tell_others(by, i, &n, NULL);
 }
 
+/* To those of the other sessions whose kernel can have the name, or the directory as it was, in its cache. */
+static void tell_name(struct session *by, struct inode *dir, struct note *what, const char *name)
+{
+	struct worker *w = by->worker;
+
+	atomic_fetch_add(&dir->changes, 1);
+	if (atomic_load(&w->session_count) < 2)
+		return;
+	inode_table_lock(w->inodes);
+	for (struct session *s = atomic_load(&w->sessions); s; s = s->next) {
+		if (s == by || dir->index >= s->view.cap || s->view.lookups[dir->index] == 0)
+			continue;
+		what->named = told_has(s->told, what->node, name);
+		what->listed = inode_view_unshow(&s->view, dir);
+		if (what->named || what->listed)
+			note_queue_add(&s->notes, what, name);
+	}
+	inode_table_unlock(w->inodes);
+}
+
 void notify_entry(struct session *by, struct inode *dir, const char *name)
 {
 	struct note n = {.kind = NOTE_ENTRY, .node = inode_node(dir)};
 
-	tell_others(by, dir, &n, name);
+	tell_name(by, dir, &n, name);
 }
 
 void notify_deleted(struct session *by, struct inode *dir, struct inode *child, const char *name)
 {
 	struct note n = {.kind = NOTE_DELETED, .node = inode_node(dir), .child = inode_node(child)};
 
-	tell_others(by, dir, &n, name);
+	tell_name(by, dir, &n, name);
 	notify_attributes(by, child);
 }
 
@@ -198,12 +219,16 @@ void note_send(struct fuse_session *se, const struct note *n)
 		fuse_lowlevel_notify_inval_inode(se, n->node, -1, 0);
 		break;
 	case NOTE_ENTRY:
-		fuse_lowlevel_notify_inval_entry(se, n->node, n->name, strlen(n->name));
-		fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
+		if (n->named)
+			fuse_lowlevel_notify_inval_entry(se, n->node, n->name, strlen(n->name));
+		if (n->listed)
+			fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
 		break;
 	case NOTE_DELETED:
-		fuse_lowlevel_notify_delete(se, n->node, n->child, n->name, strlen(n->name));
-		fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
+		if (n->named)
+			fuse_lowlevel_notify_delete(se, n->node, n->child, n->name, strlen(n->name));
+		if (n->listed)
+			fuse_lowlevel_notify_inval_inode(se, n->node, 0, 0);
 		break;
 	case NOTE_EVICT:
 	case NOTE_ALL:

@@ -31,6 +31,7 @@ struct note {
 	enum note_kind kind;
 	uint64_t node, child;
 	int64_t off, len;
+	bool named, listed;	/* of NOTE_ENTRY and NOTE_DELETED: the name; attributes and list of the directory */
 	char name[];
 };
 

@@ -11,6 +11,7 @@
 #include "fs/worker/member.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/told.h"
 #include "fs/worker/worker.h"
 
 struct op op_begin(fuse_req_t req)
@@ -165,11 +166,25 @@ void op_entry_undo(const struct op *o, struct op_entry *e)
 	op_entry_done(o, e);
 }
 
-void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, uint32_t dir_changes)
+void op_shown(const struct op *o, const struct inode *i)
+{
+	if (S_ISDIR(atomic_load(&i->mode)))
+		inode_view_show(o->w->inodes, &o->s->view, i);
+}
+
+void op_shown_entry(const struct op *o, const struct op_entry *e, const struct inode *dir, const char *name)
+{
+	told_add(o->s->told, inode_node(dir), name);
+	if (e->inode)
+		op_shown(o, e->inode);
+}
+
+void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, const char *name, uint32_t dir_changes)
 {
 	int r;
 
 	pthread_rwlock_rdlock(&o->s->replies);
+	op_shown_entry(o, e, dir, name);
 	if (atomic_load(&dir->changes) != dir_changes)
 		e->e.entry_timeout = 0;
 	if (e->inode && atomic_load(&e->inode->changes) != e->changes)
@@ -185,6 +200,7 @@ void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, u
 void op_reply_attr(const struct op *o, struct inode *i, uint32_t changes, const struct stat *st)
 {
 	pthread_rwlock_rdlock(&o->s->replies);
+	op_shown(o, i);
 	/* The kernel asks for a shared root's attributes each time that a path leads through it, and says for
 	 * whom: so nobody walks on cached names whom we have not let in. */
 	if (o->s->members && i->index == INODE_ROOT)

@@ -63,7 +63,11 @@ int op_entry_enter(const struct op *o, struct inode *dir, const char *name, cons
 void op_entry_undo(const struct op *o, struct op_entry *e);	/* takes the lookup back */
 void op_entry_done(const struct op *o, struct op_entry *e);	/* the reference only */
 /* Answers and ends *e.  dir_changes: of the directory, from before it was looked at. */
-void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, uint32_t dir_changes);
+void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, const char *name, uint32_t dir_changes);
+/* Whatever leaves for the kernel and may be cached there is noted before it is compared with the changes: what
+ * has not been noted is not told of later ones. */
+void op_shown_entry(const struct op *o, const struct op_entry *e, const struct inode *dir, const char *name);
+void op_shown(const struct op *o, const struct inode *i);	/* attributes, or a list of it */
 void op_reply_attr(const struct op *o, struct inode *i, uint32_t changes, const struct stat *st);
 
 /* ops_shared.c: owners, modes and ACLs */

@@ -49,7 +49,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = 0;
 	}
 	if (r == 0)
-		op_reply_entry(&o, &e, dir, changes);
+		op_reply_entry(&o, &e, dir, name, changes);
 	else
 		op_reply(&o, r);
 	inode_unref(o.w->inodes, dir);
@@ -126,7 +126,7 @@ static void op_make(fuse_req_t req, fuse_ino_t parent, const char *name, const s
 	changes = atomic_load(&dir->changes);
 	pthread_rwlock_unlock(&o.w->names);
 	if (r == 0)
-		op_reply_entry(&o, &e, dir, changes);
+		op_reply_entry(&o, &e, dir, name, changes);
 	else
 		op_reply(&o, r);
 	inode_unref(o.w->inodes, dir);
@@ -212,7 +212,7 @@ void op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t parent, const char *nam
 		pthread_rwlock_unlock(&o.w->names);
 	}
 	if (r == 0)
-		op_reply_entry(&o, &e, dir, changes);
+		op_reply_entry(&o, &e, dir, name, changes);
 	else
 		op_reply(&o, r);
 	inode_unref(o.w->inodes, i);
@@ -366,6 +366,7 @@ static int list_entry(const struct store_entry *entry, void *arg)
 	/* What cannot be looked up is listed by name: opening it tells why. */
 	if (op_may(l->o, l->dir, OP_X) < 0 || op_entry_find(l->o, l->dir, l->d, entry->name, &e) < 0)
 		return !list_add(l, entry->name, &bare, entry->cookie);
+	op_shown_entry(l->o, &e, l->dir, entry->name);
 	/* Many entries leave in one answer: among several sessions it may pass a notification on the way. */
 	if (atomic_load(&l->o->w->session_count) > 1 && atomic_load(&l->dir->changes) != dir_changes)
 		e.e.entry_timeout = 0;
@@ -418,6 +419,7 @@ static void read_dir(
 			l.size = LOOP_IO_MAX;
 		l.dir = h->inode;
 		pthread_rwlock_rdlock(&o.w->names);
+		op_shown(&o, l.dir);
 		r = resolve_dir(o.w->resolver, l.dir, &l.d);
 		if (r == -ESTALE)
 			r = 0; /* removed while open: empty */

@@ -315,12 +315,13 @@ static int create(const struct op *o, struct inode *dir, const char *name, mode_
 	return r;
 }
 
-static void reply_create(const struct op *o, struct op_entry *e, struct inode *dir, uint32_t changes,
+static void reply_create(const struct op *o, struct op_entry *e, struct inode *dir, const char *name, uint32_t changes,
 	struct fuse_file_info *fi)
 {
 	int r;
 
 	pthread_rwlock_rdlock(&o->s->replies);
+	op_shown_entry(o, e, dir, name);
 	if (atomic_load(&dir->changes) != changes)
 		e->e.entry_timeout = 0;
 	if (atomic_load(&e->inode->changes) != e->changes)
@@ -350,7 +351,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		pthread_rwlock_unlock(&o.w->names);
 	}
 	if (r == 0)
-		reply_create(&o, &e, dir, changes, fi);
+		reply_create(&o, &e, dir, name, changes, fi);
 	else
 		op_reply(&o, r);
 	inode_unref(o.w->inodes, dir);

@@ -22,6 +22,7 @@
 #include "fs/worker/member.h"
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
+#include "fs/worker/told.h"
 #include "fs/worker/worker.h"
 
 #define TABLE_BYTES (HANDLE_MAX * sizeof(uint64_t))
@@ -54,12 +55,14 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 
 	if (!s)
 		return -ENOMEM;
-	if (note_queue_init(&s->notes) < 0) {
+	if (told_new(&s->told) < 0 || note_queue_init(&s->notes) < 0) {
+		told_free(s->told);
 		free(s);
 		return -ENOMEM;
 	}
 	if (terms->shared && members_new(s, &s->members) < 0) {
 		note_queue_done(&s->notes);
+		told_free(s->told);
 		free(s);
 		return -ENOMEM;
 	}
@@ -87,6 +90,7 @@ void session_free(struct session *s)
 	if (s->breaker_fd >= 0)
 		close(s->breaker_fd);
 	note_queue_done(&s->notes);
+	told_free(s->told);
 	pthread_rwlock_destroy(&s->replies);
 	pthread_mutex_destroy(&s->end_lock);
 	if (s->open_nodes)

@@ -50,6 +50,7 @@ struct session {
 	struct handle_table *handles;
 	_Atomic uint64_t *open_nodes;	/* shared with fsd */
 	struct note_queue notes;
+	struct told *told;
 	bool cannot_prune;		/* the keeper's: the kernel is older than 6.18 */
 	/* Shared while an answer that may be cached is compared with the changes and written; a notification is sent
 	 * after taking it alone for a moment: so it never passes an answer that is older than it. */
