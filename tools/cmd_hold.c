@@ -1,4 +1,4 @@
-/* Retention: holds, forecast, the clock, certificates. */
+/* Retention: holds, forecast, the clock. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,41 +163,4 @@ int cmd_clock_confirm(struct tool *t, int argc, char **argv)
 		"nothing is destroyed."};
 
 	return simple(t, argc, argv, &rq, "ClockConfirm", "confirmed; what is due will be destroyed now");
-}
-
-static int print_certificate(const json_t *answer)
-{
-	const json_t *c = json_object_get(answer, "certificate"), *v;
-	const char *key;
-
-	json_object_foreach((json_t *)c, key, v)
-	{
-		scoped(freep) char *text = json_is_string(v)
-						   ? strdup(json_string_value(v))
-						   : json_dumps(v, JSON_ENCODE_ANY | JSON_SORT_KEYS);
-
-		say("%-16s %s", key, text ? text : "");
-	}
-	say("%-16s %s", "signature", json_string_value(json_object_get(answer, "signature")));
-	say("%-16s %s", "public key", json_string_value(json_object_get(answer, "public_key")));
-	return EXIT_OK;
-}
-
-int cmd_certificate(struct tool *t, int argc, char **argv)
-{
-	static const struct field fields[] = {
-		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
-		{0},
-	};
-	static const struct request rq = {
-		fields, "CLIENT", "Shows the signed certificate of the destruction of a client's keys."};
-	json_t *params, *answer = NULL;
-	int r;
-
-	request_parse(t, &rq, argc, argv, &params);
-	r = tool_call(t, DAEMON_KEYD, "Certificate", params, NULL, 0, &answer);
-	if (r == EXIT_OK)
-		r = t->json ? print_json(answer) : print_certificate(answer);
-	json_decref(answer);
-	return r;
 }

@@ -1,4 +1,4 @@
-/* What can be checked with a public key: the ledger, with the daemons or offline on a copy; certificates. */
+/* What can be checked with a public key: the ledger, with the daemons or offline on a copy. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -8,68 +8,9 @@
 
 #include "common/scope.h"
 #include "fs/broker/ledger_verify.h"
-#include "keyd/certificate.h"
 #include "tools/commands.h"
+#include "tools/public_key.h"
 #include "tools/request.h"
-
-_Static_assert(CHAIN_KEY_BYTES == PUBLIC_KEY_BYTES, "one key signs heads and certificates");
-
-struct public_key {
-	uint8_t b[PUBLIC_KEY_BYTES];
-};
-
-/* ---- public keys ---- */
-
-/* One line: base64, as in signing.pub, or hex, as in certificates. */
-static bool parse_key(const char *line, struct public_key *ret)
-{
-	size_t n = 0, len = strcspn(line, "\n");
-
-	if (sodium_hex2bin(ret->b, sizeof(ret->b), line, len, NULL, &n, NULL) == 0 && n == sizeof(ret->b))
-		return true;
-	return sodium_base642bin(ret->b, sizeof(ret->b), line, len, NULL, &n, NULL,
-		       sodium_base64_VARIANT_ORIGINAL) == 0 &&
-	       n == sizeof(ret->b);
-}
-
-static int read_key(const char *path, struct public_key *ret)
-{
-	char line[256] = "";
-	FILE *f = fopen(path, "re");
-
-	if (!f)
-		return fail(EXIT_USAGE, "%s: %s", path, strerror(errno));
-	if (!fgets(line, sizeof(line), f))
-		*line = '\0';
-	fclose(f);
-	if (!parse_key(line, ret))
-		return fail(EXIT_USAGE, "%s: no public key in it; `coffer public-key` prints it", path);
-	return EXIT_OK;
-}
-
-/* From the file beside the keys, which only the owner may read, also while sealed; else from keyd. */
-static int find_key(struct tool *t, struct public_key *ret)
-{
-	scoped(close_fdp) int fd = -1;
-	json_t *head = NULL;
-	char line[256] = "";
-	const char *hex;
-	int r;
-
-	r = tool_find_dir(t, true);
-	if (r != EXIT_OK)
-		return r;
-	fd = statedir_open(&t->dir, "keyd/signing.pub", O_RDONLY, 0);
-	if (fd >= 0 && read(fd, line, sizeof(line) - 1) > 0 && parse_key(line, ret))
-		return EXIT_OK;
-	r = tool_call(t, DAEMON_KEYD, "LedgerHead", NULL, NULL, 0, &head);
-	hex = json_string_value(json_object_get(head, "public_key"));
-	if (r == EXIT_OK && (!hex || !parse_key(hex, ret)))
-		r = fail(EXIT_SEALED, "the public key is not to be had while the keys are sealed; `coffer "
-				      "unseal` opens them");
-	json_decref(head);
-	return r;
-}
 
 int cmd_public_key(struct tool *t, int argc, char **argv)
 {
@@ -85,7 +26,7 @@ int cmd_public_key(struct tool *t, int argc, char **argv)
 
 	request_parse(t, &rq, argc, argv, &params);
 	json_decref(params);
-	r = find_key(t, &key);
+	r = public_key_find(t, &key);
 	if (r != EXIT_OK)
 		return r;
 	sodium_bin2base64(text, sizeof(text), key.b, sizeof(key.b), sodium_base64_VARIANT_ORIGINAL);
@@ -140,7 +81,7 @@ static int verify_file(
 static int verify_copy(struct tool *t, const char *db, const char *key_file)
 {
 	struct public_key key;
-	int r = key_file ? read_key(key_file, &key) : EXIT_OK;
+	int r = key_file ? public_key_read(key_file, &key) : EXIT_OK;
 
 	return r == EXIT_OK ? verify_file(t, db, key_file ? &key : NULL, NULL) : r;
 }
@@ -173,7 +114,7 @@ static int verify_own_file(struct tool *t, const json_t *head)
 		sodium_hex2bin(expect.hash.b, sizeof(expect.hash.b), hash, strlen(hash), NULL, &n, NULL) ==
 			0 &&
 		n == sizeof(expect.hash.b);
-	return verify_file(t, db, hex && parse_key(hex, &key) ? &key : NULL, known ? &expect : NULL);
+	return verify_file(t, db, hex && public_key_parse(hex, &key) ? &key : NULL, known ? &expect : NULL);
 }
 
 static int verify_with_daemons(struct tool *t)
@@ -223,58 +164,6 @@ int cmd_log_verify(struct tool *t, int argc, char **argv)
 	else
 		r = db ? verify_copy(t, db, json_string_value(json_object_get(params, "pubkey")))
 		       : verify_with_daemons(t);
-	json_decref(params);
-	return r;
-}
-
-/* ---- certificate verify ---- */
-
-static int verify_certificate(struct tool *t, const char *path, const struct public_key *key)
-{
-	json_error_t err;
-	json_t *file = json_load_file(path, JSON_REJECT_DUPLICATES, &err);
-	const json_t *c = json_object_get(file, "certificate");
-	const char *signature = json_string_value(json_object_get(file, "signature"));
-	const char *client = NULL, *when = NULL;
-	int r = EXIT_OK;
-
-	if (!file)
-		r = fail(EXIT_USAGE, "%s:%d: %s", path, err.line, err.text);
-	else if (!json_is_object(c) || !signature)
-		r = fail(EXIT_USAGE, "%s: no certificate; make it with: coffer certificate CLIENT --json",
-			path);
-	else if (certificate_check(key->b, c, signature) < 0)
-		r = fail(EXIT_DAMAGED, "%s: not signed by this key, or altered since", path);
-	if (r == EXIT_OK && t->json)
-		r = print_json(c);
-	else if (r == EXIT_OK) {
-		json_unpack(
-			(json_t *)c, "{s:{s:s}, s:s}", "client", "client", &client, "destroyed_at", &when);
-		r = say("genuine: %s was destroyed at %s", client ? client : "?", when ? when : "?");
-	}
-	json_decref(file);
-	return r;
-}
-
-int cmd_certificate_verify(struct tool *t, int argc, char **argv)
-{
-	static const struct field fields[] = {
-		{"file", NULL, "FILE", FIELD_TEXT, true, NULL},
-		{"pubkey", "pubkey", "FILE", FIELD_TEXT, true, "the key as `coffer public-key` printed it"},
-		{0},
-	};
-	static const struct request rq = {fields, "FILE",
-		"Checks the signature of a certificate, as `coffer certificate CLIENT --json` printed it, "
-		"without the "
-		"daemons.\vThe key in the file itself proves nothing: take one that was kept off the host."};
-	struct public_key key;
-	json_t *params;
-	int r;
-
-	request_parse(t, &rq, argc, argv, &params);
-	r = read_key(json_string_value(json_object_get(params, "pubkey")), &key);
-	if (r == EXIT_OK)
-		r = verify_certificate(t, json_string_value(json_object_get(params, "file")), &key);
 	json_decref(params);
 	return r;
 }

@@ -30,6 +30,8 @@ int cmd_hold_list(struct tool *t, int argc, char **argv);
 int cmd_forecast(struct tool *t, int argc, char **argv);
 int cmd_clock_confirm(struct tool *t, int argc, char **argv);
 int cmd_certificate(struct tool *t, int argc, char **argv);
+int cmd_certificate_list(struct tool *t, int argc, char **argv);
+int cmd_certificate_show(struct tool *t, int argc, char **argv);
 int cmd_certificate_verify(struct tool *t, int argc, char **argv);
 int cmd_public_key(struct tool *t, int argc, char **argv);
 int cmd_seal(struct tool *t, int argc, char **argv);

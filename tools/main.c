@@ -37,6 +37,8 @@ const struct command commands[] = {
 	{"hold list", cmd_hold_list, "list the holds"},
 	{"retention forecast", cmd_forecast, "when what will be destroyed, by which rule"},
 	{"clock confirm", cmd_clock_confirm, "say that the clock is right after it jumped"},
+	{"certificate list", cmd_certificate_list, "list certificates, each with its verdict, without the daemons"},
+	{"certificate show", cmd_certificate_show, "print a certificate, without the daemons"},
 	{"certificate verify", cmd_certificate_verify,
 		"check a certificate's signature, without the daemons"},
 	{"certificate", cmd_certificate, "show the certificate of a destruction"},
