@@ -338,7 +338,7 @@ static void check_dir_xattrs(struct check *c, struct store_dir *d)
 
 	xattr_keys_of_dir(&d->keys->name, &keys);
 	place_dir_bytes(&d->id, o.id);
-	if (check_xattrs(&o) < 0)
+	if (check_xattrs(&o) < 0 || (atomic_load(&d->labelled) && atomic_load(&d->bad_label)))
 		report(c, "xattr", true, "");
 }
 

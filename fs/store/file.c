@@ -115,7 +115,7 @@ static void set_future(struct file *f, struct store_dir *d, const char *entry)
 {
 	randombytes_buf(f->h.id.b, sizeof(f->h.id.b));
 	f->h.rec.generation = 1;
-	f->h.rec.origin_class = f->store->class;
+	f->h.rec.origin_class = (uint16_t)atomic_load(&d->class);
 	f->h.rec.origin_day = (uint16_t)atomic_load(&f->store->today);
 	place_of_file(&d->keys->place, &f->h.id, entry, &f->place.now);
 	f->place.before = f->place.now;
@@ -133,6 +133,13 @@ static int clear_stale(struct file *f)
 	return 0;
 }
 
+int file_new_leaf(struct store *s, uint16_t class, uint16_t day, struct leaf_index *ret, struct key32 *ret_wrap)
+{
+	int r = store_new_leaf_on(s, class, day, KEY_USE_WRAP, ret, ret_wrap);
+
+	return r == -ENOKEY ? store_new_leaf(s, class, KEY_USE_WRAP, ret, ret_wrap) : r;
+}
+
 int file_prepare_header(struct file *f, uint32_t flags, uint8_t out[HEADER_BYTES])
 {
 	scoped(key32_wipe) struct key32 wrap = {0};
@@ -145,7 +152,7 @@ int file_prepare_header(struct file *f, uint32_t flags, uint8_t out[HEADER_BYTES
 	f->key = store_key_alloc(f->store);
 	if (!f->key)
 		return -ENOMEM;
-	r = store_new_leaf(f->store, f->store->class, KEY_USE_WRAP, &f->h.leaf, &wrap);
+	r = file_new_leaf(f->store, f->h.rec.origin_class, f->h.rec.origin_day, &f->h.leaf, &wrap);
 	if (r == 0) {
 		/* Before the header: without it the header would be taken for one that was moved. */
 		place_encode(&f->place, place);
@@ -478,6 +485,9 @@ static int create(struct store_dir *d, const char *entry, mode_t mode, struct fi
 	scoped(close_fdp) int fd = -1;
 	int r;
 
+	r = dir_check_class(d);
+	if (r < 0)
+		return r;
 	fd = openat(d->fd, entry, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 07777);
 	if (fd < 0)
 		return -errno;
@@ -496,6 +506,7 @@ static int create(struct store_dir *d, const char *entry, mode_t mode, struct fi
 	store_forget_lost(d->store, f->ino); /* another one, that is gone */
 	f->writable = true;
 	set_future(f, d, entry);
+	(void)tunnel_take(d, entry, &f->h.rec.origin_class, &f->h.rec.origin_day);
 	*ret = publish(f); /* another thread can have opened it by now */
 	if (!*ret)
 		*ret = take_ptr(&f);

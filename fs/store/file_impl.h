@@ -72,6 +72,8 @@ int file_set_hint(struct file *f);
 /* Makes id, key and bytes of a header; the caller writes them, or calls file_abandon_header. */
 int file_prepare_header(struct file *f, uint32_t flags, uint8_t out[HEADER_BYTES]);
 void file_abandon_header(struct file *f);
+/* Of that class and, while it is there, that day; else of today. */
+int file_new_leaf(struct store *s, uint16_t class, uint16_t day, struct leaf_index *ret, struct key32 *ret_wrap);
 struct cipher_file file_cipher(const struct file *f);
 void file_next_nonce(struct file *f);	/* f->nonce is one that was never used */
 /* Whole sectors in a row, by several threads: worth it from FILE_RUN_MIN on.  open: false when one of them is a hole or
@@ -92,6 +94,14 @@ int file_check_place(struct file *f, struct store_dir *d, const char *entry);
 int file_move(struct file *f, struct store_dir *d, const char *entry, struct store_dir *to, const char *new_entry);
 int file_mark_linked(struct file *f);
 int file_inherit(struct file *f, struct file *replaced);
+/* Its key, wrapped under a fresh leaf of that class and day (that day being destroyed: of today), and its record says
+ * `origin_class`; what is on disk is old or new, and opens, as long as both leaves live.  Without header: what the one to
+ * come will say.  Nobody may be opening the file: the namespace lock is held for writing. */
+struct rewrap {
+	uint16_t class, day, origin_class;
+};
+int file_rewrap(struct file *f, const struct rewrap *to);	/* then file_wait(f, true) makes it last */
+void file_origin(struct file *f, struct leaf_index *ret_leaf, uint16_t *ret_class, uint16_t *ret_day);
 
 /* Attributes: of a descriptor, under keys derived by the caller. */
 struct xattr_keys {

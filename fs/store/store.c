@@ -14,8 +14,6 @@
 #include "fs/store/cipher.h"
 #include "fs/store/file_impl.h"
 
-#define LEAF_LOAD_BITS 14
-#define LEAF_COUNT_BITS 18
 #define LEAF_TRIES 64
 #define CHUNK_SLOTS 62 /* with the link, just below 4096 bytes of the arena */
 
@@ -84,19 +82,15 @@ static uint32_t next_number(struct store *s)
 	uint32_t number;
 
 	pthread_mutex_lock(&s->lock);
-	if (s->leaf_next == 1u << LEAF_COUNT_BITS) {
-		s->leaf_load = randombytes_uniform(1u << LEAF_LOAD_BITS);
-		s->leaf_next = 0;
-	}
-	number = s->leaf_load << LEAF_COUNT_BITS | s->leaf_next++;
+	number = s->leaf_next++;
 	pthread_mutex_unlock(&s->lock);
 	return number;
 }
 
-int store_new_leaf(
-	struct store *s, uint16_t class, enum key_use use, struct leaf_index *ret, struct key32 *ret_key)
+int store_new_leaf_on(struct store *s, uint16_t class, uint16_t day, enum key_use use, struct leaf_index *ret,
+	struct key32 *ret_key)
 {
-	struct leaf_index leaf = {.class = class, .day = (uint16_t)atomic_load(&s->today)};
+	struct leaf_index leaf = {.class = class, .day = day};
 	int r = -ENOKEY, i;
 
 	/* Punctured singly (shredded) is possible, so many in a row are not: then the day is closed. */
@@ -107,6 +101,12 @@ int store_new_leaf(
 	if (r == 0)
 		*ret = leaf;
 	return r;
+}
+
+int store_new_leaf(
+	struct store *s, uint16_t class, enum key_use use, struct leaf_index *ret, struct key32 *ret_key)
+{
+	return store_new_leaf_on(s, class, (uint16_t)atomic_load(&s->today), use, ret, ret_key);
 }
 
 /* With the lock; LOST_MAX: not among them. */
@@ -186,12 +186,15 @@ static int store_new(int root_fd, struct keytree *tree, const struct store_optio
 	s->tree = tree;
 	s->suite = opt->suite ? opt->suite : cipher_suite_default();
 	s->class = opt->class;
-	s->leaf_load = randombytes_uniform(1u << LEAF_LOAD_BITS);
+	s->leaf_next = randombytes_random();
 	atomic_init(&s->today, opt->today);
 	r = reaper_new(&s->reaper);
 	if (r == 0)
 		r = crew_new(&s->crew);
+	if (r == 0)
+		r = tunnel_new(&s->tunnel);
 	if (r < 0) {
+		crew_free(s->crew);
 		reaper_free(s->reaper);
 		free(s);
 		return r;
@@ -256,6 +259,7 @@ void store_close(struct store *s)
 		return;
 	crew_free(s->crew); /* with the keys that its threads keep */
 	reaper_free(s->reaper);
+	tunnel_free(s->tunnel);
 	store_dir_unref(s->root);
 	while ((c = s->chunks)) {
 		s->chunks = c->next;

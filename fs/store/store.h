@@ -24,7 +24,7 @@ struct store_dir;	/* an open directory: descriptor, id, name keys.  Reference co
 
 struct store_options {
 	uint8_t suite;		/* for new files: 1 AES-256-GCM, 2 XChaCha20-Poly1305; 0: by CPU */
-	uint16_t class;		/* record class of new files */
+	uint16_t class;		/* record class of what is made where no directory has a label */
 	uint16_t today;		/* day of creation (ids.h); store_set_today() at midnight */
 };
 
@@ -45,6 +45,13 @@ void store_dir_unref(struct store_dir *d);	/* NULL is fine */
 int store_dir_fd(const struct store_dir *d);	/* stays the directory's */
 int store_dir_stat(struct store_dir *d, struct stat *ret);
 int store_dir_sync(struct store_dir *d);
+
+/* Record classes.  A directory may have a label; what is made in it is of that class, and in directories below it that
+ * have none, as far as they are opened afterwards: open ones below must be let go when a label changes. */
+#define STORE_CLASS_NONE 0u
+uint16_t store_dir_class(const struct store_dir *d, bool *ret_labelled);
+int store_dir_set_class(struct store_dir *d, uint16_t class);	/* STORE_CLASS_NONE: takes the label away; d's class is
+								 * then `parent`'s when it is opened the next time */
 
 /* Reading.  `cookie`: 0 at first, then what fill was given; fill returns nonzero to stop (that entry is given
  * again next time).  Names that do not open are counted as damage and left out.  "." and ".." are the caller's. */

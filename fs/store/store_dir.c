@@ -271,6 +271,8 @@ int dir_open_entry(struct store_dir *parent, const char *entry, struct store_dir
 	r = dir_new(parent->store, &fd, &d);
 	if (r == 0)
 		r = find_id_relaxed(d, parent, entry);
+	if (r == 0)
+		r = dir_load_class(d, parent);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&d);
@@ -324,6 +326,8 @@ int dir_look_entry(struct store_dir *parent, const char *entry, struct store_dir
 	if (r == -ENOENT)
 		return 0; /* no id and no names: there is nothing to look at */
 	if (r == 0)
+		r = dir_load_class(d, parent);
+	if (r == 0)
 		*ret = take_ptr(&d);
 	return r;
 }
@@ -364,6 +368,8 @@ int dir_open_root(struct store *s, struct store_dir **ret)
 	r = dir_new(s, &fd, &d);
 	if (r == 0)
 		r = find_id_relaxed(d, NULL, "");
+	if (r == 0)
+		r = dir_load_class(d, NULL);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&d);

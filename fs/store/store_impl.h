@@ -31,8 +31,8 @@ struct store {
 	struct crew *crew;
 
 	pthread_mutex_t lock;	/* last in the order; of what follows */
-	uint32_t leaf_load;	/* 14 random bits */
-	uint32_t leaf_next;	/* 18 counting */
+	uint32_t leaf_next;	/* counts from a random number */
+	struct tunnel *tunnel;	/* store_class.c */
 	struct key_chunk *chunks;
 	void *free_slots;
 	struct file *files[FILE_BUCKETS];	/* open ones by inode number */
@@ -51,6 +51,8 @@ struct store_dir {
 	int fd;
 	struct dir_id id;
 	struct dir_keys *keys;
+	atomic_uint class;	/* of what is made in it: its label's, or its parent's when it was opened */
+	atomic_bool labelled, bad_label;	/* bad: nothing is made in it, since nobody knows of which class */
 };
 
 DEFINE_SCOPED(struct store_dir *, store_dir_unref)
@@ -61,8 +63,25 @@ void store_note_lost(struct store *s, ino_t ino);
 bool store_is_lost(struct store *s, ino_t ino);
 void store_forget_lost(struct store *s, ino_t ino);
 
-/* A leaf that was never handed out, and its key for `use`. */
+/* A leaf that was never handed out, and its key for `use`.  -ENOKEY: that class and day are destroyed. */
 int store_new_leaf(struct store *s, uint16_t class, enum key_use use, struct leaf_index *ret, struct key32 *ret_key);
+int store_new_leaf_on(struct store *s, uint16_t class, uint16_t day, enum key_use use, struct leaf_index *ret,
+	struct key32 *ret_key);
+
+/* The label of d, or its parent's class (NULL: the store's own). */
+#define CLASS_XATTR "user.coffer.class"
+int dir_load_class(struct store_dir *d, const struct store_dir *parent);
+/* Whether something may be made in d. */
+int dir_check_class(const struct store_dir *d);
+
+/* An editor renames NAME to NAME~ and writes NAME anew: that is the same document.  Noted when it is renamed, taken when
+ * NAME is made soon after. */
+struct tunnel;
+int tunnel_new(struct tunnel **ret);
+void tunnel_free(struct tunnel *t);
+void tunnel_note(struct store_dir *d, const char *name, const char *entry, struct store_dir *to, const char *new_name,
+	uint16_t class, uint16_t day);
+bool tunnel_take(struct store_dir *d, const char *entry, uint16_t *ret_class, uint16_t *ret_day);
 /* One slot of 64 bytes from the arena; freeing wipes. */
 void *store_key_alloc(struct store *s);
 void store_key_free(struct store *s, void *slot);
@@ -110,6 +129,9 @@ struct link_side {
 int dir_entry_name(struct store_dir *d, const char *entry, char name[NAME_MAX_BYTES + 1]);
 #define LINK_TARGET_MAX 4095
 int link_read(struct store_dir *d, const char *entry, char target[LINK_TARGET_MAX + 1]);
+int link_leaf(struct store_dir *d, const char *entry, struct leaf_index *ret);	/* nothing is opened: not authenticated */
+/* Seals the target anew under a leaf of that class and day, and puts it in the place of the old one. */
+int link_rewrap(struct store_dir *d, const char *entry, uint16_t class, uint16_t day);
 int link_target_length(struct store_dir *d, const char *entry, off_t on_disk, off_t *ret);
 int link_side_of(struct store_dir *d, const char *entry, struct link_side *ret);
 int link_side_copy(const struct link_side *l, struct store_dir *from, struct store_dir *to);

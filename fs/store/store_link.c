@@ -22,7 +22,12 @@
 			 */
 #define DIRECT_MAX 1023 /* what XFS allows; ext4 would take 4095 */
 
-static int seal_target(struct store *s, const char *target, size_t n, char text[TEXT_MAX])
+struct link_class { /* where its leaf is to be */
+	uint16_t class, day;
+};
+
+static int seal_target(
+	struct store *s, struct link_class c, const char *target, size_t n, char text[TEXT_MAX])
 {
 	scoped(key32_wipe) struct key32 key = {0};
 	uint8_t sealed[TARGET_MAX + OVERHEAD];
@@ -30,7 +35,7 @@ static int seal_target(struct store *s, const char *target, size_t n, char text[
 	struct bytes_writer w;
 	int r;
 
-	r = store_new_leaf(s, s->class, KEY_USE_LINK, &leaf, &key);
+	r = store_new_leaf_on(s, c.class, c.day, KEY_USE_LINK, &leaf, &key);
 	if (r < 0)
 		return r;
 	bytes_writer_init(&w, sealed, LEAF_BYTES);
@@ -40,20 +45,30 @@ static int seal_target(struct store *s, const char *target, size_t n, char text[
 	return 0;
 }
 
+/* *ret_n: bytes of sealed[]. */
+static int decode_target(
+	const char *text, uint8_t sealed[TARGET_MAX + OVERHEAD], size_t *ret_n, struct leaf_index *ret_leaf)
+{
+	struct bytes_reader r;
+
+	if (base64url_decode(sealed, TARGET_MAX + OVERHEAD, text, strlen(text), ret_n) < 0 || *ret_n <= OVERHEAD)
+		return store_damage("link");
+	bytes_reader_init(&r, sealed, LEAF_BYTES);
+	*ret_leaf = leaf_index_from_u64(bytes_get_u64(&r));
+	return 0;
+}
+
 static int open_target(struct store *s, const char *text, char target[TARGET_MAX + 1])
 {
 	scoped(key32_wipe) struct key32 key = {0};
 	uint8_t sealed[TARGET_MAX + OVERHEAD];
-	struct bytes_reader r;
 	struct leaf_index leaf;
 	size_t n;
 	int k;
 
-	if (base64url_decode(sealed, sizeof(sealed), text, strlen(text), &n) < 0 ||
-		n <= OVERHEAD)
-		return store_damage("link");
-	bytes_reader_init(&r, sealed, LEAF_BYTES);
-	leaf = leaf_index_from_u64(bytes_get_u64(&r));
+	k = decode_target(text, sealed, &n, &leaf);
+	if (k < 0)
+		return k;
 	k = keytree_derive(s->tree, leaf, KEY_USE_LINK, &key);
 	if (k < 0)
 		return k;
@@ -81,12 +96,13 @@ static int write_side(struct store_dir *d, const char *side, const char *text)
 	return r;
 }
 
-static int make_link(struct store_dir *d, const char *entry, const char *target, size_t n)
+static int make_link(
+	struct store_dir *d, const char *entry, struct link_class c, const char *target, size_t n)
 {
 	char text[TEXT_MAX], side[SIDE_RANDOM_TEXT], pointer[POINTER_MAX];
 	int r;
 
-	r = seal_target(d->store, target, n, text);
+	r = seal_target(d->store, c, target, n, text);
 	if (r < 0)
 		return r;
 	if (strlen(text) <= DIRECT_MAX)
@@ -105,6 +121,7 @@ static int make_link(struct store_dir *d, const char *entry, const char *target,
 
 int store_symlink(struct store_dir *d, const char *name, const char *target, struct stat *ret)
 {
+	const struct link_class c = {(uint16_t)atomic_load(&d->class), (uint16_t)atomic_load(&d->store->today)};
 	size_t n = strlen(target);
 	struct name_entry e;
 	int r;
@@ -113,11 +130,13 @@ int store_symlink(struct store_dir *d, const char *name, const char *target, str
 		return -ENOENT;
 	if (n > TARGET_MAX)
 		return -ENAMETOOLONG;
-	r = name_seal(&d->keys->name, name, &e);
+	r = dir_check_class(d);
+	if (r == 0)
+		r = name_seal(&d->keys->name, name, &e);
 	if (r == 0)
 		r = dir_write_side(d, &e);
 	if (r == 0)
-		r = make_link(d, e.entry, target, n);
+		r = make_link(d, e.entry, c, target, n);
 	if (r < 0)
 		return r;
 	if (fstatat(d->fd, e.entry, ret, AT_SYMLINK_NOFOLLOW) < 0)
@@ -266,4 +285,56 @@ void link_side_drop(const struct link_side *l, struct store_dir *d)
 	 * evil. */
 	if (l->name[0] && l->last)
 		(void)unlinkat(d->fd, l->name, 0);
+}
+
+int link_leaf(struct store_dir *d, const char *entry, struct leaf_index *ret)
+{
+	uint8_t sealed[TARGET_MAX + OVERHEAD];
+	char text[TEXT_MAX];
+	size_t expected, n;
+	int r;
+
+	r = read_text(d, entry, text, &expected);
+	return r < 0 ? r : decode_target(text, sealed, &n, ret);
+}
+
+/* What the new one must show as the old one did. */
+static void link_copy_stat(struct store_dir *d, const char *entry, const struct stat *st)
+{
+	const struct timespec times[2] = {st->st_atim, st->st_mtim};
+
+	(void)!fchownat(d->fd, entry, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW);
+	(void)utimensat(d->fd, entry, times, AT_SYMLINK_NOFOLLOW);
+}
+
+int link_rewrap(struct store_dir *d, const char *entry, uint16_t class, uint16_t day)
+{
+	const struct link_class c = {class, day};
+	char target[TARGET_MAX + 1], fresh[SIDE_RANDOM_TEXT];
+	struct link_side old = {.name = ""}, side = {.name = ""};
+	struct stat st, dir;
+	int r;
+
+	if (fstat(d->fd, &dir) < 0 || fstatat(d->fd, entry, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	r = link_read(d, entry, target);
+	if (r == 0)
+		r = link_side_of(d, entry, &old);
+	if (r < 0)
+		return r;
+	dir_side_random(SIDE_TEXT_PREFIX, fresh);
+	r = make_link(d, fresh, c, target, strlen(target));
+	if (r < 0)
+		return r;
+	link_copy_stat(d, fresh, &st);
+	if (renameat(d->fd, fresh, d->fd, entry) < 0) {
+		r = -errno;
+		if (link_side_of(d, fresh, &side) == 0)
+			link_side_drop(&side, d);
+		(void)unlinkat(d->fd, fresh, 0);
+	} else {
+		link_side_drop(&old, d);
+	}
+	(void)futimens(d->fd, (const struct timespec[2]){{.tv_nsec = UTIME_OMIT}, dir.st_mtim});
+	return r;
 }

@@ -10,6 +10,7 @@
 
 struct end { /* one of the two names */
 	struct store_dir *dir;
+	const char *text;
 	struct name_entry name;
 	bool there;
 	struct stat st;
@@ -30,6 +31,7 @@ static int end_init(struct end *e, struct store_dir *d, const char *name)
 	int r;
 
 	e->dir = d;
+	e->text = name;
 	r = name_seal(&d->keys->name, name, &e->name);
 	if (r < 0)
 		return r;
@@ -154,6 +156,15 @@ static int prepare_replaced(struct end *from, struct end *to, struct dir_removal
 	return r < 0 ? r : file_inherit(from->file, to->file);
 }
 
+static void note_backup(struct end *from, struct end *to)
+{
+	struct leaf_index leaf;
+	uint16_t class, day;
+
+	file_origin(from->file, &leaf, &class, &day);
+	tunnel_note(from->dir, from->text, from->name.entry, to->dir, to->text, class, day);
+}
+
 static int replace(struct end *from, struct end *to, unsigned flags)
 {
 	struct dir_removal removal = {.fd = -1};
@@ -172,6 +183,8 @@ static int replace(struct end *from, struct end *to, unsigned flags)
 		return r;
 	}
 	dir_removal_done(&removal);
+	if (from->file)
+		note_backup(from, to);
 	finish_move(from, to);
 	link_side_drop(&to->side, to->dir);
 	if (to->file && to->st.st_nlink == 1)

@@ -219,6 +219,6 @@ void xattr_remove_all(int fd)
 	if (raw_list(fd, &list, &n) < 0)
 		return;
 	for (at = 0; at < n; at += strlen(list + at) + 1)
-		if (strncmp(list + at, PREFIX, PREFIX_LEN) == 0)
+		if (strncmp(list + at, PREFIX, PREFIX_LEN) == 0 || strcmp(list + at, CLASS_XATTR) == 0)
 			(void)fremovexattr(fd, list + at);
 }

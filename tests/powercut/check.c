@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/scope.h"
+#include "fs/store/file_impl.h"
 #include "fs/store/sector.h"
 
 #define PATH_ROOM 2048
@@ -159,6 +160,20 @@ static int check_content(struct check *c, const char *path, const struct range *
 	return 0;
 }
 
+/* Once it was on disk, the leaf before may be destroyed. */
+static int check_leaf(struct check *c, const char *path, const struct object *o, struct file *f)
+{
+	struct leaf_index leaf;
+	uint16_t class, day;
+
+	if (!c->crash || o->wrapped_at == 0 || c->time < o->wrapped_at)
+		return 0;
+	file_origin(f, &leaf, &class, &day);
+	if (leaf.day != 0 && leaf.class != o->wrapped_class)
+		return wrong(c, "%s: is under a leaf of class %u, not %u", path, leaf.class, o->wrapped_class);
+	return 0;
+}
+
 /* ---- attributes ---- */
 
 static int check_attr(
@@ -277,7 +292,9 @@ static int check_file(struct walk *w, const char *path, struct store_dir *d, con
 	r = file_open(d, name, &f);
 	if (r < 0)
 		return wrong(w->c, "%s: cannot be opened: %s (%s)", path, strerror(-r), store_damage_word());
-	r = check_content(w->c, path, &range, st->st_ino, f);
+	r = check_leaf(w->c, path, e->o, f);
+	if (r == 0)
+		r = check_content(w->c, path, &range, st->st_ino, f);
 	if (r == 0 && (off_t)file_size(f) != st->st_size && !w->c->crash)
 		r = wrong(w->c, "%s: stat tells %lld bytes of %llu", path, (long long)st->st_size,
 			(unsigned long long)file_size(f));

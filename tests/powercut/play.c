@@ -9,10 +9,12 @@
 #include <string.h>
 
 #include "common/scope.h"
+#include "fs/store/file_impl.h"
 #include "rng.h"
 
 #define WORDS_MAX 4
 #define TEXT_MAX 512
+#define REWRAP_DAY 2000
 
 static void *must(void *p)
 {
@@ -540,6 +542,45 @@ static int do_chmod(struct call *c)
 	return r;
 }
 
+static int do_label(struct call *c)
+{
+	struct store_dir *d;
+	int r = store_dir_open(c->dir, c->name, &d);
+
+	if (r < 0)
+		return r;
+	r = store_dir_set_class(d, (uint16_t)c->a);
+	store_dir_unref(d);
+	return r;
+}
+
+static int do_rewrap(struct call *c)
+{
+	const struct rewrap to = {.class = (uint16_t)c->a, .day = REWRAP_DAY, .origin_class = (uint16_t)c->a};
+	struct object *o = object_of(c->p, c->path);
+	struct name_entry n;
+	struct file *f;
+	int r;
+
+	if (o->kind == 'l') {
+		r = name_seal(&c->dir->keys->name, c->name, &n);
+		return r < 0 ? r : link_rewrap(c->dir, n.entry, to.class, to.day);
+	}
+	r = open_for(c, o, &f);
+	if (r < 0)
+		return r;
+	o->wrapped_at = 0; /* if it fails, either may be there */
+	r = file_rewrap(f, &to);
+	if (r == 0)
+		r = file_wait(f, true);
+	if (r == 0) {
+		o->wrapped_at = log_now(c->p);
+		o->wrapped_class = to.class;
+	}
+	close_after(o, f);
+	return r;
+}
+
 static const struct {
 	const char *verb;
 	int (*run)(struct call *c);
@@ -571,6 +612,8 @@ static const struct {
 	{"chmod", do_chmod},
 	{"tmpfile", do_tmpfile},
 	{"linktmp", do_linktmp},
+	{"label", do_label},
+	{"rewrap", do_rewrap},
 };
 
 static int run_call(struct call *c)

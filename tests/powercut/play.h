@@ -6,6 +6,7 @@
  *	fsync P | fdatasync P | fsyncdir P
  *	rename P Q | noreplace P Q | exchange P Q | link P Q | symlink P LENGTH
  *	setxattr P NAME LENGTH | removexattr P NAME | chmod P MODE
+ *	label P CLASS | rewrap P CLASS	(a directory's record class; a file or symlink under a fresh leaf of that class)
  *	tmpfile P | linktmp P		(a file without a name in P's directory; it gets the name P)
  *	check				(everything is as it should be, now)
  *
@@ -42,6 +43,8 @@ struct object {		/* whatever has a name */
 	char *attrs;	/* "name=seed,length;" sorted */
 	struct file *open;
 	bool unnamed;
+	size_t wrapped_at;	/* when its newest leaf was on disk for good; 0: never asked for */
+	uint16_t wrapped_class;
 };
 
 struct entry {
