@@ -19,6 +19,7 @@
 #include "keyd/keyd.h"
 #include "keyd/member.h"
 #include "keyd/session.h"
+#include "keyd/survey.h"
 #include "keyd/launch.h"
 
 #define FSD_RETRY_MAX 30 /* seconds between two starts of an fsd that keeps dying */
@@ -293,6 +294,7 @@ static void worker_gone(struct worker *w, const char *reason)
 	}
 	sessions_of_worker_gone(k, w, reason);
 	fsck_worker_gone(k, w);
+	survey_worker_gone(k, w);
 	worker_free(w);
 }
 
@@ -546,7 +548,7 @@ static void ask_to_go(struct worker *w)
 
 static void retire_idle(struct worker *w)
 {
-	if (!w->doomed && fsck_uses(w->keyd, w))
+	if (!w->doomed && (fsck_uses(w->keyd, w) || survey_uses(w->keyd, w)))
 		return;
 	if (w->doomed ? w->keyd->tick - w->idle_since >= 2
 		      : w->sessions == 0 && w->keyd->tick - w->idle_since >= WORKER_GRACE)

@@ -20,6 +20,7 @@ enum keyd_state { KEYD_OPEN = 1 << 0, KEYD_SEALED = 1 << 1 };
 #define KEYD_SEALED_TEXT "the keys are sealed: a custodian must run `coffer unseal`"
 
 struct fsck;
+struct survey;
 struct member_work;
 struct session;
 
@@ -46,6 +47,7 @@ struct keyd {
 	struct session *sessions;
 	struct member_work *members;	/* of shared mounts; NULL before the first */
 	struct fsck *fsck;	/* the one that runs, or NULL */
+	struct survey *surveys;	/* those that run */
 
 	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */

@@ -13,6 +13,7 @@
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
+#include "keyd/survey.h"
 
 static json_t *decision_detail(const struct keyd *k, const struct decision *d)
 {
@@ -304,6 +305,9 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (fsck_excludes_sessions(k, client.client))
 		return varlink_errorf(call, "Unavailable", "try again when `coffer fsck` is through",
 			"the store of %s is being repaired", client.client);
+	if (survey_excludes_sessions(k, client.client))
+		return varlink_errorf(call, "Unavailable", "try again in a moment",
+			"something of %s is being destroyed", client.client);
 	s = session_new(call, &a, &d, &client);
 	if (!s)
 		return -ENOMEM;

@@ -549,7 +549,7 @@ static void sort_out(struct frame **top)
 }
 
 /* One component: an entry, or a name. */
-static int find_entry(struct store_dir *d, const char *part, bool by_name, char entry[NAME_MAX_BYTES + 1])
+int check_find_entry(struct store_dir *d, const char *part, bool by_name, char entry[NAME_MAX_BYTES + 1])
 {
 	struct name_entry n;
 	struct stat st;
@@ -582,7 +582,7 @@ static int walk_only(struct check *c, struct frame **top)
 		next = strtok_r(NULL, "/", &save);
 		f = *top;
 		f->next = f->n;
-		r = find_entry(f->dir, part, c->opt->by_name, entry);
+		r = check_find_entry(f->dir, part, c->opt->by_name, entry);
 		if (r < 0)
 			return r;
 		base = f;

@@ -35,6 +35,9 @@ const char *check_isolate(struct check *c, const struct check_entry *e);
 /* Attributes of a file or directory: 0, or -EBADMSG. */
 int check_xattrs(const struct xattr_owner *o);
 
+/* One component of a path: an entry, or a name.  -ENOENT. */
+int check_find_entry(struct store_dir *d, const char *part, bool by_name, char entry[NAME_MAX_BYTES + 1]);
+
 int check_file(struct check *c, const struct check_entry *e);	/* -ECANCELED, -ENOMEM; else 0 */
 
 #endif

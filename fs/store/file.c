@@ -556,6 +556,7 @@ int file_link_unnamed(struct file *f, struct store_dir *to, const char *new_name
 		return r;
 	if (renameat2(f->hidden_in->fd, f->hidden, to->fd, n.entry, RENAME_NOREPLACE) < 0)
 		return -errno;
+	atomic_fetch_add(&f->store->renames, 1);
 	pthread_rwlock_wrlock(&f->lock);
 	store_dir_unref(f->hidden_in);
 	f->hidden_in = NULL;

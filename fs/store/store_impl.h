@@ -33,6 +33,7 @@ struct store {
 	pthread_mutex_t lock;	/* last in the order; of what follows */
 	uint32_t leaf_next;	/* counts from a random number */
 	struct tunnel *tunnel;	/* store_class.c */
+	atomic_ulong renames;	/* and links: what was given another name, so that a walk can have missed it */
 	struct key_chunk *chunks;
 	void *free_slots;
 	struct file *files[FILE_BUCKETS];	/* open ones by inode number */

@@ -182,7 +182,9 @@ int store_link(struct store_dir *d, const char *name, struct store_dir *to, cons
 		r = dir_write_side(to, &m);
 	if (r < 0)
 		return r;
-	return linkat(d->fd, n.entry, to->fd, m.entry, 0) < 0 ? -errno : 0;
+	r = linkat(d->fd, n.entry, to->fd, m.entry, 0) < 0 ? -errno : 0;
+	atomic_fetch_add(&d->store->renames, 1);
+	return r;
 }
 
 /* Whose attribute it is: an open file, or a directory. */

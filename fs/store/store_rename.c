@@ -211,5 +211,8 @@ int store_rename(
 		return r;
 	if (to.there && from.st.st_ino == to.st.st_ino)
 		return 0; /* two names of one file: POSIX does nothing */
-	return flags == RENAME_EXCHANGE ? exchange(&from, &to) : replace(&from, &to, flags);
+	atomic_fetch_add(&d->store->renames, 1);
+	r = flags == RENAME_EXCHANGE ? exchange(&from, &to) : replace(&from, &to, flags);
+	atomic_fetch_add(&d->store->renames, 1);
+	return r;
 }

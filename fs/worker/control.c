@@ -21,6 +21,7 @@
 #include "fs/worker/recorder.h"
 #include "fs/worker/sandbox.h"
 #include "fs/worker/session.h"
+#include "fs/worker/survey_job.h"
 #include "fs/worker/worker.h"
 
 #define LEASE_SECONDS 30 /* without a Ping nobody can revoke: fail closed */
@@ -56,6 +57,7 @@ struct control {
 	struct keytree *tree;
 	struct entry *entries;
 	struct fsck *fsck;
+	struct survey_job *survey;
 	struct varlink_call *watch_keyd, *watch_fsd, *exit;
 	uint64_t last_ping; /* monotonic seconds */
 };
@@ -595,6 +597,39 @@ static int method_fsck_stop(struct varlink_call *call, json_t *params, void *use
 	return varlink_reply(call, NULL);
 }
 
+/* ---- the walk for the sake of keys ---- */
+
+static int method_survey(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	scoped(close_fdp) int leaves_fd = varlink_call_take_fd(call, 0);
+	int r;
+
+	if (!c->open || c->exiting || c->survey)
+		return varlink_error(call, "NotOpen", "no client, or a survey already", NULL);
+	r = survey_job_start(&c->worker, params, leaves_fd, &c->survey);
+	if (r < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "the survey: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+static int method_survey_next(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	if (!c->survey)
+		return varlink_error(call, "NotOpen", "there is no survey", NULL);
+	return varlink_reply(call, survey_job_next(c->survey));
+}
+
+static int method_survey_stop(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	survey_job_stop(take_ptr(&c->survey));
+	return varlink_reply(call, NULL);
+}
+
 /* ---- from fsd ---- */
 
 static int journal_use(struct control *c, int journal_fd, int kick_fd)
@@ -686,6 +721,9 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.Fsck", ROLE_KEYD, 0, method_fsck},
 	{"org.coffer.worker.FsckNext", ROLE_KEYD, 0, method_fsck_next},
 	{"org.coffer.worker.FsckStop", ROLE_KEYD, 0, method_fsck_stop},
+	{"org.coffer.worker.Survey", ROLE_KEYD, 0, method_survey},
+	{"org.coffer.worker.SurveyNext", ROLE_KEYD, 0, method_survey_next},
+	{"org.coffer.worker.SurveyStop", ROLE_KEYD, 0, method_survey_stop},
 	{"org.coffer.worker.Journal", ROLE_FSD, 0, method_journal},
 	{"org.coffer.worker.Attach", ROLE_FSD, 0, method_attach},
 	{"org.coffer.worker.Watch", ROLE_KEYD | ROLE_FSD, 0, method_watch},
@@ -722,6 +760,7 @@ int control_run(const struct control_fds *fds, bool memory_locked)
 	if (r >= 0)
 		r = sd_event_loop(c.event);
 	fsck_stop(c.fsck);
+	survey_job_stop(c.survey);
 	varlink_server_free(c.server);
 	worker_done(&c.worker);
 	keytree_free(c.tree);

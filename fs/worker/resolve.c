@@ -294,3 +294,15 @@ bool resolve_file_put(struct resolver *b, struct inode *i)
 	pthread_mutex_unlock(m);
 	return last;
 }
+
+void resolve_dirs_drop(struct resolver *b)
+{
+	struct store_dir *d = NULL;
+
+	do {
+		pthread_mutex_lock(&b->dirs_lock);
+		d = b->oldest ? cache_take_out(b, b->oldest) : NULL;
+		pthread_mutex_unlock(&b->dirs_lock);
+		store_dir_unref(d);
+	} while (d);
+}

@@ -17,6 +17,7 @@ int resolve_dir(struct resolver *b, struct inode *dir, struct store_dir **ret);
 /* The directory and the name of what is not the root; *ret_name stays while the namespace lock is held. */
 int resolve_name(struct resolver *b, struct inode *i, struct store_dir **ret, const char **ret_name);
 /* A directory moved or is gone: open it anew next time. */
+void resolve_dirs_drop(struct resolver *b);	/* all of them */
 void resolve_dir_drop(struct resolver *b, struct inode *dir);
 
 int resolve_stat(struct resolver *b, struct inode *i, struct stat *ret);

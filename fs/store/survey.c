@@ -1,0 +1,702 @@
+#include "fs/store/survey.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/scope.h"
+#include "fs/store/backing.h"
+#include "fs/store/check_impl.h"
+#include "fs/store/file_impl.h"
+
+#define BATCH 128
+#define HAND_OUT 4096
+
+struct frame { /* one open directory */
+	struct frame *up;
+	struct store_dir *dir;
+	DIR *entries;
+	bool kept;
+};
+
+struct known { /* ERASE: a leaf that is to be destroyed, and whose it is */
+	uint64_t leaf;
+	uint8_t id[16];
+	char kind;
+};
+
+struct move { /* one that goes to another leaf with the next batch */
+	struct store_dir *dir;
+	char entry[NAME_MAX_BYTES + 1];
+	struct file *file; /* NULL: a symlink */
+	struct rewrap to;
+	uint64_t old;
+};
+
+struct item { /* what stands at an entry */
+	struct store_dir *dir;
+	const char *entry;
+	struct stat st;
+	char kind;
+	bool kept, top;
+	struct leaf_index leaf;
+	uint16_t class, day; /* of origin */
+	uint8_t id[16];
+};
+
+struct survey {
+	struct store *store;
+	const struct survey_options *opt;
+	struct survey_counts *counts;
+	struct frame *top;
+	ino_t *keep;
+	struct known *known;
+	size_t known_n, known_cap;
+	bool second; /* ERASE: the walk that looks for others */
+	ino_t only_ino;
+	bool only_is_leaf; /* no directory */
+	uint64_t *out;
+	size_t out_n;
+	struct move *moves;
+	size_t moves_n;
+};
+
+/* ---- what is handed out ---- */
+
+static int flush_out(struct survey *v)
+{
+	size_t n = v->out_n;
+
+	v->out_n = 0;
+	v->counts->leaves += n;
+	return n > 0 ? v->opt->hand_out(v->out, n, v->opt->arg) : 0;
+}
+
+static int hand_out(struct survey *v, uint64_t leaf)
+{
+	v->out[v->out_n++] = leaf;
+	return v->out_n == HAND_OUT ? flush_out(v) : 0;
+}
+
+/* ---- what moves ---- */
+
+static void move_done(struct move *m)
+{
+	file_close(m->file);
+	store_dir_unref(m->dir);
+}
+
+/* So short that nobody waits; what must be on disk is waited for afterwards. */
+static int move_one(struct survey *v, struct move *m)
+{
+	int r;
+
+	pthread_rwlock_wrlock(v->opt->names);
+	r = m->file ? file_rewrap(m->file, &m->to) : link_rewrap(m->dir, m->entry, m->to.class, m->to.day);
+	if (r == -ENOKEY && !m->file)
+		r = link_rewrap(m->dir, m->entry, m->to.class, (uint16_t)atomic_load(&v->store->today));
+	pthread_rwlock_unlock(v->opt->names);
+	return r;
+}
+
+static int flush_moves(struct survey *v)
+{
+	int r = 0, k;
+
+	if (v->opt->mode == SURVEY_CLASS) {
+		for (size_t i = 0; r == 0 && i < v->moves_n; i++)
+			r = hand_out(v, v->moves[i].old);
+		if (r == 0)
+			r = flush_out(v);
+	}
+	for (size_t i = 0; i < v->moves_n; i++) {
+		struct move *m = &v->moves[i];
+
+		k = r == 0 ? move_one(v, m) : -ECANCELED;
+		if (k == 0)
+			k = m->file ? file_wait(m->file, true) : store_dir_sync(m->dir);
+		if (k == 0)
+			v->counts->rewrapped++;
+		else if (r == 0 && k != -ENOENT)
+			v->counts->failed++;
+		move_done(m);
+	}
+	v->moves_n = 0;
+	return r;
+}
+
+/* The file is opened at once: so it is found again wherever it is renamed to. */
+static int plan_move(struct survey *v, const struct item *i, const struct rewrap *to)
+{
+	struct move *m = &v->moves[v->moves_n];
+	int r;
+
+	*m = (struct move){.to = *to, .old = leaf_index_u64(i->leaf)};
+	if (i->kind == 'f') {
+		pthread_rwlock_rdlock(v->opt->names);
+		r = file_open_entry(i->dir, i->entry, &m->file);
+		pthread_rwlock_unlock(v->opt->names);
+		if (r < 0) {
+			v->counts->failed += r != -ENOENT;
+			return 0;
+		}
+	}
+	m->dir = store_dir_ref(i->dir);
+	snprintf(m->entry, sizeof(m->entry), "%s", i->entry);
+	return ++v->moves_n == BATCH ? flush_moves(v) : 0;
+}
+
+/* ---- what stands at an entry ---- */
+
+static int look_file(struct survey *v, struct item *i)
+{
+	scoped(key32_wipe) struct key32 wrap = {0};
+	scoped(key32_wipe) struct key32 content = {0};
+	scoped(close_fdp) int fd = -1;
+	uint8_t head[HEADER_BYTES];
+	struct header h;
+	size_t n;
+	int r;
+
+	fd = backing_open(i->dir->fd, i->entry, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &i->st) < 0)
+		return -errno;
+	if (i->st.st_size == 0)
+		return -ENODATA;
+	r = backing_read(fd, head, sizeof(head), 0, &n);
+	if (r < 0)
+		return r;
+	if (n < sizeof(head))
+		return -EBADMSG;
+	if (sodium_is_zero(head, sizeof(head)))
+		return -ENODATA;
+	if (header_peek(head, &h) < 0)
+		return -EBADMSG;
+	i->leaf = h.leaf;
+	r = keytree_derive(v->store->tree, h.leaf, KEY_USE_WRAP, &wrap);
+	if (r == 0)
+		r = header_open(head, &wrap, &h, &content);
+	if (r < 0)
+		return r;
+	i->class = h.rec.origin_class;
+	i->day = h.rec.origin_day;
+	memcpy(i->id, h.id.b, sizeof(i->id));
+	return 0;
+}
+
+static int look_link(struct survey *v, struct item *i)
+{
+	int r = link_leaf(i->dir, i->entry, &i->leaf);
+
+	if (r == 0 && !keytree_holds(v->store->tree, i->leaf))
+		r = -ENOKEY;
+	i->class = i->leaf.class;
+	i->day = i->leaf.day;
+	return r;
+}
+
+/* Under the lock for names.  -ENODATA: it has no key. */
+static int look(struct survey *v, struct item *i)
+{
+	if (fstatat(i->dir->fd, i->entry, &i->st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	for (size_t k = 0; k < v->opt->keep_n; k++)
+		i->kept |= v->keep[k] == i->st.st_ino;
+	if (S_ISDIR(i->st.st_mode)) {
+		i->kind = 'd';
+		return 0;
+	}
+	i->kind = S_ISREG(i->st.st_mode) ? 'f' : S_ISLNK(i->st.st_mode) ? 'l' : 'o';
+	return i->kind == 'f' ? look_file(v, i) : i->kind == 'l' ? look_link(v, i) : -ENODATA;
+}
+
+/* ---- the modes ---- */
+
+static void count_class(struct survey_counts *c, const struct item *i)
+{
+	size_t k;
+
+	for (k = 0; k < c->classes_n && c->classes[k].class != i->class; k++)
+		;
+	if (k == SURVEY_CLASSES)
+		return;
+	if (k == c->classes_n)
+		c->classes[c->classes_n++].class = i->class;
+	c->classes[k].files++;
+	c->classes[k].bytes += (uint64_t)i->st.st_size;
+}
+
+static int do_class(struct survey *v, const struct item *i)
+{
+	const struct rewrap to = {v->opt->class, i->day, v->opt->class};
+
+	if (i->leaf.class == to.class && i->class == to.class)
+		return 0;
+	return plan_move(v, i, &to);
+}
+
+static bool is_kept(const struct survey *v, const struct item *i)
+{
+	if (i->kept)
+		return true;
+	for (size_t k = 0; k < v->opt->keep_ids_n; k++)
+		if (memcmp(v->opt->keep_ids[k].b, i->id, sizeof(i->id)) == 0)
+			return true;
+	return false;
+}
+
+static int do_move(struct survey *v, const struct item *i)
+{
+	const struct survey_options *o = v->opt;
+	bool inside = i->leaf.class == o->class && i->leaf.day < o->before, kept = is_kept(v, i);
+	bool doomed = i->class == o->class && i->day < o->before && !kept && i->st.st_mtim.tv_sec < o->modified_since;
+	struct rewrap to = {i->class, i->day, i->class};
+
+	if (inside && doomed)
+		v->counts->dying++;
+	if (inside == doomed)
+		return 0;
+	if (doomed)
+		return hand_out(v, leaf_index_u64(i->leaf));
+	if (kept && o->keep_class)
+		to.class = o->keep_class;
+	if (to.class == o->class && to.day < o->before)
+		to.day = (uint16_t)atomic_load(&v->store->today);
+	return plan_move(v, i, &to);
+}
+
+static int by_leaf(const void *a, const void *b)
+{
+	const struct known *x = a, *y = b;
+
+	return x->leaf < y->leaf ? -1 : x->leaf > y->leaf;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static int remember(struct survey *v, const struct item *i)
+{
+	struct known *more;
+
+	if (v->known_n == v->known_cap) {
+		more = reallocarray(v->known, v->known_cap * 2 + 64, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		v->known = more;
+		v->known_cap = v->known_cap * 2 + 64;
+	}
+	more = &v->known[v->known_n++];
+	*more = (struct known){.leaf = leaf_index_u64(i->leaf), .kind = i->kind};
+	memcpy(more->id, i->id, sizeof(more->id));
+	return 0;
+}
+
+/* Somebody outside of what is to be erased.  Another name of the same thing goes with it; whoever else shares its leaf
+ * (two loads that drew the same numbers) must not. */
+static int do_others(struct survey *v, const struct item *i)
+{
+	const struct known key = {.leaf = leaf_index_u64(i->leaf)}, *k;
+	const struct rewrap to = {i->class, i->day, i->class};
+
+	k = v->known_n ? bsearch(&key, v->known, v->known_n, sizeof(key), by_leaf) : NULL;
+	if (!k)
+		return 0;
+	while (k > v->known && k[-1].leaf == key.leaf)
+		k--;
+	for (; k < v->known + v->known_n && k->leaf == key.leaf; k++)
+		if (k->kind == i->kind && memcmp(k->id, i->id, sizeof(k->id)) == 0 &&
+			(i->kind != 'l' || i->st.st_nlink > 1)) {
+			v->counts->other_names++;
+			return 0;
+		}
+	return i->kind == 'd' ? -EDEADLK : plan_move(v, i, &to);
+}
+
+static int do_check(struct survey *v, const struct item *i)
+{
+	uint64_t leaf = leaf_index_u64(i->leaf);
+
+	if (v->opt->leaves_n == 0 || !bsearch(&leaf, v->opt->leaves, v->opt->leaves_n, sizeof(leaf), by_number))
+		return 0;
+	return hand_out(v, leaf);
+}
+
+static int act_on(struct survey *v, const struct item *i)
+{
+	switch (v->opt->mode) {
+	case SURVEY_FIND:
+		return 0;
+	case SURVEY_LOOK:
+		if (i->kind == 'f')
+			count_class(v->counts, i);
+		return 0;
+	case SURVEY_CLASS:
+		return i->kind == 'd' ? 0 : do_class(v, i);
+	case SURVEY_MOVE:
+		return i->kind == 'd' ? 0 : do_move(v, i);
+	case SURVEY_ERASE:
+		return v->second ? do_others(v, i) : remember(v, i);
+	case SURVEY_CHECK:
+		return do_check(v, i);
+	}
+	return -EINVAL;
+}
+
+static void count(struct survey *v, const struct item *i, int r)
+{
+	struct survey_counts *c = v->counts;
+
+	if (v->second)
+		return;
+	c->directories += i->kind == 'd' && r == 0;
+	c->files += i->kind == 'f';
+	c->links += i->kind == 'l';
+	if (i->kind == 'f')
+		c->bytes += (uint64_t)i->st.st_size;
+	c->empty += r == -ENODATA && i->kind == 'f';
+	c->destroyed += r == -ENOKEY;
+	c->damaged += r == -EBADMSG;
+}
+
+/* ---- directories ---- */
+
+static void pop(struct survey *v)
+{
+	struct frame *f = v->top;
+
+	v->top = f->up;
+	closedir(f->entries);
+	store_dir_unref(f->dir);
+	free(f);
+}
+
+/* Takes d. */
+static int push(struct survey *v, struct store_dir *d, bool kept)
+{
+	struct frame *f = calloc(1, sizeof(*f));
+	int fd = f ? openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd >= 0)
+		f->entries = fdopendir(fd);
+	if (!f || !f->entries) {
+		int r = f ? -errno : -ENOMEM;
+
+		close_fdp(&fd);
+		free(f);
+		store_dir_unref(d);
+		return r;
+	}
+	f->dir = d;
+	f->kept = kept;
+	f->up = v->top;
+	v->top = f;
+	return 0;
+}
+
+/* Its own label goes where the whole tree gets a class. */
+static int label(struct survey *v, struct store_dir *d, bool top)
+{
+	bool labelled;
+	int r = 0;
+
+	if (v->opt->mode != SURVEY_CLASS)
+		return 0;
+	pthread_rwlock_wrlock(v->opt->names);
+	(void)store_dir_class(d, &labelled);
+	if (top)
+		r = store_dir_set_class(d, v->opt->class);
+	else if (labelled)
+		r = store_dir_set_class(d, STORE_CLASS_NONE);
+	if (r == 0)
+		atomic_store(&d->class, v->opt->class);
+	if ((top || labelled) && v->opt->relabelled)
+		v->opt->relabelled(v->opt->arg);
+	pthread_rwlock_unlock(v->opt->names);
+	return r < 0 ? r : top || labelled ? store_dir_sync(d) : 0;
+}
+
+static int open_dir(struct survey *v, struct item *i, struct store_dir **ret)
+{
+	bool loose;
+	int r;
+
+	pthread_rwlock_rdlock(v->opt->names);
+	r = dir_look_entry(i->dir, i->entry, ret, &loose);
+	pthread_rwlock_unlock(v->opt->names);
+	return r;
+}
+
+static int enter(struct survey *v, struct store_dir *d, struct item *i)
+{
+	int r;
+
+	i->leaf = d->id.leaf;
+	place_dir_bytes(&d->id, i->id);
+	r = act_on(v, i);
+	if (r == 0)
+		r = label(v, d, i->top);
+	if (r < 0) {
+		store_dir_unref(d);
+		return r;
+	}
+	return push(v, d, i->kept);
+}
+
+/* An empty file that a session has open learns what its header is to say.  True: it has one by now. */
+static bool tell_open(struct survey *v, const struct item *i)
+{
+	struct file *f = file_find(v->store, i->st.st_ino);
+	bool has = false;
+
+	if (!f)
+		return false;
+	pthread_rwlock_wrlock(&f->lock);
+	has = f->has_header;
+	if (!has)
+		f->h.rec.origin_class = v->opt->class;
+	pthread_rwlock_unlock(&f->lock);
+	file_close(f);
+	return has;
+}
+
+static int visit(struct survey *v, struct item *i)
+{
+	struct store_dir *d = NULL;
+	int r;
+
+	pthread_rwlock_rdlock(v->opt->names);
+	r = look(v, i);
+	pthread_rwlock_unlock(v->opt->names);
+	if (r == -ENOENT || r == -ELOOP)
+		return 0; /* gone meanwhile */
+	if (v->second && i->kind == 'd' && i->st.st_ino == v->only_ino)
+		return 0; /* what is to be erased itself */
+	if (r == 0 && i->kind == 'd')
+		r = open_dir(v, i, &d);
+	count(v, i, r);
+	if (d)
+		return enter(v, d, i);
+	if (r == 0 && i->kind != 'd')
+		return act_on(v, i);
+	if (r == -ENODATA && i->kind == 'f' && v->opt->mode == SURVEY_CLASS)
+		return tell_open(v, i) ? visit(v, i) : 0;
+	if (r == 0 || r == -ENODATA || r == -ENOKEY || r == -EBADMSG)
+		return 0;
+	return r == -ENOMEM ? r : (v->counts->failed++, 0);
+}
+
+static int walk(struct survey *v, const struct frame *base)
+{
+	const struct dirent *e;
+	int r = 0;
+
+	while (r == 0 && v->top != base) {
+		e = readdir(v->top->entries);
+		if (!e) {
+			pop(v);
+		} else if (e->d_name[0] != '.') {
+			struct item i = {.dir = v->top->dir, .entry = e->d_name, .kept = v->top->kept};
+
+			r = visit(v, &i);
+		}
+		if (r == 0 && !v->opt->step(v->counts, v->opt->arg))
+			r = -ECANCELED;
+	}
+	return r;
+}
+
+/* ---- where it begins ---- */
+
+/* The directory and the entry that a path names; the entry is "" for the share itself. */
+static int find(struct survey *v, const char *path, struct store_dir **ret, char entry[NAME_MAX_BYTES + 1], FILE *at)
+{
+	scoped(freep) char *copy = strdup(path);
+	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	char *part, *next, *save = NULL;
+	bool loose;
+	int r = copy ? store_dir_root(v->store, &d) : -ENOMEM;
+
+	entry[0] = 0;
+	part = r == 0 ? strtok_r(copy, "/", &save) : NULL;
+	for (; r == 0 && part; part = next) {
+		struct store_dir *sub = NULL;
+
+		next = strtok_r(NULL, "/", &save);
+		r = check_find_entry(d, part, v->opt->by_name, entry);
+		if (r == 0 && at)
+			fprintf(at, "%s%s", ftell(at) > 0 ? "/" : "", entry);
+		if (r < 0 || !next)
+			continue;
+		r = dir_look_entry(d, entry, &sub, &loose);
+		if (r == 0 && !sub)
+			r = -ENOENT;
+		store_dir_unref(d);
+		d = sub;
+	}
+	if (r == 0)
+		*ret = take_ptr(&d);
+	return r == -ENOTDIR || r == -ELOOP ? -ENOENT : r;
+}
+
+static int find_kept(struct survey *v)
+{
+	char entry[NAME_MAX_BYTES + 1];
+	struct store_dir *d;
+	struct stat st;
+	int r;
+
+	v->keep = calloc(v->opt->keep_n + 1, sizeof(*v->keep));
+	if (!v->keep)
+		return -ENOMEM;
+	for (size_t k = 0; k < v->opt->keep_n; k++) {
+		r = find(v, v->opt->keep[k], &d, entry, NULL);
+		if (r == -ENOENT)
+			continue; /* it is not there (any more): nothing to be saved */
+		if (r < 0)
+			return r;
+		if (fstatat(d->fd, entry, &st, entry[0] ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH) == 0)
+			v->keep[k] = st.st_ino;
+		store_dir_unref(d);
+	}
+	return 0;
+}
+
+static int walk_root(struct survey *v)
+{
+	struct item i = {.kind = 'd', .top = true};
+	struct store_dir *d;
+	int r = store_dir_root(v->store, &d);
+
+	if (r < 0)
+		return r;
+	if (fstat(d->fd, &i.st) < 0)
+		i.st.st_ino = 0;
+	for (size_t k = 0; k < v->opt->keep_n; k++)
+		i.kept |= v->keep[k] == i.st.st_ino;
+	count(v, &i, 0);
+	r = enter(v, d, &i);
+	return r < 0 ? r : walk(v, NULL);
+}
+
+/* An empty file that is given a class of its own gets its header for it. */
+static int give_header(struct survey *v, const struct item *i)
+{
+	const struct rewrap to = {v->opt->class, 0, v->opt->class};
+	struct file *f;
+	int r;
+
+	pthread_rwlock_wrlock(v->opt->names);
+	r = file_open_entry(i->dir, i->entry, &f);
+	if (r == 0) {
+		r = file_rewrap(f, &to);
+		pthread_rwlock_wrlock(&f->lock);
+		if (r == 0)
+			r = file_need_header(f, 0);
+		pthread_rwlock_unlock(&f->lock);
+		if (r == 0)
+			r = file_wait(f, true);
+		file_close(f);
+	}
+	pthread_rwlock_unlock(v->opt->names);
+	return r;
+}
+
+static int walk_only(struct survey *v, char **ret_store)
+{
+	char entry[NAME_MAX_BYTES + 1];
+	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	size_t n = 0;
+	FILE *at = open_memstream(ret_store, &n);
+	int r = at ? 0 : -ENOMEM;
+
+	pthread_rwlock_rdlock(v->opt->names);
+	if (r == 0)
+		r = find(v, v->opt->only ? v->opt->only : "", &d, entry, at);
+	pthread_rwlock_unlock(v->opt->names);
+	if (at)
+		fclose(at);
+	if (r < 0)
+		return r;
+	if (v->opt->mode == SURVEY_FIND)
+		return entry[0] && fstatat(d->fd, entry, &(struct stat){0}, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	if (entry[0] == 0)
+		return walk_root(v);
+	struct item i = {.dir = d, .entry = entry, .top = true};
+
+	r = visit(v, &i);
+	v->only_ino = i.st.st_ino;
+	v->only_is_leaf = i.kind != 'd';
+	if (r == 0 && v->opt->mode == SURVEY_CLASS && i.kind == 'f' && i.st.st_size == 0)
+		r = give_header(v, &i);
+	return r < 0 ? r : walk(v, NULL);
+}
+
+static int erase_others(struct survey *v)
+{
+	int r = 0;
+
+	if (v->known_n > 0)
+		qsort(v->known, v->known_n, sizeof(*v->known), by_leaf);
+	v->second = true;
+	if (v->opt->only && *v->opt->only)
+		r = walk_root(v);
+	if (v->counts->other_names > 0 && v->only_is_leaf)
+		v->counts->other_names--; /* its own */
+	if (r == 0)
+		r = flush_moves(v);
+	for (size_t i = 0; r == 0 && i < v->known_n; i++)
+		if (i == 0 || v->known[i].leaf != v->known[i - 1].leaf)
+			r = hand_out(v, v->known[i].leaf);
+	return r;
+}
+
+static int run(struct survey *v, char **ret_store)
+{
+	int r = find_kept(v);
+
+	if (v->opt->mode == SURVEY_CHECK && v->opt->leaves_n > 0)
+		qsort(v->opt->leaves, v->opt->leaves_n, sizeof(uint64_t), by_number);
+	if (r == 0)
+		r = walk_only(v, ret_store);
+	if (r == 0)
+		r = flush_moves(v);
+	if (r == 0 && v->opt->mode == SURVEY_ERASE)
+		r = erase_others(v);
+	return r < 0 ? r : flush_out(v);
+}
+
+int store_survey(struct store *s, const struct survey_options *opt, struct survey_counts *ret, char **ret_store)
+{
+	struct survey v = {.store = s, .opt = opt, .counts = ret};
+	unsigned long moves = atomic_load(&s->renames);
+	scoped(freep) char *at = NULL;
+	int r = -ENOMEM;
+
+	v.out = calloc(HAND_OUT, sizeof(*v.out));
+	v.moves = calloc(BATCH, sizeof(*v.moves));
+	if (v.out && v.moves)
+		r = run(&v, &at);
+	ret->moved = atomic_load(&s->renames) != moves;
+	while (v.top)
+		pop(&v);
+	for (size_t i = 0; i < v.moves_n; i++)
+		move_done(&v.moves[i]);
+	free(v.moves);
+	free(v.out);
+	free(v.known);
+	free(v.keep);
+	if (r == 0 && ret_store)
+		*ret_store = take_ptr(&at);
+	return r;
+}

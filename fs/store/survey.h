@@ -1,0 +1,68 @@
+/* Walks a client's store for the sake of its keys: which leaf opens what, what must move to another leaf before one is
+ * destroyed, what is to be destroyed singly.  Works beside open sessions, as the check does (check.h).
+ *
+ *	FIND	only tells where `only` stands
+ *	LOOK	counts what there is, by class
+ *	CLASS	gives all at and below `only` the class `class`: the label, then each file and symlink is re-wrapped
+ *	MOVE	(class, before) is about to be destroyed: what survives moves to fresh leaves; the leaves of what does not,
+ *		but lies elsewhere, are handed out
+ *	ERASE	hands out the leaves of all at and below `only`; whoever else is under one of them moves to a fresh one
+ *	CHECK	hands out those of `leaves` that something is under
+ *
+ * Origin day, and but for CLASS the origin class too, stay what they are. */
+#ifndef COFFER_SURVEY_H
+#define COFFER_SURVEY_H
+
+#include <pthread.h>
+
+#include "fs/store/store.h"
+
+enum survey_mode { SURVEY_FIND = 1, SURVEY_LOOK, SURVEY_CLASS, SURVEY_MOVE, SURVEY_ERASE, SURVEY_CHECK };
+
+#define SURVEY_CLASSES 64
+
+struct survey_counts {
+	uint64_t directories, files, links, bytes;	/* seen; bytes below, of files */
+	uint64_t empty;		/* files without a key: they never had content */
+	uint64_t damaged;	/* nobody can tell which key they have */
+	uint64_t destroyed;	/* their key is gone already */
+	uint64_t rewrapped, failed;
+	uint64_t dying;		/* MOVE: what the prefix takes with it */
+	uint64_t leaves;	/* handed out */
+	uint64_t other_names;	/* ERASE: names outside of `only` of what is handed out */
+	bool moved;		/* something was renamed meanwhile, so it may have been missed */
+	size_t classes_n;
+	struct {
+		uint16_t class;
+		uint64_t files, bytes;
+	} classes[SURVEY_CLASSES];	/* LOOK; those that find no room count in `files` only */
+};
+
+struct survey_options {
+	enum survey_mode mode;
+	const char *only;	/* a path in the share, or in the store; NULL: everything */
+	bool by_name;		/* `only` and `keep` may be paths in the share */
+	uint16_t class;		/* CLASS: to; MOVE: of the prefix */
+	uint16_t before;	/* MOVE: days before it */
+	int64_t modified_since;	/* MOVE: what was modified then or later survives; INT64_MAX: that saves nothing */
+	char *const *keep;	/* MOVE: paths that survive, with what is below them */
+	size_t keep_n;
+	const struct file_id *keep_ids;
+	size_t keep_ids_n;
+	uint16_t keep_class;	/* MOVE: class of the leaves of what `keep` saves; 0: its own */
+	uint64_t *leaves;	/* CHECK; are sorted by the call */
+	size_t leaves_n;
+	pthread_rwlock_t *names;	/* the namespace lock */
+	/* CLASS: before anything moves away from them, and returns when they are noted for good; others: the result. */
+	int (*hand_out)(const uint64_t *leaves, size_t n, void *arg);
+	bool (*step)(const struct survey_counts *c, void *arg);	/* false: stop */
+	/* CLASS: a label changed; who has opened directories lets them go.  With the namespace lock.  May be NULL. */
+	void (*relabelled)(void *arg);
+	void *arg;
+};
+
+/* *ret_store: where `only` stands in the store, malloc'd ("" : all); may be NULL.
+ * -ENOENT: no such `only`; -ECANCELED; -EDEADLK: a leaf is two directories' (ERASE); errors of hand_out. */
+int store_survey(struct store *s, const struct survey_options *opt, struct survey_counts *ret, char **ret_store);
+
+#endif

@@ -1,0 +1,297 @@
+#include "fs/worker/survey_job.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/bytes.h"
+#include "common/scope.h"
+#include "fs/store/backing.h"
+#include "fs/store/survey.h"
+#include "fs/worker/resolve.h"
+#include "fs/worker/worker.h"
+
+#define LEAVES_MAX (64u << 20) /* bytes of a list that is given */
+
+enum batch { BATCH_NONE, BATCH_READY, BATCH_GIVEN, BATCH_NOTED };
+
+struct survey_job {
+	struct worker *worker;
+	pthread_t thread;
+	json_t *params; /* the texts below belong to it */
+	struct survey_options opt;
+	char **keep;
+	struct file_id *keep_ids;
+
+	pthread_mutex_t lock; /* a leaf; of what follows */
+	pthread_cond_t moved_on;
+	enum batch batch;
+	json_t *leaves;
+	struct survey_counts counts;
+	char *store;
+	bool stop, done;
+	int result;
+};
+
+static int hand_out(const uint64_t *leaves, size_t n, void *arg)
+{
+	struct survey_job *j = arg;
+	json_t *list = json_array();
+	char hex[17];
+	int r;
+
+	for (size_t i = 0; i < n; i++) {
+		snprintf(hex, sizeof(hex), "%016" PRIx64, leaves[i]);
+		json_array_append_new(list, json_string(hex));
+	}
+	pthread_mutex_lock(&j->lock);
+	json_decref(j->leaves);
+	j->leaves = list;
+	j->batch = BATCH_READY;
+	while (!j->stop && j->batch != BATCH_NOTED)
+		pthread_cond_wait(&j->moved_on, &j->lock);
+	r = j->batch == BATCH_NOTED ? 0 : -ECANCELED;
+	j->batch = BATCH_NONE;
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}
+
+static bool step(const struct survey_counts *c, void *arg)
+{
+	struct survey_job *j = arg;
+	bool go_on;
+
+	pthread_mutex_lock(&j->lock);
+	j->counts = *c;
+	go_on = !j->stop;
+	pthread_mutex_unlock(&j->lock);
+	return go_on;
+}
+
+static void relabelled(void *arg)
+{
+	struct survey_job *j = arg;
+
+	resolve_dirs_drop(j->worker->resolver);
+}
+
+static void *run(void *arg)
+{
+	struct survey_job *j = arg;
+	struct survey_counts counts = {0};
+	char *store = NULL;
+	int r = store_survey(j->worker->store, &j->opt, &counts, &store);
+
+	pthread_mutex_lock(&j->lock);
+	j->counts = counts;
+	j->store = store;
+	j->result = r;
+	j->done = true;
+	pthread_mutex_unlock(&j->lock);
+	return NULL;
+}
+
+static int take_leaves(struct survey_options *o, int fd)
+{
+	struct bytes_reader r;
+	scoped(freep) uint8_t *bytes = NULL;
+	struct stat st;
+	size_t n;
+	int k;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size < 0 || st.st_size > LEAVES_MAX || st.st_size % 8 != 0)
+		return -EINVAL;
+	bytes = malloc((size_t)st.st_size + 1);
+	o->leaves = calloc((size_t)st.st_size / 8 + 1, 8);
+	if (!bytes || !o->leaves)
+		return -ENOMEM;
+	k = backing_read(fd, bytes, (size_t)st.st_size, 0, &n);
+	if (k < 0 || n != (size_t)st.st_size)
+		return k < 0 ? k : -EINVAL;
+	bytes_reader_init(&r, bytes, n);
+	for (; o->leaves_n < n / 8; o->leaves_n++)
+		o->leaves[o->leaves_n] = bytes_get_u64(&r);
+	return 0;
+}
+
+static int mode_of(const char *text, enum survey_mode *ret)
+{
+	static const char *const names[] = {[SURVEY_FIND] = "find",
+		[SURVEY_LOOK] = "look",
+		[SURVEY_CLASS] = "class",
+		[SURVEY_MOVE] = "move",
+		[SURVEY_ERASE] = "erase",
+		[SURVEY_CHECK] = "check"};
+
+	for (size_t i = SURVEY_FIND; i < sizeof(names) / sizeof(*names); i++)
+		if (strcmp(names[i], text) == 0) {
+			*ret = (enum survey_mode)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int take_keep(struct survey_job *j, json_t *paths, json_t *ids)
+{
+	const char *text;
+	json_t *v;
+	size_t i, n;
+
+	j->keep = calloc(json_array_size(paths) + 1, sizeof(*j->keep));
+	j->keep_ids = calloc(json_array_size(ids) + 1, sizeof(*j->keep_ids));
+	if (!j->keep || !j->keep_ids)
+		return -ENOMEM;
+	j->opt.keep = j->keep;
+	j->opt.keep_ids = j->keep_ids;
+	json_array_foreach(paths, i, v)
+	{
+		j->keep[j->opt.keep_n] = (char *)json_string_value(v);
+		if (!j->keep[j->opt.keep_n++])
+			return -EINVAL;
+	}
+	json_array_foreach(ids, i, v)
+	{
+		text = json_string_value(v);
+		if (!text || sodium_hex2bin(j->keep_ids[i].b, FILE_ID_BYTES, text, strlen(text), NULL, &n, NULL) < 0 ||
+			n != FILE_ID_BYTES)
+			return -EINVAL;
+		j->opt.keep_ids_n++;
+	}
+	return 0;
+}
+
+static int take_params(struct survey_job *j)
+{
+	int by_name = 0, class = 0, before = 0, keep_class = 0;
+	json_int_t since = INT64_MAX;
+	json_t *paths = NULL, *ids = NULL;
+	const char *mode, *only = NULL;
+
+	if (json_unpack_ex(j->params, NULL, JSON_STRICT, "{s:s, s?s, s?b, s?i, s?i, s?I, s?o, s?o, s?i}", "mode", &mode,
+		    "only", &only, "names", &by_name, "class", &class, "before", &before, "modified_since", &since,
+		    "keep", &paths, "keep_ids", &ids, "keep_class", &keep_class) < 0 ||
+		mode_of(mode, &j->opt.mode) < 0 || class < 0 || class > UINT16_MAX || before < 0 || before > UINT16_MAX ||
+		keep_class < 0 || keep_class > UINT16_MAX)
+		return -EINVAL;
+	if ((j->opt.mode == SURVEY_CLASS || j->opt.mode == SURVEY_MOVE) && class < CLASS_FIRST_POLICY)
+		return -EINVAL;
+	j->opt.only = only;
+	j->opt.by_name = by_name;
+	j->opt.class = (uint16_t)class;
+	j->opt.before = (uint16_t)before;
+	j->opt.modified_since = since;
+	j->opt.keep_class = (uint16_t)keep_class;
+	return take_keep(j, paths, ids);
+}
+
+static void job_free(struct survey_job *j)
+{
+	json_decref(j->params);
+	json_decref(j->leaves);
+	pthread_mutex_destroy(&j->lock);
+	pthread_cond_destroy(&j->moved_on);
+	free(j->opt.leaves);
+	free(j->keep);
+	free(j->keep_ids);
+	free(j->store);
+	free(j);
+}
+DEFINE_SCOPED(struct survey_job *, job_free)
+
+int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct survey_job **ret)
+{
+	scoped(job_freep) struct survey_job *j = calloc(1, sizeof(*j));
+	int r;
+
+	if (!j)
+		return -ENOMEM;
+	pthread_mutex_init(&j->lock, NULL);
+	pthread_cond_init(&j->moved_on, NULL);
+	j->worker = w;
+	j->params = json_incref(params);
+	j->opt.names = &w->names;
+	j->opt.hand_out = hand_out;
+	j->opt.step = step;
+	j->opt.relabelled = relabelled;
+	j->opt.arg = j;
+	r = take_params(j);
+	if (r == 0)
+		r = take_leaves(&j->opt, leaves_fd);
+	if (r == 0)
+		r = -pthread_create(&j->thread, NULL, run, j);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(&j);
+	return 0;
+}
+
+static json_t *counts_json(const struct survey_counts *c)
+{
+	json_t *classes = json_array(), *o;
+
+	for (size_t i = 0; i < c->classes_n; i++)
+		json_array_append_new(classes, json_pack("{s:i, s:I, s:I}", "class", (int)c->classes[i].class, "files",
+						       (json_int_t)c->classes[i].files, "bytes",
+						       (json_int_t)c->classes[i].bytes));
+	o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "directories", (json_int_t)c->directories, "files",
+		(json_int_t)c->files, "links", (json_int_t)c->links, "bytes", (json_int_t)c->bytes, "empty",
+		(json_int_t)c->empty, "damaged", (json_int_t)c->damaged, "destroyed", (json_int_t)c->destroyed);
+	json_object_set_new(o, "rewrapped", json_integer((json_int_t)c->rewrapped));
+	json_object_set_new(o, "failed", json_integer((json_int_t)c->failed));
+	json_object_set_new(o, "dying", json_integer((json_int_t)c->dying));
+	json_object_set_new(o, "leaves", json_integer((json_int_t)c->leaves));
+	json_object_set_new(o, "other_names", json_integer((json_int_t)c->other_names));
+	json_object_set_new(o, "moved", json_boolean(c->moved));
+	json_object_set_new(o, "classes", classes);
+	return o;
+}
+
+static const char *error_text(int r)
+{
+	return r == -ENOENT    ? "there is no such file or directory in the share"
+	       : r == -EDEADLK ? "two directories have the same key"
+			       : strerror(-r);
+}
+
+json_t *survey_job_next(struct survey_job *j)
+{
+	json_t *o, *leaves;
+
+	pthread_mutex_lock(&j->lock);
+	if (j->batch == BATCH_GIVEN) {
+		j->batch = BATCH_NOTED;
+		pthread_cond_signal(&j->moved_on);
+	}
+	leaves = j->batch == BATCH_READY ? json_incref(j->leaves) : json_array();
+	if (j->batch == BATCH_READY)
+		j->batch = BATCH_GIVEN;
+	o = json_pack("{s:s, s:s?, s:i, s:o, s:o, s:s?}", "state",
+		!j->done         ? "running"
+		: j->result == 0 ? "done"
+				 : "failed",
+		"error", j->done && j->result < 0 ? error_text(j->result) : NULL, "errno", j->done ? -j->result : 0,
+		"leaves", leaves, "counts", counts_json(&j->counts), "store", j->store);
+	pthread_mutex_unlock(&j->lock);
+	return o;
+}
+
+void survey_job_stop(struct survey_job *j)
+{
+	if (!j)
+		return;
+	pthread_mutex_lock(&j->lock);
+	j->stop = true;
+	pthread_cond_signal(&j->moved_on);
+	pthread_mutex_unlock(&j->lock);
+	pthread_join(j->thread, NULL);
+	job_free(j);
+}

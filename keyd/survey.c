@@ -1,0 +1,263 @@
+#include "keyd/survey.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/scope.h"
+#include "keyd/keyd.h"
+#include "keyd/session.h"
+
+#define FIRST_USEC 2000u /* most are short */
+#define EVERY_USEC 20000u
+
+struct survey {
+	struct survey *next;
+	struct keyd *k;
+	char client[CLIENT_NAME_MAX];
+	struct worker *worker; /* NULL: gone */
+	struct survey_spec spec;
+	sd_event_source *timer;
+	uint64_t *leaves;
+	size_t n, cap;
+	bool over; /* done is being told */
+};
+
+static void survey_free(struct survey *s)
+{
+	sd_event_source_disable_unref(s->timer);
+	free(s->leaves);
+	free(s);
+}
+
+static struct survey *find(const struct keyd *k, const char *client)
+{
+	for (struct survey *s = k->surveys; s; s = s->next)
+		if (strcmp(s->client, client) == 0)
+			return s;
+	return NULL;
+}
+
+bool survey_runs(const struct keyd *k, const char *client)
+{
+	return find(k, client) != NULL;
+}
+
+bool survey_excludes_sessions(const struct keyd *k, const char *client)
+{
+	for (const struct survey *s = k->surveys; s; s = s->next)
+		if (s->spec.alone && strcmp(s->client, client) == 0)
+			return true;
+	return false;
+}
+
+bool survey_uses(const struct keyd *k, const struct worker *w)
+{
+	for (const struct survey *s = k->surveys; s; s = s->next)
+		if (s->worker == w)
+			return true;
+	return false;
+}
+
+static void finish(struct survey *s, struct survey_result *r)
+{
+	struct keyd *k = s->k;
+
+	s->over = true;
+	if (s->worker) {
+		s->worker->idle_since = k->tick;
+		(void)worker_call(s->worker, "org.coffer.worker.SurveyStop", NULL, WORKER_TIMEOUT_MS, NULL);
+		s->worker = NULL;
+	}
+	r->leaves = s->leaves;
+	r->leaves_n = s->n;
+	s->spec.done(k, r, s->spec.arg);
+	for (struct survey **p = &k->surveys; *p; p = &(*p)->next)
+		if (*p == s) {
+			*p = s->next;
+			break;
+		}
+	survey_free(s);
+}
+
+static void fail(struct survey *s, int error, const char *text)
+{
+	struct survey_result r = {.error = error, .text = text};
+
+	finish(s, &r);
+}
+
+void survey_worker_gone(struct keyd *k, const struct worker *w)
+{
+	for (struct survey *s = k->surveys, *next; s; s = next) {
+		next = s->next;
+		if (s->worker != w || s->over)
+			continue;
+		s->worker = NULL;
+		/* Not from here: the caller is in the middle of something else. */
+		(void)sd_event_source_set_time_relative(s->timer, 0);
+		(void)sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+	}
+}
+
+static int take(struct survey *s, const json_t *list)
+{
+	size_t count = json_array_size(list), i;
+	uint64_t *more;
+	const json_t *v;
+
+	if (s->n + count > s->cap) {
+		more = reallocarray(s->leaves, s->n + count + s->cap, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		s->leaves = more;
+		s->cap += s->n + count;
+	}
+	json_array_foreach((json_t *)list, i, v)
+	{
+		const char *text = json_string_value(v);
+
+		if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+			return -EBADMSG;
+		s->leaves[s->n++] = strtoull(text, NULL, 16);
+	}
+	if (s->spec.note && s->n > 0) {
+		int r = s->spec.note(s->k, s->leaves, s->n, s->spec.arg);
+
+		s->n = 0;
+		return r;
+	}
+	return 0;
+}
+
+static void take_answer(struct survey *s, const json_t *answer)
+{
+	const char *state = json_string_value(json_object_get(answer, "state"));
+	const json_t *counts = json_object_get(answer, "counts");
+	struct survey_result result = {.counts = counts};
+	int r = take(s, json_object_get(answer, "leaves"));
+
+	if (r < 0) {
+		fail(s, r, strerror(-r));
+	} else if (state && strcmp(state, "running") == 0) {
+		(void)sd_event_source_set_time_relative(s->timer, EVERY_USEC);
+		(void)sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+	} else if (state && strcmp(state, "done") == 0) {
+		result.store = json_string_value(json_object_get(answer, "store"));
+		result.moved = json_is_true(json_object_get(counts, "moved"));
+		finish(s, &result);
+	} else {
+		r = -(int)json_integer_value(json_object_get(answer, "errno"));
+		result.text = json_string_value(json_object_get(answer, "error"));
+		result.error = r < 0 ? r : -EREMOTEIO;
+		finish(s, &result);
+	}
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct survey *s = userdata;
+	json_t *answer = NULL;
+	int r;
+
+	if (!s->worker) {
+		fail(s, -EPIPE, "the client's worker has ended");
+		return 0;
+	}
+	r = varlink_call(s->worker->child.client, "org.coffer.worker.SurveyNext", NULL, NULL, 0, WORKER_TIMEOUT_MS,
+		&answer, NULL, NULL);
+	if (r == 0) {
+		take_answer(s, answer);
+		json_decref(answer);
+		return 0;
+	}
+	if (r != -EREMOTEIO)
+		worker_kill(s->worker); /* it comes back here, without one */
+	else
+		fail(s, r, "the survey is not there any more");
+	return 0;
+}
+
+static int leaves_fd(const struct survey_spec *spec)
+{
+	size_t size = spec->leaves_n * sizeof(uint64_t);
+	scoped(close_fdp) int fd = memfd_create("coffer-leaves", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	for (size_t at = 0; at < size;) {
+		ssize_t n = write(fd, (const char *)spec->leaves + at, size - at); /* little-endian, as all we run on */
+
+		if (n < 0)
+			return -errno;
+		at += (size_t)n;
+	}
+	return take_fd(&fd);
+}
+
+static int begin(struct survey *s, json_t *params)
+{
+	struct varlink_failure failure = {0};
+	scoped(close_fdp) int fd = -1;
+	int r;
+
+	if (s->spec.leaves_n > 0) {
+		fd = leaves_fd(&s->spec);
+		if (fd < 0)
+			return fd;
+	}
+	json_object_set_new(params, "mode", json_string(s->spec.mode));
+	r = varlink_call(s->worker->child.client, "org.coffer.worker.Survey", json_incref(params), &fd, fd >= 0 ? 1 : 0,
+		WORKER_TIMEOUT_MS, NULL, NULL, &failure);
+	if (r == -EREMOTEIO)
+		log_error("the survey of %s: %s", s->client, failure.message);
+	else if (r < 0)
+		worker_kill(s->worker);
+	if (r == 0)
+		r = sd_event_add_time_relative(s->k->event, &s->timer, CLOCK_MONOTONIC, FIRST_USEC, 1000, on_timer, s);
+	return r < 0 ? r : 0;
+}
+
+static int start(struct keyd *k, const struct fact_client *c, const struct survey_spec *spec, json_t *params)
+{
+	struct survey *other = find(k, c->client), *s;
+	int r;
+
+	if (other && !other->over)
+		return -EBUSY;
+	if (!fsd_is_running(k))
+		return -ENOTCONN;
+	if (spec->alone)
+		sessions_end(k, c->client, spec->why, EKEYREVOKED, spec->by.user ? spec->by : FACTS_CLOCK);
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->k = k;
+	s->spec = *spec;
+	snprintf(s->client, sizeof(s->client), "%s", c->client);
+	r = worker_get(k, c, &s->worker);
+	if (r == 0)
+		r = begin(s, params);
+	if (r < 0) {
+		survey_free(s);
+		return r;
+	}
+	s->spec.leaves = NULL;
+	s->next = k->surveys;
+	k->surveys = s;
+	return 0;
+}
+
+int survey_start(struct keyd *k, const struct fact_client *c, const struct survey_spec *spec)
+{
+	json_t *params = spec->params ? spec->params : json_object();
+	int r = start(k, c, spec, params);
+
+	json_decref(params);
+	return r;
+}
