@@ -403,17 +403,25 @@ int journal_ready(struct journal_writer *w, int wait_ms)
 	return -ENOSPC;
 }
 
-int journal_sync(struct journal_writer *w)
+bool journal_is_synced(struct journal_writer *w)
 {
-	uint64_t head;
 	bool clean;
 
 	pthread_mutex_lock(&w->lock);
-	head = w->head;
-	clean = w->synced == head;
+	clean = w->synced == w->head;
 	pthread_mutex_unlock(&w->lock);
-	if (clean)
+	return clean;
+}
+
+int journal_sync(struct journal_writer *w)
+{
+	uint64_t head;
+
+	if (journal_is_synced(w))
 		return 0;
+	pthread_mutex_lock(&w->lock);
+	head = w->head;
+	pthread_mutex_unlock(&w->lock);
 	if (fdatasync(w->fd) < 0)
 		return -errno;
 	pthread_mutex_lock(&w->lock);

@@ -27,6 +27,7 @@ int journal_append(struct journal_writer *w, const void *record, size_t n, int w
 /* 0: what an operation that begins now will append has room: a sixteenth of the ring is kept for those under way.  Else it
  * kicks and waits up to wait_ms for the reader; then -ENOSPC. */
 int journal_ready(struct journal_writer *w, int wait_ms);
+bool journal_is_synced(struct journal_writer *w);	/* nothing to do for journal_sync */
 /* Makes everything appended so far durable on disk (fdatasync of the ring); for a user's fsync. */
 int journal_sync(struct journal_writer *w);
 

@@ -458,6 +458,11 @@ void op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	op_reply(&o, h ? 0 : -EBADF);
 }
 
+static int sync_dir(void *arg)
+{
+	return store_dir_sync(arg);
+}
+
 void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi)
 {
 	struct op o = op_begin(req);
@@ -470,9 +475,7 @@ void op_fsyncdir(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file
 		r = resolve_dir(o.w->resolver, h->inode, &d);
 		pthread_rwlock_unlock(&o.w->names);
 		if (r == 0)
-			r = store_dir_sync(d);
-		if (r == 0)
-			r = recorder_sync(o.w->recorder);
+			r = recorder_sync_with(o.w->recorder, sync_dir, d);
 		ops_handle_put(o.s, h);
 	}
 	op_reply(&o, r == -ESTALE ? 0 : r);

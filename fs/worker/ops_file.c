@@ -488,6 +488,18 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	op_reply(&o, 0);
 }
 
+struct wanted_sync {
+	struct file *file;
+	bool data_only;
+};
+
+static int sync_file(void *arg)
+{
+	const struct wanted_sync *w = arg;
+
+	return file_sync(w->file, w->data_only);
+}
+
 void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi)
 {
 	struct op o = op_begin(req);
@@ -495,9 +507,9 @@ void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_in
 	int r = -EBADF;
 
 	if (h) {
-		r = recorder_sync(o.w->recorder); /* nothing durable lacks its record */
-		if (r == 0)
-			r = file_sync(h->file, datasync);
+		struct wanted_sync w = {.file = h->file, .data_only = datasync};
+
+		r = recorder_sync_with(o.w->recorder, sync_file, &w);
 		ops_handle_put(o.s, h);
 	}
 	op_reply(&o, r == -EBADMSG ? -EIO : r);

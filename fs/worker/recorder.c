@@ -9,8 +9,9 @@
 
 #include "common/date.h"
 #include "common/log.h"
-#include "fs/worker/process.h"
+#include "fs/store/crew.h"
 #include "fs/store/store.h"
+#include "fs/worker/process.h"
 
 #define WAIT_MS 500                  /* for fsd to make room: long for a program, short for an unmount */
 #define OWED_MAX 1024                /* one for each request that can run at once, and more */
@@ -27,6 +28,7 @@ struct known_process {
 struct recorder {
 	struct journal_writer *journal;
 	struct store *store;
+	struct crew *crew;
 	int proc_fd;
 	pthread_mutex_t lock; /* numbers, owed records; spans appends, so that a number is written before it
 				 is used */
@@ -58,8 +60,10 @@ int recorder_new(struct journal_writer *journal, struct store *store, int proc_f
 	if (!may_serve())
 		return -EPERM;
 	r = calloc(1, sizeof(*r));
-	if (!r)
+	if (!r || crew_new(&r->crew) < 0) {
+		free(r);
 		return -ENOMEM;
+	}
 	pthread_mutex_init(&r->lock, NULL);
 	r->journal = journal;
 	r->store = store;
@@ -72,6 +76,7 @@ void recorder_free(struct recorder *r)
 {
 	if (!r)
 		return;
+	crew_free(r->crew);
 	journal_writer_close(r->journal);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
@@ -164,9 +169,28 @@ int recorder_append(struct recorder *r, struct record_access *a)
 	return -ENOSPC;
 }
 
-int recorder_sync(struct recorder *r)
+struct sync_both {
+	struct recorder *r;
+	int (*more)(void *arg);
+	void *arg;
+	int results[2];
+};
+
+static void sync_one(void *arg, size_t i)
 {
-	return journal_sync(r->journal);
+	struct sync_both *b = arg;
+
+	b->results[i] = i == 0 ? b->more(b->arg) : journal_sync(b->r->journal);
+}
+
+int recorder_sync_with(struct recorder *r, int (*more)(void *arg), void *arg)
+{
+	struct sync_both b = {.r = r, .more = more, .arg = arg};
+
+	if (journal_is_synced(r->journal))
+		return more(arg);
+	crew_run(r->crew, sync_one, &b, 2);
+	return b.results[0] < 0 ? b.results[0] : b.results[1];
 }
 
 /* ---- paths ---- */

@@ -32,6 +32,8 @@ uint32_t recorder_process(struct recorder *r, uint32_t pid);
 
 /* Sets the time and appends.  -ENOSPC: no room; it is owed then. */
 int recorder_append(struct recorder *r, struct record_access *a);
-int recorder_sync(struct recorder *r);
+/* Makes all that was appended durable and calls `more` beside it, since each waits for the disk: for an fsync, after which
+ * nothing durable may lack its record.  The first error of the two. */
+int recorder_sync_with(struct recorder *r, int (*more)(void *arg), void *arg);
 
 #endif

@@ -174,6 +174,36 @@ static void test_processes(void **state)
 	worker_fixture_teardown(x);
 }
 
+struct beside {
+	int calls, result;
+};
+
+static int beside(void *arg)
+{
+	struct beside *b = arg;
+
+	b->calls++;
+	return b->result;
+}
+
+/* The other half runs once and its error counts, whether there are records to make durable or not. */
+static void test_sync_with_something_beside(void **state)
+{
+	struct worker_fixture *x = setup(1 << 20);
+	struct record_access a = {.op = RECORD_OPEN};
+	struct beside b = {.calls = 0};
+
+	(void)state;
+	for (int k = 0; k < 3; k++) {
+		if (k < 2)
+			assert_int_equal(recorder_append(x->w.recorder, &a), 0);
+		b.result = k == 1 ? -EIO : 0;
+		assert_int_equal(recorder_sync_with(x->w.recorder, beside, &b), b.result);
+		assert_int_equal(b.calls, k + 1);
+	}
+	worker_fixture_teardown(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -182,6 +212,7 @@ int main(void)
 		cmocka_unit_test(test_a_full_journal_owes),
 		cmocka_unit_test(test_room_is_kept_for_what_is_under_way),
 		cmocka_unit_test(test_processes),
+		cmocka_unit_test(test_sync_with_something_beside),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
