@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/date.h"
+#include "keyd/backup.h"
 #include "keyd/fsck.h"
 
 #define NAME(method) "org.coffer.keyd." method
@@ -40,6 +41,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("Fsck"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck},
 	{NAME("FsckNext"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck_next},
 	{NAME("FsckStop"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck_stop},
+	{NAME("BackupSign"), ROLE_OWNER, KEYD_OPEN, keyd_backup_sign},
 	{NAME("Shutdown"), ROLE_OWNER, ANY_STATE, keyd_shutdown_method},
 	{0},
 };

@@ -37,6 +37,8 @@ int cmd_public_key(struct tool *t, int argc, char **argv);
 int cmd_seal(struct tool *t, int argc, char **argv);
 int cmd_unseal(struct tool *t, int argc, char **argv);
 int cmd_passphrase(struct tool *t, int argc, char **argv);
+int cmd_backup(struct tool *t, int argc, char **argv);
+int cmd_backup_check(struct tool *t, int argc, char **argv);
 int cmd_fsck(struct tool *t, int argc, char **argv);
 int cmd_policy_show(struct tool *t, int argc, char **argv);
 int cmd_policy_check(struct tool *t, int argc, char **argv);

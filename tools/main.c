@@ -32,6 +32,8 @@ const struct command commands[] = {
 	{"log", cmd_log, "who did what to which file, when and for which purpose"},
 	{"log verify", cmd_log_verify, "check that nothing in the record was changed, removed or cut"},
 	{"fsck", cmd_fsck, "look for damage in a client's store, and for files older than the record knows"},
+	{"backup check", cmd_backup_check, "whether a backup is as it was made"},
+	{"backup", cmd_backup, "copy store, facts, sealed keys and record, while sessions run"},
 	{"hold place", cmd_hold_place, "keep a client's data from destruction"},
 	{"hold lift", cmd_hold_lift, "lift a hold"},
 	{"hold list", cmd_hold_list, "list the holds"},

@@ -69,7 +69,9 @@ _coffer() {
 	hold:2) [[ ${words[1]} == lift ]] || _coffer_offer < <(_coffer_ask client client list)
 		[[ ${words[1]} != lift ]] || _coffer_offer < <(_coffer_ask hold hold list) ;;
 	grant:2 | revoke:2 | why:1) _coffer_offer < <(compgen -u -- "$cur") ;;
-	mount:2 | bench:1) _coffer_files -d ;;
+	backup:1) _coffer_offer < <(printf '%s\n' check)
+		_coffer_files -d ;;
+	mount:2 | bench:1 | backup:2) _coffer_files -d ;;
 	unmount:1 | umount:1) _coffer_files -d
 		_coffer_offer < <(_coffer_ask mountpoint sessions) ;;
 	session:2) _coffer_offer < <(_coffer_ask session sessions) ;;

@@ -1,0 +1,166 @@
+"""Backups: copies that are whole and consistent while sessions run, and what can be made of them again."""
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import harness
+from harness import DAMAGED, NOT_FOUND, REFUSED, USAGE, copy_tree, run
+
+
+def tree_of(m):
+    """What one sees in a share: {path: content or target}, modes and attributes."""
+    return json.loads(m.python("""
+import os, json, hashlib
+found = {}
+for top, dirs, files in os.walk("."):
+    for n in sorted(dirs + files):
+        p = os.path.join(top, n); st = os.lstat(p)
+        what = os.readlink(p) if os.path.islink(p) else hashlib.sha256(open(p, "rb").read()).hexdigest() if os.path.isfile(p) else ""
+        x = {} if os.path.islink(p) else {a: os.getxattr(p, a).hex() for a in os.listxattr(p) if a.startswith("user.")}
+        found[p] = [what, oct(st.st_mode), st.st_mtime_ns if os.path.isfile(p) and not os.path.islink(p) else 0, x]
+print(json.dumps(found))
+""").out)
+
+
+def fill(m):
+    m.sh("""mkdir -p tree/below; echo one > tree/one; head -c 100000 /dev/urandom > tree/below/big; ln -s one tree/link
+            ln -s "$(printf 'x%.0s' {1..900})" tree/longlink; ln tree/one hardlink; chmod 640 tree/one; : > empty
+            truncate -s 3M sparse; echo end >> sparse; touch "$(printf 'n%.0s' {1..200})"; mkfifo pipe; rm pipe
+            setfattr -n user.note -v hello tree/one; touch -d 2001-02-03 tree/below/big""")
+
+
+def backups(to):
+    return sorted(n for n in os.listdir(to) if not n.startswith("."))
+
+
+def backup(v, to, **kw):
+    kw.setdefault("timeout", 60)
+    while True:  # one a second
+        r = v.coffer("backup", to, "--json", check=None, **kw)
+        if "of this second" not in r.err:
+            assert r.rc == 0, r
+            return r.json
+
+
+@pytest.fixture
+def filled(share):
+    fill(share)
+    share.to = share.vault.base + "/backups"
+    return share
+
+
+def with_slot(v, backup_path, name):
+    """A state directory made of a backup and the slot, by ordinary means."""
+    d = f"{v.base}/{name}"
+    copy_tree(backup_path, d)
+    os.chmod(d, 0o711)
+    copy_tree(v.dir + "/keyd/slot", d + "/keyd/slot")
+    return d
+
+
+def look_into(v, d):
+    """What alice sees in acme of the state directory d."""
+    v.coffer("up", dir=d, timeout=60)
+    m = v.mount(v.alice, "acme", dir=d)
+    found = tree_of(m)
+    v.coffer("unmount", m.point, user=v.alice, dir=d)
+    v.coffer("log", "verify", dir=d)
+    assert v.coffer("fsck", "acme", dir=d).rc == 0
+    v.coffer("down", dir=d)
+    return found
+
+
+def test_backups_while_sessions_run_incremental_and_whole(filled):
+    m, v, to = filled, filled.vault, filled.to
+    first = backup(v, to)
+    assert first["signed"] and first["manifest"]["unsettled"] == [] and first["manifest"]["linked"] == 0
+    assert not os.path.exists(first["path"] + "/keyd/slot") and os.listdir(first["path"] + "/keyd/keys")
+    seen = tree_of(m)
+    m.sh("echo new > tree/new; printf X | dd of=tree/below/big bs=1 seek=5000 conv=notrunc status=none; rm hardlink")
+    second = backup(v, to)["manifest"]
+    assert 0 < second["copied_bytes"] < second["bytes"] and second["linked"] >= 2, second
+    for b in backups(to):
+        v.coffer("backup", "check", f"{to}/{b}")
+    later = tree_of(m)
+    assert later != seen
+    m.unmount()
+    v.down()
+    assert look_into(v, with_slot(v, f"{to}/{backups(to)[1]}", "R2")) == later
+    shutil.rmtree(v.base + "/R2")
+    assert look_into(v, with_slot(v, f"{to}/{backups(to)[0]}", "R1")) == seen
+
+
+def test_a_header_written_in_place_is_copied_again(filled):
+    """Same size, same time of writing: the inode's time of change tells."""
+    m, v = filled, filled.vault
+    m.unmount()
+    backup(v, filled.to)
+    path = max(harness.files_below(v.store()), key=os.path.getsize)
+    st = os.stat(path)
+    with open(path, "r+b") as f:
+        f.seek(1200)
+        f.write(b"\1")
+    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+    second = backup(v, filled.to)
+    assert second["manifest"]["copied_bytes"] == st.st_size
+    name = os.path.relpath(path, v.dir)
+    assert open(second["path"] + "/" + name, "rb").read() == open(path, "rb").read()
+
+
+def test_check_finds_what_is_not_as_it_was(filled):
+    v, to = filled.vault, filled.to
+    path = backup(v, to)["path"]
+    key = v.base + "/key"
+    with open(key, "w") as f:
+        f.write(v.coffer("public-key").out)
+    files = [f for f in harness.files_below(path) if "/store/" in f and os.path.getsize(f) > 4096]
+
+    def damaged(word):
+        r = v.coffer("backup", "check", to, "--pubkey", key, check=DAMAGED)
+        assert word in r.out, r
+
+    for victim, word in ((path + "/keyd/facts.db", "content"), (path + "/FILES", "content"), (path + "/MANIFEST.json", "signed"),
+                         (files[0], "size"), (path + "/ledger/ledger.db", "content")):
+        old = open(victim, "rb").read()
+        with open(victim, "wb") as f:
+            f.write(old.replace(b'"files": ', b'"files": 1') if word == "signed" else old[:-1] + b"?!")
+        damaged(word)
+        with open(victim, "wb") as f:
+            f.write(old)
+        if word == "size":
+            damaged("size")
+            break
+    os.unlink(files[1])
+    damaged("missing")
+    v.coffer("backup", "check", v.base, check=NOT_FOUND)
+
+
+def test_who_may_and_where_to(filled):
+    v = filled.vault
+    r = v.coffer("backup", v.alice.home + "/b", user=v.alice, check=None)
+    assert r.rc not in (0, None) and not [n for n in os.listdir(v.alice.home + "/b") if not n.startswith(".")]
+    v.coffer("backup", v.dir + "/inside", check=USAGE)
+    v.coffer("down", timeout=60)
+    b = backup(v, filled.to)
+    assert not b["signed"]
+    key = v.dir + "/keyd/signing.pub"
+    assert "not signed" in v.coffer("backup", "check", filled.to, "--pubkey", key, check=DAMAGED).out
+
+
+@pytest.mark.parametrize("how", ["rsync", "tar"])
+def test_ordinary_tools_give_the_same(filled, how):
+    m, v = filled, filled.vault
+    seen = tree_of(m)
+    m.unmount()
+    v.down()
+    os.mkdir(v.base + "/copy")
+    script = {"rsync": 'rsync -aHAXS --exclude=/keyd/slot "$1/" "$2/"',
+              "tar": 'tar -C "$1" --xattrs --xattrs-include="*" --acls -S --exclude=./keyd/slot -cf - . |'
+                     ' tar -C "$2" --xattrs --xattrs-include="*" --acls -xpf -'}[how]
+    if shutil.which(how) is None:
+        pytest.skip(how + " is not installed")
+    run(["/bin/bash", "-euc", script, "sh", v.dir, v.base + "/copy"], check=True)
+    assert look_into(v, with_slot(v, v.base + "/copy", "R")) == seen
