@@ -43,4 +43,7 @@ static inline struct leaf_index leaf_index_from_u64(uint64_t v)
 
 #define DAY_EPOCH_UNIX 1577836800	/* 2020-01-01T00:00:00Z */
 
+/* The exit status of coffer-fsd when its ledger cannot be continued: to start it again does not help. */
+#define FSD_EXIT_DAMAGED 8
+
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/date.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/fsck.h"
@@ -22,6 +23,7 @@
 #include "keyd/survey.h"
 #include "keyd/launch.h"
 
+#define FSD_OPENED 3 /* seconds after which it has opened its ledger */
 #define FSD_RETRY_MAX 30 /* seconds between two starts of an fsd that keeps dying */
 #define FSD_STEADY 60    /* ... after this long it counts as well again */
 #define PING_EVERY 10
@@ -156,6 +158,11 @@ bool fsd_is_running(const struct keyd *k)
 	return k->children.fsd.pid != 0;
 }
 
+const char *fsd_state(const struct keyd *k)
+{
+	return k->children.ledger_damaged ? "ledger damaged" : fsd_is_running(k) ? "running" : "not running";
+}
+
 /* What it had said of its sessions is void: the workers end them as they see it gone. */
 static void fsd_gone(struct keyd *k)
 {
@@ -177,9 +184,15 @@ static int on_fsd_exit(sd_event_source *source, const siginfo_t *info, void *use
 	struct keyd *k = userdata;
 	char how[64];
 
-	log_error(FSD_NAME " %d ended: %s; it is started again", (int)info->si_pid,
-		how_it_ended(info, how, sizeof(how)));
+	k->children.ledger_damaged = info->si_code == CLD_EXITED && info->si_status == FSD_EXIT_DAMAGED;
+	if (k->children.ledger_damaged)
+		log_error(FSD_NAME " %d ended: the ledger is damaged, or somebody wrote into it", (int)info->si_pid);
+	else
+		log_error(FSD_NAME " %d ended: %s; it is started again", (int)info->si_pid,
+			how_it_ended(info, how, sizeof(how)));
 	fsd_gone(k);
+	if (k->children.ledger_damaged)
+		k->children.fsd_retry_at = k->tick + FSD_RETRY_MAX; /* it does not mend itself */
 	return 0;
 }
 
@@ -560,6 +573,8 @@ void children_tick(struct keyd *k)
 	struct children *c = &k->children;
 	uint16_t today = date_day(keyd_now());
 
+	if (c->fsd.pid != 0 && k->tick - c->fsd_started_at >= FSD_OPENED)
+		c->ledger_damaged = false;
 	if (c->fsd.pid == 0 && k->tick >= c->fsd_retry_at)
 		(void)fsd_start(k);
 	each_worker(k, retire_idle);

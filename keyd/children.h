@@ -42,6 +42,7 @@ struct children {
 	uint64_t fsd_retry_at;	/* tick */
 	unsigned fsd_failures;	/* in a row */
 	uint64_t fsd_started_at;
+	bool ledger_damaged;	/* what fsd said as it ended, until one has stayed */
 	struct worker *workers;
 	uint16_t today;		/* what the workers were told */
 };
@@ -51,6 +52,7 @@ int children_find_programs(struct children *c);
 
 int fsd_start(struct keyd *k);
 bool fsd_is_running(const struct keyd *k);
+const char *fsd_state(const struct keyd *k);	/* a word for `status` */
 /* Steals params.  -ENOTCONN: it is not running.  Errors of varlink_call. */
 int fsd_call(struct keyd *k, const char *method, json_t *params, json_t **ret, struct varlink_failure *failure);
 

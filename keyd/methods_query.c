@@ -97,7 +97,10 @@ static void common_warnings(struct keyd *k, json_t *warnings)
 			"`coffer clock "
 			"confirm`",
 			k->clock.reason);
-	if (!fsd_is_running(k))
+	if (k->children.ledger_damaged)
+		warn(warnings, "the ledger is damaged, or somebody wrote into it: nothing can be mounted; `coffer log "
+			       "verify` says where, coffer(1) under FILES what to do");
+	else if (!fsd_is_running(k))
 		warn(warnings, "coffer-fsd is not running: nothing can be mounted");
 	if (facts_outbox_count(k->facts, &waiting) == 0 && waiting > 0)
 		warn(warnings, "%lld records wait to be taken into the book", (long long)waiting);
@@ -151,7 +154,7 @@ int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 	json_object_set_new(o, "clients", json_integer((json_int_t)count_clients(k)));
 	json_object_set_new(o, "sessions", json_integer((json_int_t)sessions_count(k)));
 	json_object_set_new(o, "workers", json_integer((json_int_t)count_workers(k)));
-	json_object_set_new(o, "fsd", json_string(fsd_is_running(k) ? "running" : "not running"));
+	json_object_set_new(o, "fsd", json_string(fsd_state(k)));
 	json_object_set_new(o, "warnings", warnings);
 	return varlink_reply(call, o);
 }

@@ -76,8 +76,14 @@ static int wait_until_up(struct tool *t, pid_t pid, int log, off_t from)
 			const char *fsd = json_string_value(json_object_get(answer, "fsd"));
 			bool ready = fsd && strcmp(fsd, "running") == 0 &&
 				     tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_OK;
+			bool damaged = fsd && strcmp(fsd, "ledger damaged") == 0;
 
 			json_decref(answer);
+			if (damaged)
+				return fail(EXIT_DAMAGED,
+					"the ledger is damaged, or somebody wrote into it: administration works, "
+					"nothing can be mounted\n"
+					"  `coffer log verify` says where; coffer(1) says under FILES what to do");
 			if (ready)
 				return EXIT_OK;
 		}

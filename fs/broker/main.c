@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/scope.h"
 #include "common/secret.h"
@@ -223,5 +224,5 @@ int main(int argc, char **argv)
 	r = serve(dir);
 	if (r < 0)
 		log_error("ends: %s", strerror(-r));
-	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return r == 0 ? EXIT_SUCCESS : r == -EUCLEAN ? FSD_EXIT_DAMAGED : EXIT_FAILURE;
 }
