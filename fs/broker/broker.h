@@ -11,6 +11,7 @@
 #include "fs/broker/ledger.h"
 
 struct session;
+struct verify_job;
 struct worker;
 
 struct broker {
@@ -23,6 +24,7 @@ struct broker {
 	struct varlink_server *server;
 	struct session *sessions;
 	struct worker *workers;
+	struct verify_job *verify_jobs;
 	struct varlink_call *watch;    /* keyd's: news go there */
 	struct varlink_call *shutdown; /* keyd's, answered when all has ended */
 	bool stopping;

@@ -245,8 +245,21 @@ static int check_all(
 	return r;
 }
 
+#define STEPS_BETWEEN_LOOKS 10000 /* of SQLite's machine: well below a millisecond */
+
+static int wants_stop(void *arg)
+{
+	return atomic_load((const atomic_bool *)arg);
+}
+
 int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES],
 	const struct ledger_head *expect, struct ledger_verdict *ret)
+{
+	return ledger_verify_file_until(path, public_key, expect, NULL, ret);
+}
+
+int ledger_verify_file_until(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES],
+	const struct ledger_head *expect, const atomic_bool *stop, struct ledger_verdict *ret)
 {
 	scoped(sql_closep) sqlite3 *db = NULL;
 	struct ledger_verdict v = {0};
@@ -255,6 +268,8 @@ int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTE
 	if (sodium_init() < 0)
 		return -EIO;
 	r = open_read_only(path, &db);
+	if (r == 0 && stop)
+		sqlite3_progress_handler(db, STEPS_BETWEEN_LOOKS, wants_stop, (void *)stop);
 	if (r == 0)
 		r = sql_exec(db, "BEGIN"); /* one moment of a ledger that goes on */
 	if (r == 0)
@@ -263,6 +278,8 @@ int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTE
 		found_bad(&v, v.batches + 1, "the database is damaged");
 		r = 0;
 	}
+	if (stop && atomic_load(stop))
+		return -EINTR;
 	if (r < 0)
 		return r;
 	*ret = v;

@@ -3,6 +3,8 @@
 #ifndef COFFER_BROKER_LEDGER_VERIFY_H
 #define COFFER_BROKER_LEDGER_VERIFY_H
 
+#include <stdatomic.h>
+
 #include "fs/broker/chain.h"
 
 struct ledger_head {
@@ -23,5 +25,8 @@ struct ledger_verdict {
  * (or NULL): a head that somebody remembered: the ledger must lead to it.  -ENOENT, -EACCES, -EUCLEAN (no ledger), ... */
 int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES], const struct ledger_head *expect,
 	struct ledger_verdict *ret);
+/* The same, until *stop (may be NULL; another thread sets it): then -EINTR. */
+int ledger_verify_file_until(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES],
+	const struct ledger_head *expect, const atomic_bool *stop, struct ledger_verdict *ret);
 
 #endif

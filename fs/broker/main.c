@@ -16,6 +16,7 @@
 #include "common/scope.h"
 #include "common/secret.h"
 #include "fs/broker/broker.h"
+#include "fs/broker/verify_job.h"
 
 #define KEYD_FD 3
 
@@ -169,6 +170,7 @@ static void broker_done(struct broker *b)
 {
 	if (b->watch)
 		varlink_reply(take_ptr(&b->watch), NULL);
+	verify_jobs_stop(b);
 	varlink_server_free(b->server);
 	drain_free(b->drain);
 	ledger_close(b->ledger);

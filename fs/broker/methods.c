@@ -5,7 +5,7 @@
 
 #include "common/scope.h"
 #include "fs/broker/broker.h"
-#include "fs/broker/ledger_verify.h"
+#include "fs/broker/verify_job.h"
 
 #define READERS (ROLE_AUDITOR | ROLE_OWNER)
 
@@ -109,22 +109,6 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	return reply_rows(call, b, &f);
 }
 
-static json_t *verdict_json(const struct ledger_verdict *v)
-{
-	char hex[CHAIN_HASH_HEX];
-	json_t *answer;
-
-	sodium_bin2hex(hex, sizeof(hex), v->head.hash.b, sizeof(v->head.hash.b));
-	answer = json_pack("{s:I,s:I,s:I,s:I,s:I,s:{s:I,s:s}}", "batches", (json_int_t)v->batches, "records",
-		(json_int_t)v->records, "acts", (json_int_t)v->acts, "signed_until",
-		(json_int_t)v->signed_until, "signed_at", (json_int_t)v->signed_at, "head", "batch",
-		(json_int_t)v->head.batch, "hash", hex);
-	if (v->first_bad)
-		json_object_set_new(answer, "first_bad",
-			json_pack("{s:I,s:s}", "batch", (json_int_t)v->first_bad, "reason", v->reason));
-	return answer;
-}
-
 static int hex_bytes(const char *hex, uint8_t *to, size_t n)
 {
 	size_t got;
@@ -135,32 +119,43 @@ static int hex_bytes(const char *hex, uint8_t *to, size_t n)
 }
 
 /* Optional: the head that keyd remembers, and its public key. */
+static int verify_params(json_t *params, struct verify_wanted *ret, json_error_t *e)
+{
+	const char *hash = NULL, *key = NULL;
+	json_int_t batch = 0;
+
+	*ret = (struct verify_wanted){.has_key = false};
+	broker_drop_nulls(params);
+	if (json_unpack_ex(params, e, 0, "{s?{s:I,s:s},s?s}", "expect", "batch", &batch, "hash", &hash, "public_key",
+		    &key) < 0)
+		return -EINVAL;
+	ret->expect.batch = batch;
+	ret->has_expect = hash != NULL;
+	ret->has_key = key != NULL;
+	if ((hash && hex_bytes(hash, ret->expect.hash.b, sizeof(ret->expect.hash.b)) < 0) ||
+		(key && hex_bytes(key, ret->key, sizeof(ret->key)) < 0)) {
+		snprintf(e->text, sizeof(e->text), "hash and public_key are 64 hex digits");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int log_verify(struct varlink_call *call, json_t *params, void *userdata)
 {
-	const char *hash = NULL, *key_hex = NULL;
-	uint8_t key[CHAIN_KEY_BYTES];
 	struct broker *b = userdata;
-	struct ledger_verdict v;
-	struct ledger_head expect = {0};
-	json_int_t batch = 0;
+	struct verify_wanted what;
 	json_error_t e;
 	int r;
 
-	broker_drop_nulls(params);
-	if (json_unpack_ex(params, &e, 0, "{s?{s:I,s:s},s?s}", "expect", "batch", &batch, "hash", &hash,
-		    "public_key", &key_hex) < 0)
+	if (verify_params(params, &what, &e) < 0)
 		return bad_parameters(call, &e);
-	expect.batch = batch;
-	if ((hash && hex_bytes(hash, expect.hash.b, sizeof(expect.hash.b)) < 0) ||
-		(key_hex && hex_bytes(key_hex, key, sizeof(key)) < 0))
-		return varlink_error(call, "InvalidParameter", "hash and public_key are 64 hex digits", NULL);
 	r = drain_run(b->drain);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
-	r = ledger_verify_file(b->ledger_path, key_hex ? key : NULL, hash ? &expect : NULL, &v);
-	if (r < 0)
-		return broker_reply_errno(call, r, "the ledger cannot be read");
-	return varlink_reply(call, verdict_json(&v));
+	r = verify_job_start(b, call, &what);
+	if (r == -EBUSY)
+		return varlink_errorf(call, "Busy", "wait for them", "%d verifications are running", VERIFY_JOBS_MAX);
+	return r < 0 ? broker_reply_errno(call, r, "the ledger cannot be verified") : 0;
 }
 
 static int status(struct varlink_call *call, json_t *params, void *userdata)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -308,6 +309,23 @@ def test_verify_finds_what_was_changed(book, name):
     r = book.coffer("log", "verify", check=None)
     assert r.rc == DAMAGED, r
     assert r.err or r.out
+
+
+def test_verify_of_many_at_once_beside_work_and_an_end(book):
+    """Verifications have threads of their own: work goes on, and they do not hold up the end of the daemons."""
+    m = book.mount(book.alice)
+    verify = [book.programs + "/tools/coffer", "--dir", book.dir, "log", "verify"]
+    running = [subprocess.Popen(verify, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(12)]
+    m.write("meanwhile", "x")
+    said = [p.communicate(timeout=60) for p in running]
+    assert running[0].returncode == OK, said[0]
+    for p, (_, err) in zip(running, said):  # four at a time
+        assert p.returncode == OK or b"are running" in err, err
+    m.unmount()
+    last = subprocess.Popen(verify, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    book.down()
+    last.communicate(timeout=60)
+    assert not book.pids("fsd")
 
 
 def test_verify_finds_an_old_ledger_put_back(book):

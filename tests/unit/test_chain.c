@@ -299,6 +299,20 @@ static void test_no_file(void **state)
 	assert_int_equal(ledger_verify_file("/etc/hostname", NULL, NULL, &v), -EUCLEAN);
 }
 
+static void test_broken_off(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_verdict v = {.batches = -1};
+	atomic_bool stop = false;
+
+	assert_int_equal(ledger_verify_file_until(f->path, NULL, NULL, &stop, &v), 0);
+	assert_int_equal(v.first_bad, 0);
+	v.batches = -1;
+	stop = true;
+	assert_int_equal(ledger_verify_file_until(f->path, NULL, NULL, &stop, &v), -EINTR);
+	assert_int_equal(v.batches, -1);
+}
+
 /* An index that hides a row from every question, while the table is whole. */
 static void test_index_without_the_row(void **state)
 {
@@ -321,6 +335,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_empty, fixture_setup, fixture_teardown),
 		T(test_edits),
 		T(test_cut_tail),
+		T(test_broken_off),
 		T(test_rewritten_tail),
 		T(test_signed_heads),
 		T(test_signature_of_no_batch),

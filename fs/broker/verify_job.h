@@ -1,0 +1,22 @@
+/* `LogVerify` beside the loop: reading a whole ledger takes minutes when it is large, and records must go on coming in.
+ * Each job has a thread with a read-only connection of its own; the answer is given on the loop. */
+#ifndef COFFER_BROKER_VERIFY_JOB_H
+#define COFFER_BROKER_VERIFY_JOB_H
+
+#include "fs/broker/broker.h"
+#include "fs/broker/ledger_verify.h"
+
+#define VERIFY_JOBS_MAX 4
+
+struct verify_wanted {
+	bool has_key, has_expect;
+	uint8_t key[CHAIN_KEY_BYTES];
+	struct ledger_head expect;
+};
+
+/* Takes the call and answers it later, when this returns 0.  -EBUSY: VERIFY_JOBS_MAX are running; other errors as well:
+ * the call is still the caller's. */
+int verify_job_start(struct broker *b, struct varlink_call *call, const struct verify_wanted *what);
+void verify_jobs_stop(struct broker *b);	/* breaks them off and waits for their threads; the loop still exists */
+
+#endif
