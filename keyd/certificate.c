@@ -132,7 +132,7 @@ int certificate_store(int keyd_fd, const char *client, const json_t *certificate
 	scoped(close_fdp) int fd = openat(keyd_fd, "certificates", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	json_t *envelope = certificate_envelope(certificate, signature, public_key);
 	scoped(freep) char *text = NULL;
-	char name[CLIENT_NAME_MAX + 8];
+	char name[CLIENT_NAME_MAX + 40];
 
 	text = envelope ? json_dumps(envelope, JSON_SORT_KEYS | JSON_INDENT(2)) : NULL;
 	json_decref(envelope);

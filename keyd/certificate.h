@@ -29,7 +29,8 @@ int certificate_sign(const struct keyring *k, const json_t *certificate, char **
 /* -EBADMSG: not signed by this key, or altered since. */
 int certificate_check(const uint8_t public_key[PUBLIC_KEY_BYTES], const json_t *certificate, const char *signature);
 
-/* {certificate, signature, public_key} as D/keyd/certificates/<client>.json, synced. */
+/* {certificate, signature, public_key} as D/keyd/certificates/<client>.json, synced; an erasure's is
+ * <client>-erasure-<number>. */
 int certificate_store(int keyd_fd, const char *client, const json_t *certificate, const char *signature,
 	const uint8_t public_key[PUBLIC_KEY_BYTES]);
 /* The same three as an object: what Certificate answers. */

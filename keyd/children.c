@@ -292,6 +292,7 @@ static void worker_free(struct worker *w)
 {
 	child_forget(&w->child);
 	json_decref(w->sandbox);
+	close_fdp(&w->fsd_end);
 	free(w);
 }
 
@@ -468,6 +469,54 @@ static int worker_spawn(struct keyd *k, struct worker *w, int *ret_fsd_end)
 	return r;
 }
 
+static int worker_new(struct keyd *k, const struct fact_client *c, struct worker **ret, int *ret_fsd_end)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	w->keyd = k;
+	w->child.pidfd = -1;
+	w->fsd_end = -1;
+	w->idle_since = k->tick;
+	snprintf(w->client, sizeof(w->client), "%s", c->client);
+	snprintf(w->hex, sizeof(w->hex), "%s", c->hex);
+	r = worker_spawn(k, w, ret_fsd_end);
+	if (r < 0) {
+		log_error(WORKER_NAME " of %s cannot be started: %s", w->client, strerror(-r));
+		worker_free(w);
+		return r;
+	}
+	w->next = k->children.workers;
+	k->children.workers = w;
+	*ret = w;
+	return 0;
+}
+
+int worker_get_dead(struct keyd *k, const struct fact_client *c, struct worker **ret)
+{
+	struct varlink_failure failure = {0};
+	struct worker *w;
+	int fsd_end = -1, r;
+
+	children_stop_worker(k, c->hex);
+	r = worker_new(k, c, &w, &fsd_end);
+	if (r < 0)
+		return r;
+	w->fsd_end = fsd_end;
+	r = varlink_call(w->child.client, "org.coffer.worker.SweepDead", NULL, NULL, 0, WORKER_OPEN_TIMEOUT_MS, NULL,
+		NULL, &failure);
+	if (r < 0) {
+		log_error(WORKER_NAME " of %s does not sweep: %s", w->client,
+			r == -EREMOTEIO ? failure.message : strerror(-r));
+		worker_kill(w);
+		return r;
+	}
+	*ret = w;
+	return 0;
+}
+
 int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 {
 	struct worker *w = worker_find(k, c->hex);
@@ -485,22 +534,9 @@ int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 	}
 	if (sodium_hex2bin(id.b, sizeof(id.b), c->hex, strlen(c->hex), NULL, NULL, NULL) < 0)
 		return -EINVAL;
-	w = calloc(1, sizeof(*w));
-	if (!w)
-		return -ENOMEM;
-	w->keyd = k;
-	w->child.pidfd = -1;
-	w->idle_since = k->tick;
-	snprintf(w->client, sizeof(w->client), "%s", c->client);
-	snprintf(w->hex, sizeof(w->hex), "%s", c->hex);
-	r = worker_spawn(k, w, &fsd_end);
-	if (r < 0) {
-		log_error(WORKER_NAME " of %s cannot be started: %s", w->client, strerror(-r));
-		worker_free(w);
+	r = worker_new(k, c, &w, &fsd_end);
+	if (r < 0)
 		return r;
-	}
-	w->next = k->children.workers;
-	k->children.workers = w;
 	r = worker_open(k, w, &id);
 	if (r == 0)
 		r = worker_introduce(k, w, fsd_end);

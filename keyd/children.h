@@ -34,6 +34,7 @@ struct worker {
 	unsigned sessions;
 	uint64_t idle_since;	/* tick when the last session left */
 	bool doomed;		/* its fsd is gone: no new session */
+	int fsd_end;		/* of one without keys, which fsd is not told of; else -1 */
 };
 
 struct children {
@@ -58,6 +59,8 @@ int fsd_call(struct keyd *k, const char *method, json_t *params, json_t **ret, s
 
 /* The worker of that client, started when there is none. */
 int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret);
+/* A worker without keys, for the folder of a destroyed client: it only sweeps. */
+int worker_get_dead(struct keyd *k, const struct fact_client *c, struct worker **ret);
 /* Steals params.  A worker that does not answer in time is killed and gone when this returns (-ETIME, -ECONNRESET). */
 int worker_call(struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure);
 /* The same with a descriptor, which stays the caller's. */

@@ -13,6 +13,7 @@
 #include "keyd/outbox.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
+#include "keyd/sweeps.h"
 
 #define SLOT_PATH "keyd/slot/root.slot"
 #define EVERY_RETRY 60 /* ticks between two tries of what did not work */
@@ -203,6 +204,8 @@ static int finish(struct keyd *k, const struct victim *v)
 	r = facts_destruction_finish(k->facts, v->destruction.row, true, text, signature, now);
 	if (r == 0)
 		r = put(k, "destroy", NULL, v, signature);
+	if (r == 0)
+		r = sweeps_due(k, v->client.row);
 	if (r == 0)
 		r = facts_commit(k->facts);
 	if (r == 0)

@@ -110,6 +110,18 @@ static const char *const migrations[] = {
 	" BEGIN SELECT RAISE(ABORT, 'records are not changed'); END;"
 
 	"CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
+
+	/* Single leaves: facts_leaves.h.  What is still to be done goes when it is done; an erasure stays for ever. */
+	"CREATE TABLE dying_leaf (client INTEGER NOT NULL REFERENCES client, leaf INTEGER NOT NULL,"
+	" since INTEGER NOT NULL, PRIMARY KEY (client, leaf)) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE class_set (client INTEGER PRIMARY KEY REFERENCES client, store TEXT NOT NULL,"
+	" class INTEGER NOT NULL, begun_at INTEGER NOT NULL, begun_by TEXT NOT NULL, begun_uid INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE sweep (client INTEGER PRIMARY KEY REFERENCES client, since INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE erasure (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client, store TEXT NOT NULL,"
+	" reason TEXT NOT NULL, counts TEXT NOT NULL, leaves TEXT NOT NULL, generation INTEGER NOT NULL,"
+	" intent_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL, finished_at INTEGER,"
+	" destroyed INTEGER, certificate TEXT, signature TEXT) STRICT;" FOR_EVER("erasure",
+		"id,client,store,reason,counts,leaves,generation,intent_at,recorded_by,recorded_uid", "finished_at"),
 };
 
 static int migrate(struct facts *f)

@@ -13,7 +13,11 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/expiry.h"
+#include "keyd/classes.h"
+#include "keyd/erase.h"
 #include "keyd/fsck.h"
+#include "keyd/job.h"
+#include "keyd/sweeps.h"
 #include "keyd/head.h"
 #include "keyd/member.h"
 #include "keyd/outbox.h"
@@ -113,6 +117,12 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	sessions_tick(k);
 	members_tick(k);
 	fsck_tick(k);
+	jobs_tick(k);
+	if (!keyd_is_sealed(k) && fsd_is_running(k)) {
+		classes_tick(k);
+		erase_tick(k);
+		sweeps_tick(k);
+	}
 	if (k->tick % EVERY_EXPIRY == 0)
 		expiry_tick(k);
 	if (fsd_is_running(k))

@@ -20,6 +20,7 @@ enum keyd_state { KEYD_OPEN = 1 << 0, KEYD_SEALED = 1 << 1 };
 #define KEYD_SEALED_TEXT "the keys are sealed: a custodian must run `coffer unseal`"
 
 struct fsck;
+struct job;
 struct survey;
 struct member_work;
 struct session;
@@ -48,10 +49,11 @@ struct keyd {
 	struct member_work *members;	/* of shared mounts; NULL before the first */
 	struct fsck *fsck;	/* the one that runs, or NULL */
 	struct survey *surveys;	/* those that run */
+	struct job *jobs;	/* what somebody waits for */
 
 	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */
-	uint64_t expiry_retry_at;
+	uint64_t expiry_retry_at, sweep_retry_at;
 	bool traffic;		/* since the last signed head */
 	bool stopping;
 };

@@ -7,7 +7,10 @@
 
 #include "common/date.h"
 #include "keyd/backup.h"
+#include "keyd/classes.h"
+#include "keyd/erase.h"
 #include "keyd/fsck.h"
+#include "keyd/job.h"
 
 #define NAME(method) "org.coffer.keyd." method
 #define ANY_STATE 0
@@ -42,6 +45,10 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("FsckNext"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck_next},
 	{NAME("FsckStop"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_fsck_stop},
 	{NAME("BackupSign"), ROLE_OWNER, KEYD_OPEN, keyd_backup_sign},
+	{NAME("ClassSet"), ROLE_ADMIN | ROLE_CUSTODIAN, KEYD_OPEN, keyd_class_set},
+	{NAME("ClassShow"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_class_show},
+	{NAME("Erase"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_erase},
+	{NAME("Job"), ROLES_OVERSIGHT, ANY_STATE, keyd_job},
 	{NAME("Shutdown"), ROLE_OWNER, ANY_STATE, keyd_shutdown_method},
 	{0},
 };

@@ -26,6 +26,7 @@ struct survey {
 	uint64_t *leaves;
 	size_t n, cap;
 	bool over; /* done is being told */
+	bool dead; /* the worker has no keys, and nothing else to do */
 };
 
 static void survey_free(struct survey *s)
@@ -71,7 +72,11 @@ static void finish(struct survey *s, struct survey_result *r)
 	s->over = true;
 	if (s->worker) {
 		s->worker->idle_since = k->tick;
-		(void)worker_call(s->worker, "org.coffer.worker.SurveyStop", NULL, WORKER_TIMEOUT_MS, NULL);
+		if (s->dead)
+			children_stop_worker(k, s->worker->hex);
+		else
+			(void)worker_call(
+				s->worker, "org.coffer.worker.SurveyStop", NULL, WORKER_TIMEOUT_MS, NULL);
 		s->worker = NULL;
 	}
 	r->leaves = s->leaves;
@@ -169,8 +174,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		fail(s, -EPIPE, "the client's worker has ended");
 		return 0;
 	}
-	r = varlink_call(s->worker->child.client, "org.coffer.worker.SurveyNext", NULL, NULL, 0, WORKER_TIMEOUT_MS,
-		&answer, NULL, NULL);
+	r = varlink_call(s->worker->child.client, "org.coffer.worker.SurveyNext", NULL, NULL, 0,
+		WORKER_TIMEOUT_MS, &answer, NULL, NULL);
 	if (r == 0) {
 		take_answer(s, answer);
 		json_decref(answer);
@@ -191,7 +196,8 @@ static int leaves_fd(const struct survey_spec *spec)
 	if (fd < 0)
 		return -errno;
 	for (size_t at = 0; at < size;) {
-		ssize_t n = write(fd, (const char *)spec->leaves + at, size - at); /* little-endian, as all we run on */
+		ssize_t n = write(
+			fd, (const char *)spec->leaves + at, size - at); /* little-endian, as all we run on */
 
 		if (n < 0)
 			return -errno;
@@ -204,7 +210,7 @@ static int begin(struct survey *s, json_t *params)
 {
 	struct varlink_failure failure = {0};
 	scoped(close_fdp) int fd = -1;
-	int r;
+	int r = 0;
 
 	if (s->spec.leaves_n > 0) {
 		fd = leaves_fd(&s->spec);
@@ -212,14 +218,16 @@ static int begin(struct survey *s, json_t *params)
 			return fd;
 	}
 	json_object_set_new(params, "mode", json_string(s->spec.mode));
-	r = varlink_call(s->worker->child.client, "org.coffer.worker.Survey", json_incref(params), &fd, fd >= 0 ? 1 : 0,
-		WORKER_TIMEOUT_MS, NULL, NULL, &failure);
+	if (!s->dead)
+		r = varlink_call(s->worker->child.client, "org.coffer.worker.Survey", json_incref(params),
+			&fd, fd >= 0 ? 1 : 0, WORKER_TIMEOUT_MS, NULL, NULL, &failure);
 	if (r == -EREMOTEIO)
 		log_error("the survey of %s: %s", s->client, failure.message);
 	else if (r < 0)
 		worker_kill(s->worker);
 	if (r == 0)
-		r = sd_event_add_time_relative(s->k->event, &s->timer, CLOCK_MONOTONIC, FIRST_USEC, 1000, on_timer, s);
+		r = sd_event_add_time_relative(
+			s->k->event, &s->timer, CLOCK_MONOTONIC, FIRST_USEC, 1000, on_timer, s);
 	return r < 0 ? r : 0;
 }
 
@@ -240,7 +248,8 @@ static int start(struct keyd *k, const struct fact_client *c, const struct surve
 	s->k = k;
 	s->spec = *spec;
 	snprintf(s->client, sizeof(s->client), "%s", c->client);
-	r = worker_get(k, c, &s->worker);
+	s->dead = strcmp(spec->mode, "sweep-dead") == 0;
+	r = s->dead ? worker_get_dead(k, c, &s->worker) : worker_get(k, c, &s->worker);
 	if (r == 0)
 		r = begin(s, params);
 	if (r < 0) {

@@ -30,7 +30,7 @@ struct survey_result {
 };
 
 struct survey_spec {
-	const char *mode;
+	const char *mode;	/* doc/PROTOCOL.md; "sweep-dead": of a destroyed client */
 	json_t *params;		/* the other members of the call's parameters, or NULL; stolen, also on failure */
 	const uint64_t *leaves;	/* "check": what is asked about */
 	size_t leaves_n;

@@ -88,6 +88,10 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_NOT_FOUND, "NoCheck")                                                                         \
 	X(EXIT_NOT_FOUND, "NotDestroyed")                                                                    \
 	X(EXIT_NOT_FOUND, "NothingToResume")                                                                 \
+	X(EXIT_NOT_FOUND, "NotFound")                                                                        \
+	X(EXIT_NOT_FOUND, "UnknownClass")                                                                    \
+	X(EXIT_REFUSED, "Held")                                                                              \
+	X(EXIT_REFUSED, "ClockUnconfirmed")                                                                  \
 	X(EXIT_NOT_FOUND, "UnknownClient")                                                                   \
 	X(EXIT_NOT_FOUND, "UnknownGroup")                                                                    \
 	X(EXIT_NOT_FOUND, "UnknownHold")                                                                     \

@@ -29,8 +29,8 @@ static int open_label(const struct store_dir *d, const uint8_t in[LABEL_BYTES], 
 
 	xattr_keys_of_dir(&d->keys->name, &keys);
 	associated_data(d, ad);
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, in + NONCE_BYTES, LABEL_BYTES - NONCE_BYTES,
-		    ad, sizeof(ad), in, keys.value.b) < 0)
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain, NULL, NULL, in + NONCE_BYTES,
+		    LABEL_BYTES - NONCE_BYTES, ad, sizeof(ad), in, keys.value.b) < 0)
 		return -EBADMSG;
 	bytes_reader_init(&r, plain, sizeof(plain));
 	*ret = bytes_get_u16(&r);
@@ -94,8 +94,8 @@ int store_dir_set_class(struct store_dir *d, uint16_t class)
 	bytes_writer_init(&w, plain, sizeof(plain));
 	bytes_put_u16(&w, class);
 	randombytes_buf(label, NONCE_BYTES);
-	crypto_aead_xchacha20poly1305_ietf_encrypt(label + NONCE_BYTES, NULL, plain, sizeof(plain), ad, sizeof(ad),
-		NULL, label, keys.value.b);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(
+		label + NONCE_BYTES, NULL, plain, sizeof(plain), ad, sizeof(ad), NULL, label, keys.value.b);
 	r = backing_setxattr(d->fd, CLASS_XATTR, label, sizeof(label), 0);
 	if (r < 0)
 		return r;
@@ -159,8 +159,8 @@ static bool is_backup(const char *name, const char *new_name)
 	return strncmp(name, new_name, n) == 0 && new_name[n] == BACKUP_SUFFIX && new_name[n + 1] == 0;
 }
 
-void tunnel_note(struct store_dir *d, const char *name, const char *entry, struct store_dir *to, const char *new_name,
-	uint16_t class, uint16_t day)
+void tunnel_note(struct store_dir *d, const char *name, const char *entry, struct store_dir *to,
+	const char *new_name, uint16_t class, uint16_t day)
 {
 	struct tunnel *t = d->store->tunnel;
 	struct tunnel_entry *e;

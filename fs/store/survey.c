@@ -255,7 +255,8 @@ static int do_move(struct survey *v, const struct item *i)
 {
 	const struct survey_options *o = v->opt;
 	bool inside = i->leaf.class == o->class && i->leaf.day < o->before, kept = is_kept(v, i);
-	bool doomed = i->class == o->class && i->day < o->before && !kept && i->st.st_mtim.tv_sec < o->modified_since;
+	bool doomed = i->class == o->class && i->day < o->before && !kept &&
+		      i->st.st_mtim.tv_sec < o->modified_since;
 	struct rewrap to = {i->class, i->day, i->class};
 
 	if (inside && doomed)
@@ -302,8 +303,8 @@ static int remember(struct survey *v, const struct item *i)
 	return 0;
 }
 
-/* Somebody outside of what is to be erased.  Another name of the same thing goes with it; whoever else shares its leaf
- * (two loads that drew the same numbers) must not. */
+/* Somebody outside of what is to be erased.  Another name of the same thing goes with it; whoever else shares
+ * its leaf (two loads that drew the same numbers) must not. */
 static int do_others(struct survey *v, const struct item *i)
 {
 	const struct known key = {.leaf = leaf_index_u64(i->leaf)}, *k;
@@ -327,7 +328,8 @@ static int do_check(struct survey *v, const struct item *i)
 {
 	uint64_t leaf = leaf_index_u64(i->leaf);
 
-	if (v->opt->leaves_n == 0 || !bsearch(&leaf, v->opt->leaves, v->opt->leaves_n, sizeof(leaf), by_number))
+	if (v->opt->leaves_n == 0 ||
+		!bsearch(&leaf, v->opt->leaves, v->opt->leaves_n, sizeof(leaf), by_number))
 		return 0;
 	return hand_out(v, leaf);
 }
@@ -443,6 +445,8 @@ static int enter(struct survey *v, struct store_dir *d, struct item *i)
 
 	i->leaf = d->id.leaf;
 	place_dir_bytes(&d->id, i->id);
+	if (i->top)
+		v->counts->class = store_dir_class(d, &v->counts->labelled);
 	r = act_on(v, i);
 	if (r == 0)
 		r = label(v, d, i->top);
@@ -487,6 +491,8 @@ static int visit(struct survey *v, struct item *i)
 	count(v, i, r);
 	if (d)
 		return enter(v, d, i);
+	if (r == 0 && i->top)
+		v->counts->class = i->class;
 	if (r == 0 && i->kind != 'd')
 		return act_on(v, i);
 	if (r == -ENODATA && i->kind == 'f' && v->opt->mode == SURVEY_CLASS)
@@ -519,7 +525,8 @@ static int walk(struct survey *v, const struct frame *base)
 /* ---- where it begins ---- */
 
 /* The directory and the entry that a path names; the entry is "" for the share itself. */
-static int find(struct survey *v, const char *path, struct store_dir **ret, char entry[NAME_MAX_BYTES + 1], FILE *at)
+static int find(
+	struct survey *v, const char *path, struct store_dir **ret, char entry[NAME_MAX_BYTES + 1], FILE *at)
 {
 	scoped(freep) char *copy = strdup(path);
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
@@ -629,7 +636,8 @@ static int walk_only(struct survey *v, char **ret_store)
 	if (r < 0)
 		return r;
 	if (v->opt->mode == SURVEY_FIND)
-		return entry[0] && fstatat(d->fd, entry, &(struct stat){0}, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+		return entry[0] && fstatat(d->fd, entry, &(struct stat){0}, AT_SYMLINK_NOFOLLOW) < 0 ? -errno
+												     : 0;
 	if (entry[0] == 0)
 		return walk_root(v);
 	struct item i = {.dir = d, .entry = entry, .top = true};
@@ -676,7 +684,8 @@ static int run(struct survey *v, char **ret_store)
 	return r < 0 ? r : flush_out(v);
 }
 
-int store_survey(struct store *s, const struct survey_options *opt, struct survey_counts *ret, char **ret_store)
+int store_survey(
+	struct store *s, const struct survey_options *opt, struct survey_counts *ret, char **ret_store)
 {
 	struct survey v = {.store = s, .opt = opt, .counts = ret};
 	unsigned long moves = atomic_load(&s->renames);

@@ -30,6 +30,8 @@ struct survey_counts {
 	uint64_t dying;		/* MOVE: what the prefix takes with it */
 	uint64_t leaves;	/* handed out */
 	uint64_t other_names;	/* ERASE: names outside of `only` of what is handed out */
+	uint16_t class;		/* of `only`: a directory's, for what is made in it */
+	bool labelled;		/* it has a label of its own */
 	bool moved;		/* something was renamed meanwhile, so it may have been missed */
 	size_t classes_n;
 	struct {

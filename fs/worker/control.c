@@ -341,7 +341,7 @@ static int method_open(struct varlink_call *call, json_t *params, void *userdata
 	json_error_t e;
 	int class, suite, today, r;
 
-	if (c->open)
+	if (c->open || c->survey)
 		return varlink_error(call, "AlreadyOpen", "this worker has its client", NULL);
 	if (json_unpack_ex(params, &e, 0, "{s:s,s:i,s:i,s:i}", "client_id", &client, "class", &class, "suite",
 		    &suite, "today", &today) < 0)
@@ -613,6 +613,23 @@ static int method_survey(struct varlink_call *call, json_t *params, void *userda
 	return varlink_reply(call, NULL);
 }
 
+/* The first call, and there is no client: nothing of this folder opens. */
+static int method_sweep_dead(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	struct sandbox_report box;
+	int r;
+
+	if (c->open || c->exiting || c->survey)
+		return varlink_error(call, "AlreadyOpen", "this worker has something to do", NULL);
+	r = sandbox_enter(c->fds.store, c->fds.proc, &box);
+	if (r == 0)
+		r = survey_job_sweep_dead(c->fds.store, &c->survey);
+	if (r < 0)
+		return varlink_errorf(call, "OpenFailed", NULL, "the folder of the client: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
 static int method_survey_next(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
@@ -722,6 +739,7 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.FsckNext", ROLE_KEYD, 0, method_fsck_next},
 	{"org.coffer.worker.FsckStop", ROLE_KEYD, 0, method_fsck_stop},
 	{"org.coffer.worker.Survey", ROLE_KEYD, 0, method_survey},
+	{"org.coffer.worker.SweepDead", ROLE_KEYD, 0, method_sweep_dead},
 	{"org.coffer.worker.SurveyNext", ROLE_KEYD, 0, method_survey_next},
 	{"org.coffer.worker.SurveyStop", ROLE_KEYD, 0, method_survey_stop},
 	{"org.coffer.worker.Journal", ROLE_FSD, 0, method_journal},

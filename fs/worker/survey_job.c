@@ -13,6 +13,8 @@
 #include "common/scope.h"
 #include "fs/store/backing.h"
 #include "fs/store/survey.h"
+#include "fs/store/store_impl.h"
+#include "fs/store/sweep.h"
 #include "fs/worker/resolve.h"
 #include "fs/worker/worker.h"
 
@@ -22,6 +24,8 @@ enum batch { BATCH_NONE, BATCH_READY, BATCH_GIVEN, BATCH_NOTED };
 
 struct survey_job {
 	struct worker *worker;
+	bool sweep; /* instead; root_fd < 0: beside sessions, what the worker's keys do not open */
+	int root_fd;
 	pthread_t thread;
 	json_t *params; /* the texts below belong to it */
 	struct survey_options opt;
@@ -33,6 +37,7 @@ struct survey_job {
 	enum batch batch;
 	json_t *leaves;
 	struct survey_counts counts;
+	struct sweep_counts swept;
 	char *store;
 	bool stop, done;
 	int result;
@@ -71,6 +76,37 @@ static bool step(const struct survey_counts *c, void *arg)
 	go_on = !j->stop;
 	pthread_mutex_unlock(&j->lock);
 	return go_on;
+}
+
+static bool sweep_step(const struct sweep_counts *c, void *arg)
+{
+	struct survey_job *j = arg;
+	bool go_on;
+
+	pthread_mutex_lock(&j->lock);
+	j->swept = *c;
+	go_on = !j->stop;
+	pthread_mutex_unlock(&j->lock);
+	return go_on;
+}
+
+static void *run_sweep(void *arg)
+{
+	struct survey_job *j = arg;
+	bool alive = j->root_fd < 0;
+	const struct sweep_options o = {.tree = alive ? j->worker->store->tree : NULL,
+		.names = alive ? &j->worker->names : NULL,
+		.step = sweep_step,
+		.arg = j};
+	struct sweep_counts counts = {0};
+	int r = store_sweep(alive ? j->worker->store->root_fd : j->root_fd, &o, &counts);
+
+	pthread_mutex_lock(&j->lock);
+	j->swept = counts;
+	j->result = r;
+	j->done = true;
+	pthread_mutex_unlock(&j->lock);
+	return NULL;
 }
 
 static void relabelled(void *arg)
@@ -161,7 +197,9 @@ static int take_keep(struct survey_job *j, json_t *paths, json_t *ids)
 	json_array_foreach(ids, i, v)
 	{
 		text = json_string_value(v);
-		if (!text || sodium_hex2bin(j->keep_ids[i].b, FILE_ID_BYTES, text, strlen(text), NULL, &n, NULL) < 0 ||
+		if (!text ||
+			sodium_hex2bin(j->keep_ids[i].b, FILE_ID_BYTES, text, strlen(text), NULL, &n, NULL) <
+				0 ||
 			n != FILE_ID_BYTES)
 			return -EINVAL;
 		j->opt.keep_ids_n++;
@@ -176,17 +214,22 @@ static int take_params(struct survey_job *j)
 	json_t *paths = NULL, *ids = NULL;
 	const char *mode, *only = NULL;
 
-	if (json_unpack_ex(j->params, NULL, JSON_STRICT, "{s:s, s?s, s?b, s?i, s?i, s?I, s?o, s?o, s?i}", "mode", &mode,
-		    "only", &only, "names", &by_name, "class", &class, "before", &before, "modified_since", &since,
-		    "keep", &paths, "keep_ids", &ids, "keep_class", &keep_class) < 0 ||
-		mode_of(mode, &j->opt.mode) < 0 || class < 0 || class > UINT16_MAX || before < 0 || before > UINT16_MAX ||
-		keep_class < 0 || keep_class > UINT16_MAX)
+	j->sweep = json_object_size(j->params) == 1 && json_unpack(j->params, "{s:s}", "mode", &mode) == 0 &&
+		   strcmp(mode, "sweep") == 0;
+	if (j->sweep)
+		return 0;
+	if (json_unpack_ex(j->params, NULL, JSON_STRICT, "{s:s, s?s, s?b, s?i, s?i, s?I, s?o, s?o, s?i}",
+		    "mode", &mode, "only", &only, "names", &by_name, "class", &class, "before", &before,
+		    "modified_since", &since, "keep", &paths, "keep_ids", &ids, "keep_class",
+		    &keep_class) < 0 ||
+		mode_of(mode, &j->opt.mode) < 0 || class < 0 || class > UINT16_MAX || before < 0 ||
+		before > UINT16_MAX || keep_class < 0 || keep_class > UINT16_MAX)
 		return -EINVAL;
 	if ((j->opt.mode == SURVEY_CLASS || j->opt.mode == SURVEY_MOVE) && class < CLASS_FIRST_POLICY)
 		return -EINVAL;
 	j->opt.only = only;
 	j->opt.by_name = by_name;
-	j->opt.class = (uint16_t)class;
+	j->opt.class = (uint16_t) class;
 	j->opt.before = (uint16_t)before;
 	j->opt.modified_since = since;
 	j->opt.keep_class = (uint16_t)keep_class;
@@ -217,6 +260,7 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->moved_on, NULL);
 	j->worker = w;
+	j->root_fd = -1;
 	j->params = json_incref(params);
 	j->opt.names = &w->names;
 	j->opt.hand_out = hand_out;
@@ -227,11 +271,37 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 	if (r == 0)
 		r = take_leaves(&j->opt, leaves_fd);
 	if (r == 0)
-		r = -pthread_create(&j->thread, NULL, run, j);
+		r = -pthread_create(&j->thread, NULL, j->sweep ? run_sweep : run, j);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&j);
 	return 0;
+}
+
+int survey_job_sweep_dead(int root_fd, struct survey_job **ret)
+{
+	scoped(job_freep) struct survey_job *j = calloc(1, sizeof(*j));
+	int r;
+
+	if (!j)
+		return -ENOMEM;
+	pthread_mutex_init(&j->lock, NULL);
+	pthread_cond_init(&j->moved_on, NULL);
+	j->root_fd = root_fd;
+	j->sweep = true;
+	r = -pthread_create(&j->thread, NULL, run_sweep, j);
+	if (r < 0)
+		return r;
+	*ret = take_ptr(&j);
+	return 0;
+}
+
+static json_t *swept_json(const struct sweep_counts *c)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)c->files, "links",
+		(json_int_t)c->links, "directories", (json_int_t)c->directories, "others",
+		(json_int_t)c->others, "bytes", (json_int_t)c->bytes, "kept", (json_int_t)c->kept, "failed",
+		(json_int_t)c->failed);
 }
 
 static json_t *counts_json(const struct survey_counts *c)
@@ -239,17 +309,20 @@ static json_t *counts_json(const struct survey_counts *c)
 	json_t *classes = json_array(), *o;
 
 	for (size_t i = 0; i < c->classes_n; i++)
-		json_array_append_new(classes, json_pack("{s:i, s:I, s:I}", "class", (int)c->classes[i].class, "files",
-						       (json_int_t)c->classes[i].files, "bytes",
-						       (json_int_t)c->classes[i].bytes));
-	o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "directories", (json_int_t)c->directories, "files",
-		(json_int_t)c->files, "links", (json_int_t)c->links, "bytes", (json_int_t)c->bytes, "empty",
-		(json_int_t)c->empty, "damaged", (json_int_t)c->damaged, "destroyed", (json_int_t)c->destroyed);
+		json_array_append_new(classes,
+			json_pack("{s:i, s:I, s:I}", "class", (int)c->classes[i].class, "files",
+				(json_int_t)c->classes[i].files, "bytes", (json_int_t)c->classes[i].bytes));
+	o = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "directories", (json_int_t)c->directories,
+		"files", (json_int_t)c->files, "links", (json_int_t)c->links, "bytes", (json_int_t)c->bytes,
+		"empty", (json_int_t)c->empty, "damaged", (json_int_t)c->damaged, "destroyed",
+		(json_int_t)c->destroyed);
 	json_object_set_new(o, "rewrapped", json_integer((json_int_t)c->rewrapped));
 	json_object_set_new(o, "failed", json_integer((json_int_t)c->failed));
 	json_object_set_new(o, "dying", json_integer((json_int_t)c->dying));
 	json_object_set_new(o, "leaves", json_integer((json_int_t)c->leaves));
 	json_object_set_new(o, "other_names", json_integer((json_int_t)c->other_names));
+	json_object_set_new(o, "class", json_integer(c->class));
+	json_object_set_new(o, "labelled", json_boolean(c->labelled));
 	json_object_set_new(o, "moved", json_boolean(c->moved));
 	json_object_set_new(o, "classes", classes);
 	return o;
@@ -278,8 +351,9 @@ json_t *survey_job_next(struct survey_job *j)
 		!j->done         ? "running"
 		: j->result == 0 ? "done"
 				 : "failed",
-		"error", j->done && j->result < 0 ? error_text(j->result) : NULL, "errno", j->done ? -j->result : 0,
-		"leaves", leaves, "counts", counts_json(&j->counts), "store", j->store);
+		"error", j->done && j->result < 0 ? error_text(j->result) : NULL, "errno",
+		j->done ? -j->result : 0, "leaves", leaves, "counts",
+		j->sweep ? swept_json(&j->swept) : counts_json(&j->counts), "store", j->store);
 	pthread_mutex_unlock(&j->lock);
 	return o;
 }

@@ -11,6 +11,8 @@ struct worker;
 
 /* `params` as of org.coffer.worker.Survey in doc/PROTOCOL.md; leaves_fd (may be -1) stays the caller's.  -EINVAL. */
 int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct survey_job **ret);
+/* Removes all that is in a destroyed client's folder: there are no keys and no sessions.  root_fd stays the caller's. */
+int survey_job_sweep_dead(int root_fd, struct survey_job **ret);
 json_t *survey_job_next(struct survey_job *j);
 void survey_job_stop(struct survey_job *j);	/* waits for its end; NULL is fine */
 

@@ -338,7 +338,7 @@ _coffer; printf '%s\\n' "${COMPREPLY[@]}"
 
 def test_completion(share):
     v = share.vault
-    assert completions(v, "coffer", "cl") == {"client", "clock"}
+    assert completions(v, "coffer", "cl") == {"class", "client", "clock"}
     assert completions(v, "coffer", "client", "") == {"add", "end", "list"}
     assert completions(v, "coffer", "mount", "a") == {"acme"}
     assert completions(v, "coffer", "mount", "acme", "--purpose", "data") == {PURPOSE}

@@ -1,0 +1,19 @@
+/* `coffer class`: which record class a file or directory is of, and giving it another.  The directory's label comes first,
+ * then each file's key moves to a leaf of that class; the old leaves are noted before and destroyed with the next
+ * destruction.  Goes on after a crash.  On keyd's loop. */
+#ifndef COFFER_KEYD_CLASSES_H
+#define COFFER_KEYD_CLASSES_H
+
+#include "common/varlink.h"
+#include "keyd/keyd.h"
+
+int keyd_class_set(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_class_show(struct varlink_call *call, json_t *params, void *userdata);
+void classes_tick(struct keyd *k);
+
+/* What each of these needs, and replies with an error if it is not there: keys, a store that nobody else is busy with. */
+bool classes_may_begin(struct keyd *k, struct varlink_call *call, const struct fact_client *c);
+/* The client with that row. */
+int classes_client(struct keyd *k, int64_t row, struct fact_client *ret);
+
+#endif

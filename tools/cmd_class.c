@@ -1,0 +1,176 @@
+/* Record classes of files and directories, and the erasure of a file or tree. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/scope.h"
+#include "tools/commands.h"
+#include "tools/request.h"
+#include "tools/table.h"
+
+#define ASK_EVERY_NS 50000000
+
+/* Steals params.  Begins, and asks until it is through. */
+static int run_job(struct tool *t, const char *method, json_t *params, json_t **ret)
+{
+	const struct timespec wait = {.tv_nsec = ASK_EVERY_NS};
+	json_auto_t *begun = NULL;
+	json_t *answer = NULL;
+	int r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &begun);
+
+	while (r == EXIT_OK) {
+		const char *state;
+
+		r = tool_call(t, DAEMON_KEYD, "Job", json_pack("{s:O}", "job", json_object_get(begun, "job")),
+			NULL, 0, &answer);
+		state = json_string_value(json_object_get(answer, "state"));
+		if (r == EXIT_OK && state && strcmp(state, "done") == 0)
+			break;
+		json_decref(answer);
+		answer = NULL;
+		if (r == EXIT_OK)
+			nanosleep(&wait, NULL);
+	}
+	if (r == EXIT_OK)
+		*ret = answer;
+	return r;
+}
+
+static json_int_t number(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+int cmd_class_set(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"path", NULL, "PATH", FIELD_TEXT, true, NULL},
+		{"class", NULL, "CLASS", FIELD_TEXT, true, NULL},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT PATH CLASS",
+		"Gives a file, or a directory with all that is in it, a record class.\vPATH is the path in "
+		"the share, or in the "
+		"store. What is made in the directory later is of that class too. Each file's key moves; the "
+		"old keys "
+		"are destroyed with the next destruction. Sessions may go on."};
+	json_auto_t *answer = NULL;
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = run_job(t, "ClassSet", params, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	say("%lld of %lld files and symlinks moved to %s; %lld old keys await destruction",
+		number(answer, "rewrapped"), number(answer, "files") + number(answer, "links"),
+		json_string_value(json_object_get(answer, "class")), number(answer, "old_keys"));
+	if (number(answer, "failed") + number(answer, "damaged") > 0)
+		return fail(EXIT_FAILED, "%lld could not be moved, %lld are damaged (`coffer fsck`)",
+			number(answer, "failed"), number(answer, "damaged"));
+	return EXIT_OK;
+}
+
+int cmd_class_show(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"path", NULL, "PATH", FIELD_TEXT, false, NULL},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT [PATH]",
+		"Shows the record class of a file or directory, and how much of which class is in it."};
+	static const struct column columns[] = {
+		{"class", "CLASS", CELL_TEXT},
+		{"files", "FILES", CELL_NUMBER},
+		{"bytes", "BYTES", CELL_NUMBER},
+	};
+	json_auto_t *answer = NULL;
+	const char *class;
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = run_job(t, "ClassShow", params, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	class = json_string_value(json_object_get(answer, "class"));
+	say("%s%s", class ? class : "(empty: none yet)",
+		json_is_true(json_object_get(answer, "labelled")) ? "" : " (not labelled itself)");
+	if (number(answer, "old_keys") > 0)
+		say("%lld old keys of this client await destruction", number(answer, "old_keys"));
+	return table_print(
+		json_object_get(answer, "classes"), columns, ARRAY_SIZE(columns), "no files with content");
+}
+
+/* Says what would go; true: go on. */
+static bool confirmed(struct tool *t, const json_t *params, int *ret)
+{
+	json_t *ask = json_copy((json_t *)params);
+	json_auto_t *answer = NULL;
+	const json_t *n;
+	char line[16] = "";
+
+	json_object_set_new(ask, "preview", json_true());
+	*ret = run_job(t, "Erase", ask, &answer);
+	if (*ret != EXIT_OK)
+		return false;
+	n = json_object_get(answer, "counts");
+	fprintf(stderr,
+		"The keys of %lld files, %lld directories and %lld symlinks are destroyed for good, backups "
+		"included.\n",
+		number(n, "files") - number(n, "empty"), number(n, "directories"), number(n, "links"));
+	if (number(n, "other_names") > 0)
+		fprintf(stderr,
+			"They have %lld other names elsewhere (hard links): under these they die, too.\n",
+			number(n, "other_names"));
+	if (number(n, "damaged") > 0)
+		fprintf(stderr, "%lld are damaged: which keys they have cannot be told.\n",
+			number(n, "damaged"));
+	fputs("All sessions of this client end. Type yes to go on: ", stderr);
+	if (fgets(line, sizeof(line), stdin) && strcmp(line, "yes\n") == 0)
+		return true;
+	*ret = fail(EXIT_REFUSED, "nothing was destroyed");
+	return false;
+}
+
+int cmd_shred(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"path", NULL, "PATH", FIELD_TEXT, true, NULL},
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why: it stands on the certificate"},
+		{"yes", "yes", NULL, FIELD_FLAG, false, "do not ask"},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT PATH",
+		"Destroys the keys of one file, or of a directory with all that is in it (custodians).\vWhat "
+		"is asked for by "
+		"name is gone under all its names, and from all backups. The client's sessions end. Without "
+		"--yes it says "
+		"before what would go. Refused while there is a hold."};
+	json_auto_t *answer = NULL;
+	json_t *params;
+	bool yes;
+	int r = EXIT_OK;
+
+	request_parse(t, &rq, argc, argv, &params);
+	yes = json_is_true(json_object_get(params, "yes"));
+	json_object_del(params, "yes");
+	if (!yes && !confirmed(t, params, &r)) {
+		json_decref(params);
+		return r;
+	}
+	r = run_job(t, "Erase", params, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	say("%lld keys are destroyed%s", number(answer, "keys"),
+		number(answer, "old_keys") > 0 ? ", and old ones that waited for it" : "");
+	if (json_is_string(json_object_get(answer, "certificate")))
+		return say(
+			"the certificate is %s", json_string_value(json_object_get(answer, "certificate")));
+	return say("the certificate follows");
+}
