@@ -15,6 +15,8 @@
 #include "tools/request.h"
 
 #define UNMOUNT_WAIT_MS 3000
+#define BUSY_TRIES 5
+#define BUSY_WAIT_MS 200
 #define TICK_MS 20
 
 /* ---- mount ---- */
@@ -222,6 +224,11 @@ static int unmount_path(struct tool *t, const char *given, bool lazy)
 		return fail(EXIT_NOT_FOUND,
 			"%s: nothing is mounted there; `coffer sessions` lists your mounts", path);
 	r = fusemount_unmount(path, lazy);
+	/* A program that has just ended may still hold it for a moment: the kernel closes its files behind it. */
+	for (int tries = 0; r != 0 && !lazy && tries < BUSY_TRIES; tries++) {
+		poll(NULL, 0, BUSY_WAIT_MS);
+		r = fusemount_unmount(path, lazy);
+	}
 	if (r != 0)
 		return fail(EXIT_FAILED,
 			"%s is in use: a program has a file open there or works in it (fuser -vm %s shows "

@@ -66,6 +66,7 @@ static void show_log(int log, off_t from)
 		fwrite(buf, 1, (size_t)n, stderr);
 }
 
+/* pid 0: coffer-keyd is not this command's child. */
 static int wait_until_up(struct tool *t, pid_t pid, int log, off_t from)
 {
 	json_t *answer = NULL;
@@ -87,14 +88,15 @@ static int wait_until_up(struct tool *t, pid_t pid, int log, off_t from)
 			if (ready)
 				return EXIT_OK;
 		}
-		if (waitpid(pid, &status, WNOHANG) == pid) {
+		if (pid && waitpid(pid, &status, WNOHANG) == pid) {
 			show_log(log, from);
 			return fail(EXIT_FAILED,
 				"coffer-keyd did not start; its words are in %s/log/keyd.log", t->dir.root);
 		}
 		pause_ms(TICK_MS);
 	}
-	show_log(log, from);
+	if (log >= 0)
+		show_log(log, from);
 	return fail(EXIT_FAILED, "the daemons do not answer after %d s; see %s/log", UP_WAIT_MS / 1000,
 		t->dir.root);
 }
@@ -185,6 +187,8 @@ int cmd_up(struct tool *t, int argc, char **argv)
 				"%s",
 				t->dir.root, t->dir.root);
 		else
+			r = wait_until_up(t, 0, -1, 0); /* coffer-fsd may be about to be started again */
+		if (r == EXIT_OK)
 			puts(t->json ? "{\"running\": true}" : "already running");
 	} else if (r == EXIT_OK) {
 		r = start(t, json_string_value(json_object_get(params, "policy")));

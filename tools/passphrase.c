@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,14 +21,30 @@ static void remember_signal(int number)
 	caught = number;
 }
 
+/* Waits with `open` as the signal mask, so that a signal that comes just before it waits is not missed.  NULL: read() waits. */
+static int wait_for_text(int fd, const sigset_t *open)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	while (open && ppoll(&p, 1, NULL, open) < 0) {
+		if (errno != EINTR || caught)
+			return -errno;
+	}
+	return 0;
+}
+
 /* Up to the end of the first line, or of the file.  Its length; -EINTR after a signal. */
-static int read_line(int fd, char *buf, size_t cap)
+static int read_line(int fd, char *buf, size_t cap, const sigset_t *open)
 {
 	size_t n = 0;
 
 	while (n < cap) {
-		ssize_t got = read(fd, buf + n, 1);
+		int r = wait_for_text(fd, open);
+		ssize_t got;
 
+		if (r < 0)
+			return r;
+		got = read(fd, buf + n, 1);
 		if (got < 0 && errno == EINTR && !caught)
 			continue;
 		if (got < 0)
@@ -45,6 +62,7 @@ static int read_without_echo(int tty, const char *prompt, char *buf, size_t cap)
 	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
 	struct sigaction old[ARRAY_SIZE(signals)], remember = {.sa_handler = remember_signal};
 	struct termios echo, quiet;
+	sigset_t kept, open;
 	int n;
 
 	if (tcgetattr(tty, &echo) < 0)
@@ -52,13 +70,18 @@ static int read_without_echo(int tty, const char *prompt, char *buf, size_t cap)
 	quiet = echo;
 	quiet.c_lflag &= ~(tcflag_t)ECHO;
 	caught = 0;
-	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+	sigemptyset(&kept);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		sigaddset(&kept, signals[i]);
 		sigaction(signals[i], &remember, &old[i]);
+	}
+	sigprocmask(SIG_BLOCK, &kept, &open);
 	tcsetattr(tty, TCSAFLUSH,
 		&quiet); /* before the prompt: what is typed after it is neither shown nor lost */
 	dprintf(tty, "%s: ", prompt);
-	n = read_line(tty, buf, cap);
+	n = read_line(tty, buf, cap, &open);
 	tcsetattr(tty, TCSAFLUSH, &echo);
+	sigprocmask(SIG_SETMASK, &open, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaction(signals[i], &old[i], NULL);
 	dprintf(tty, "\n");
@@ -90,7 +113,7 @@ static int memory_file(const char *buf, size_t n, int *ret_fd)
 
 static int get(int fd, const char *prompt, bool confirm, char *one, char *two)
 {
-	int n = fd >= 0 ? read_line(fd, one, PASSPHRASE_MAX) : ask_terminal(prompt, one, PASSPHRASE_MAX);
+	int n = fd >= 0 ? read_line(fd, one, PASSPHRASE_MAX, NULL) : ask_terminal(prompt, one, PASSPHRASE_MAX);
 	int m;
 
 	if (n == -ENOTTY)
