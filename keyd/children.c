@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/fsck.h"
+#include "keyd/restore.h"
 #include "keyd/keyd.h"
 #include "keyd/member.h"
 #include "keyd/session.h"
@@ -308,6 +309,7 @@ static void worker_gone(struct worker *w, const char *reason)
 	}
 	sessions_of_worker_gone(k, w, reason);
 	fsck_worker_gone(k, w);
+	restore_worker_gone(k, w);
 	survey_worker_gone(k, w);
 	worker_free(w);
 }
@@ -384,7 +386,7 @@ int worker_pass(struct worker *w, const char *method, json_t *params, int fd)
 static struct worker *worker_find(struct keyd *k, const char *hex)
 {
 	for (struct worker *w = k->children.workers; w; w = w->next)
-		if (strcmp(w->hex, hex) == 0)
+		if (!w->apart && strcmp(w->hex, hex) == 0)
 			return w;
 	return NULL;
 }
@@ -413,7 +415,8 @@ static int worker_open(struct keyd *k, struct worker *w, const struct client_id 
 		(int)policy_default_class(k->policy)->number, "suite",
 		crypto_aead_aes256gcm_is_available() ? SUITE_AES_GCM : SUITE_XCHACHA, "today",
 		(int)date_day(keyd_now()));
-	r = varlink_call(w->child.client, "org.coffer.worker.Open", params, &fd, 1, WORKER_OPEN_TIMEOUT_MS,
+	r = varlink_call(w->child.client, "org.coffer.worker.Open", params, (int[]){fd, w->copy_fd},
+		w->copy_fd >= 0 ? 2 : 1, WORKER_OPEN_TIMEOUT_MS,
 		&answer, NULL, &failure);
 	if (r < 0) {
 		log_error(WORKER_NAME " of %s does not open: %s", w->client,
@@ -459,7 +462,8 @@ static int worker_spawn(struct keyd *k, struct worker *w, int *ret_fsd_end)
 	fsd_end = b[0];
 	for_fsd = b[1];
 	snprintf(path, sizeof(path), "store/%s", w->hex);
-	folder = statedir_open(&k->dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	folder = w->folder_fd >= 0 ? fcntl(w->folder_fd, F_DUPFD_CLOEXEC, 0)
+				   : statedir_open(&k->dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (folder < 0)
 		return folder;
 	r = child_start(k, &w->child, k->children.worker_path, argv, (int[]){for_keyd, for_fsd, folder}, 3,
@@ -469,7 +473,8 @@ static int worker_spawn(struct keyd *k, struct worker *w, int *ret_fsd_end)
 	return r;
 }
 
-static int worker_new(struct keyd *k, const struct fact_client *c, struct worker **ret, int *ret_fsd_end)
+/* folder_fd -1: the client's own. */
+static int worker_new(struct keyd *k, const struct fact_client *c, int folder_fd, struct worker **ret, int *ret_fsd_end)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 	int r;
@@ -477,8 +482,8 @@ static int worker_new(struct keyd *k, const struct fact_client *c, struct worker
 	if (!w)
 		return -ENOMEM;
 	w->keyd = k;
-	w->child.pidfd = -1;
-	w->fsd_end = -1;
+	w->child.pidfd = w->fsd_end = w->copy_fd = -1;
+	w->folder_fd = folder_fd;
 	w->idle_since = k->tick;
 	snprintf(w->client, sizeof(w->client), "%s", c->client);
 	snprintf(w->hex, sizeof(w->hex), "%s", c->hex);
@@ -501,7 +506,7 @@ int worker_get_dead(struct keyd *k, const struct fact_client *c, struct worker *
 	int fsd_end = -1, r;
 
 	children_stop_worker(k, c->hex);
-	r = worker_new(k, c, &w, &fsd_end);
+	r = worker_new(k, c, -1, &w, &fsd_end);
 	if (r < 0)
 		return r;
 	w->fsd_end = fsd_end;
@@ -534,7 +539,7 @@ int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 	}
 	if (sodium_hex2bin(id.b, sizeof(id.b), c->hex, strlen(c->hex), NULL, NULL, NULL) < 0)
 		return -EINVAL;
-	r = worker_new(k, c, &w, &fsd_end);
+	r = worker_new(k, c, -1, &w, &fsd_end);
 	if (r < 0)
 		return r;
 	r = worker_open(k, w, &id);
@@ -547,6 +552,34 @@ int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 		worker_kill(w);
 		return r;
 	}
+	*ret = w;
+	return 0;
+}
+
+/* It keeps the end that fsd would have: without it, it would take fsd for dead. */
+int worker_start_apart(struct keyd *k, const struct fact_client *c, int folder_fd, int copy_fd, struct worker **ret)
+{
+	struct client_id id;
+	struct worker *w;
+	int fsd_end = -1, r;
+
+	if (sodium_hex2bin(id.b, sizeof(id.b), c->hex, strlen(c->hex), NULL, NULL, NULL) < 0)
+		return -EINVAL;
+	r = worker_new(k, c, folder_fd, &w, &fsd_end);
+	if (r < 0)
+		return r;
+	w->apart = true;
+	w->fsd_end = fsd_end;
+	w->copy_fd = copy_fd;
+	r = worker_open(k, w, &id);
+	if (r == 0)
+		r = varlink_watch(w->child.client, k->event, "org.coffer.worker.Watch", NULL, on_worker_news,
+			on_worker_closed, w);
+	if (r < 0) {
+		worker_kill(w);
+		return r;
+	}
+	w->folder_fd = w->copy_fd = -1;
 	*ret = w;
 	return 0;
 }
@@ -597,7 +630,7 @@ static void ask_to_go(struct worker *w)
 
 static void retire_idle(struct worker *w)
 {
-	if (!w->doomed && (fsck_uses(w->keyd, w) || survey_uses(w->keyd, w)))
+	if (!w->doomed && (fsck_uses(w->keyd, w) || survey_uses(w->keyd, w) || restore_uses(w->keyd, w)))
 		return;
 	if (w->doomed ? w->keyd->tick - w->idle_since >= 2
 		      : w->sessions == 0 && w->keyd->tick - w->idle_since >= WORKER_GRACE)
@@ -627,12 +660,23 @@ void children_stop_workers(struct keyd *k)
 	each_worker(k, ask_to_go);
 }
 
+void worker_dismiss(struct worker *w)
+{
+	ask_to_go(w);
+}
+
 void children_stop_worker(struct keyd *k, const char *hex)
 {
-	struct worker *w = worker_find(k, hex);
+	struct worker *w = k->children.workers;
 
-	if (w)
-		ask_to_go(w);
+	while (w) {
+		if (strcmp(w->hex, hex) == 0) {
+			ask_to_go(w);
+			w = k->children.workers; /* what ends with it may have ended others */
+		} else {
+			w = w->next;
+		}
+	}
 }
 
 void children_stop_fsd(struct keyd *k)

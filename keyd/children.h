@@ -34,7 +34,9 @@ struct worker {
 	unsigned sessions;
 	uint64_t idle_since;	/* tick when the last session left */
 	bool doomed;		/* its fsd is gone: no new session */
-	int fsd_end;		/* of one without keys, which fsd is not told of; else -1 */
+	bool apart;		/* without sessions and record: see worker_start_apart */
+	int fsd_end;		/* of one apart or without keys, which fsd is not told of; else -1 */
+	int folder_fd, copy_fd;	/* of one apart that is being started; else -1 */
 };
 
 struct children {
@@ -61,6 +63,12 @@ int fsd_call(struct keyd *k, const char *method, json_t *params, json_t **ret, s
 int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret);
 /* A worker without keys, for the folder of a destroyed client: it only sweeps. */
 int worker_get_dead(struct keyd *k, const struct fact_client *c, struct worker **ret);
+/* One more worker with that client's keys, that has no sessions and no journal: on another folder than the client's own
+ * (folder_fd), or with a copy of it to restore from (copy_fd: then the caller lets no other worker of that client be).
+ * Either may be -1; both stay the caller's, and are needed until this returns.  It ends by worker_dismiss, or with all
+ * workers of its client. */
+int worker_start_apart(struct keyd *k, const struct fact_client *c, int folder_fd, int copy_fd, struct worker **ret);
+void worker_dismiss(struct worker *w);	/* asks it to go, and waits; w is gone */
 /* Steals params.  A worker that does not answer in time is killed and gone when this returns (-ETIME, -ECONNRESET). */
 int worker_call(struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure);
 /* The same with a descriptor, which stays the caller's. */
@@ -70,7 +78,7 @@ void worker_kill(struct worker *w);	/* waits for its exit; w is gone */
 
 void children_tick(struct keyd *k);
 void children_stop_workers(struct keyd *k);
-void children_stop_worker(struct keyd *k, const char *hex);	/* that client's, if there is one: gone when this returns */
+void children_stop_worker(struct keyd *k, const char *hex);	/* all with that client's keys: gone when this returns */
 void children_stop_fsd(struct keyd *k);
 void children_done(struct children *c);
 

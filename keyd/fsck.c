@@ -15,6 +15,7 @@
 #include "common/scope.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/restore.h"
 #include "keyd/session.h"
 
 #define ABANDONED_SECONDS 5 /* without a question: the tool is gone */
@@ -252,6 +253,8 @@ static bool may_begin(struct keyd *k, struct varlink_call *call, const struct fa
 		varlink_errorf(call, "Destroyed", NULL, "%s is destroyed: there is nothing to check", c->client);
 	} else if (k->fsck) {
 		varlink_errorf(call, "Unavailable", "wait for its end", "%s is being checked", k->fsck->client);
+	} else if (restore_excludes(k, c->client)) {
+		varlink_errorf(call, "Unavailable", "wait for its end", "%s is being restored into", c->client);
 	} else if (!fsd_is_running(k)) {
 		varlink_error(call, "Unavailable", "coffer-fsd, which keeps the record, is not running",
 			"try again in a few seconds; `coffer status` shows its state");

@@ -21,6 +21,7 @@
 #include "keyd/head.h"
 #include "keyd/member.h"
 #include "keyd/outbox.h"
+#include "keyd/restore.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 
@@ -123,6 +124,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 		erase_tick(k);
 		sweeps_tick(k);
 	}
+	restore_tick(k);
 	if (k->tick % EVERY_EXPIRY == 0)
 		expiry_tick(k);
 	if (fsd_is_running(k))

@@ -23,6 +23,7 @@ struct fsck;
 struct job;
 struct survey;
 struct member_work;
+struct restoring;
 struct session;
 
 struct keyd {
@@ -48,6 +49,7 @@ struct keyd {
 	struct session *sessions;
 	struct member_work *members;	/* of shared mounts; NULL before the first */
 	struct fsck *fsck;	/* the one that runs, or NULL */
+	struct restoring *restoring;	/* the one that runs, or NULL */
 	struct survey *surveys;	/* those that run */
 	struct job *jobs;	/* what somebody waits for */
 

@@ -11,6 +11,7 @@
 #include "keyd/erase.h"
 #include "keyd/fsck.h"
 #include "keyd/job.h"
+#include "keyd/restore.h"
 
 #define NAME(method) "org.coffer.keyd." method
 #define ANY_STATE 0
@@ -49,6 +50,8 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("ClassShow"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_class_show},
 	{NAME("Erase"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_erase},
 	{NAME("Job"), ROLES_OVERSIGHT, ANY_STATE, keyd_job},
+	{NAME("Restore"), ROLE_OWNER | ROLE_CUSTODIAN, KEYD_OPEN, keyd_restore},
+	{NAME("RestoreNext"), ROLE_OWNER | ROLE_CUSTODIAN, KEYD_OPEN, keyd_restore_next},
 	{NAME("Shutdown"), ROLE_OWNER, ANY_STATE, keyd_shutdown_method},
 	{0},
 };

@@ -12,6 +12,7 @@
 #include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/restore.h"
 #include "keyd/session.h"
 #include "keyd/survey.h"
 
@@ -305,6 +306,9 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (fsck_excludes_sessions(k, client.client))
 		return varlink_errorf(call, "Unavailable", "try again when `coffer fsck` is through",
 			"the store of %s is being repaired", client.client);
+	if (restore_excludes(k, client.client))
+		return varlink_errorf(call, "Unavailable", "try again when `coffer restore` is through",
+			"the store of %s is being restored into", client.client);
 	if (survey_excludes_sessions(k, client.client))
 		return varlink_errorf(call, "Unavailable", "try again in a moment",
 			"something of %s is being destroyed", client.client);

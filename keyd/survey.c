@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/keyd.h"
+#include "keyd/restore.h"
 #include "keyd/session.h"
 
 #define FIRST_USEC 2000u /* most are short */
@@ -236,7 +237,7 @@ static int start(struct keyd *k, const struct fact_client *c, const struct surve
 	struct survey *other = find(k, c->client), *s;
 	int r;
 
-	if (other && !other->over)
+	if ((other && !other->over) || restore_excludes(k, c->client))
 		return -EBUSY;
 	if (!fsd_is_running(k))
 		return -ENOTCONN;

@@ -61,6 +61,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 /* Errors by name, as doc/PROTOCOL.md lists them; what is not here is EXIT_FAILED. */
 #define ERROR_CODES(X)                                                                                       \
 	X(EXIT_USAGE, "BadMountpoint")                                                                       \
+	X(EXIT_USAGE, "PathExists")                                                                       \
 	X(EXIT_USAGE, "ClientExists")                                                                        \
 	X(EXIT_USAGE, "InvalidDate")                                                                         \
 	X(EXIT_USAGE, "InvalidName")                                                                         \
@@ -87,6 +88,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_NOT_FOUND, "NoHead")                                                                          \
 	X(EXIT_NOT_FOUND, "NoCheck")                                                                         \
 	X(EXIT_NOT_FOUND, "NotDestroyed")                                                                    \
+	X(EXIT_NOT_FOUND, "NoSuchPath")                                                                      \
 	X(EXIT_NOT_FOUND, "NothingToResume")                                                                 \
 	X(EXIT_NOT_FOUND, "NotFound")                                                                        \
 	X(EXIT_NOT_FOUND, "UnknownClass")                                                                    \

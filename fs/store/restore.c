@@ -430,8 +430,8 @@ static int find_parent(struct store *s, const char *path, struct store *like, st
 		struct store_dir *below = NULL, *below_model = NULL;
 
 		n = strcspn(path, "/");
-		if (n == 0 || n > STORE_NAME_MAX)
-			return n ? -ENAMETOOLONG : -EINVAL;
+		if (n == 0 || n > STORE_NAME_MAX || (path[n] && !path[n + 1]))
+			return n > STORE_NAME_MAX ? -ENAMETOOLONG : -EINVAL;
 		snprintf(name, STORE_NAME_MAX + 1, "%.*s", (int)n, path);
 		if (!path[n])
 			break;

@@ -235,7 +235,7 @@ int store_open(int root_fd, struct keytree *tree, const struct store_options *op
 	fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	r = check_xattrs(fd);
+	r = opt->read_only ? 0 : check_xattrs(fd);
 	if (r < 0)
 		return r;
 	r = store_new(fd, tree, opt, &s);
@@ -245,7 +245,8 @@ int store_open(int root_fd, struct keytree *tree, const struct store_options *op
 	r = dir_open_root(s, &s->root);
 	if (r < 0)
 		return r;
-	drop_unnamed(s);
+	if (!opt->read_only)
+		drop_unnamed(s);
 	close(root_fd);
 	*ret = take_ptr(&s);
 	return 0;

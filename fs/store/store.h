@@ -26,6 +26,7 @@ struct store_options {
 	uint8_t suite;		/* for new files: 1 AES-256-GCM, 2 XChaCha20-Poly1305; 0: by CPU */
 	uint16_t class;		/* record class of what is made where no directory has a label */
 	uint16_t today;		/* day of creation (ids.h); store_set_today() at midnight */
+	bool read_only;		/* a copy: opening it writes nothing, and it may lie where nothing can be written */
 };
 
 /* Takes root_fd (the client's folder, O_PATH or O_RDONLY) and keeps `tree` (the caller frees it after).  Gives

@@ -21,6 +21,7 @@
 #include "fs/worker/recorder.h"
 #include "fs/worker/sandbox.h"
 #include "fs/worker/session.h"
+#include "fs/worker/restore_job.h"
 #include "fs/worker/survey_job.h"
 #include "fs/worker/worker.h"
 
@@ -58,6 +59,8 @@ struct control {
 	struct entry *entries;
 	struct fsck *fsck;
 	struct survey_job *survey;
+	struct store *copy; /* of this client's store, to restore from; or NULL */
+	struct restore_job *restore;
 	struct varlink_call *watch_keyd, *watch_fsd, *exit;
 	uint64_t last_ping; /* monotonic seconds */
 };
@@ -312,8 +315,23 @@ static int tree_take(struct control *c, int fd)
 	return r;
 }
 
-static int open_client(
-	struct control *c, int tree_fd, const struct store_options *opt, struct sandbox_report *ret)
+/* Before the sandbox closes; fd (-1: there is none) stays the caller's. */
+static int open_copy(struct control *c, int fd, const struct store_options *opt)
+{
+	struct store_options copy = *opt;
+	int root = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0), r;
+
+	if (fd < 0)
+		return 0;
+	copy.read_only = true;
+	r = root < 0 ? -errno : store_open(root, c->tree, &copy, &c->copy);
+	if (r < 0)
+		close_fdp(&root);
+	return r;
+}
+
+static int open_client(struct control *c, int tree_fd, int copy_fd, const struct store_options *opt,
+	struct sandbox_report *ret)
 {
 	struct store *s = NULL;
 	int r = tree_fd < 0 ? tree_fd : tree_take(c, tree_fd);
@@ -327,7 +345,9 @@ static int open_client(
 	if (r == 0)
 		r = worker_use_store(&c->worker, s);
 	if (r == 0)
-		r = sandbox_enter(c->fds.store, c->fds.proc, ret);
+		r = open_copy(c, copy_fd, opt);
+	if (r == 0)
+		r = sandbox_enter(c->fds.store, c->fds.proc, copy_fd, ret);
 	return r;
 }
 
@@ -336,7 +356,7 @@ static int method_open(struct varlink_call *call, json_t *params, void *userdata
 	struct control *c = userdata;
 	struct store_options opt = {0};
 	struct sandbox_report box;
-	scoped(close_fdp) int tree_fd = -1;
+	scoped(close_fdp) int tree_fd = -1, copy_fd = -1;
 	const char *client;
 	json_error_t e;
 	int class, suite, today, r;
@@ -349,7 +369,8 @@ static int method_open(struct varlink_call *call, json_t *params, void *userdata
 	opt = (struct store_options){
 		.suite = (uint8_t)suite, .class = (uint16_t) class, .today = (uint16_t)today};
 	tree_fd = varlink_call_take_fd(call, 0);
-	r = open_client(c, tree_fd, &opt, &box);
+	copy_fd = varlink_call_take_fd(call, 1);
+	r = open_client(c, tree_fd, copy_fd, &opt, &box);
 	if (r < 0) {
 		log_error("the store cannot be opened: %s", strerror(-r));
 		c->exiting = true;
@@ -622,7 +643,7 @@ static int method_sweep_dead(struct varlink_call *call, json_t *params, void *us
 
 	if (c->open || c->exiting || c->survey)
 		return varlink_error(call, "AlreadyOpen", "this worker has something to do", NULL);
-	r = sandbox_enter(c->fds.store, c->fds.proc, &box);
+	r = sandbox_enter(c->fds.store, c->fds.proc, -1, &box);
 	if (r == 0)
 		r = survey_job_sweep_dead(c->fds.store, &c->survey);
 	if (r < 0)
@@ -645,6 +666,30 @@ static int method_survey_stop(struct varlink_call *call, json_t *params, void *u
 
 	survey_job_stop(take_ptr(&c->survey));
 	return varlink_reply(call, NULL);
+}
+
+/* ---- restoring ---- */
+
+static int method_restore(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	int r;
+
+	if (!c->open || c->exiting || !c->copy || c->restore || c->entries)
+		return varlink_error(call, "NotOpen", "no copy, or it is being restored from already", NULL);
+	r = restore_job_start(c->copy, c->worker.store, params, &c->restore);
+	if (r < 0)
+		return varlink_errorf(call, r == -EINVAL ? "InvalidParameter" : "Failed", NULL, "%s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+static int method_restore_next(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	if (!c->restore)
+		return varlink_error(call, "NotOpen", "nothing is being restored", NULL);
+	return varlink_reply(call, restore_job_next(c->restore));
 }
 
 /* ---- from fsd ---- */
@@ -742,6 +787,8 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.SweepDead", ROLE_KEYD, 0, method_sweep_dead},
 	{"org.coffer.worker.SurveyNext", ROLE_KEYD, 0, method_survey_next},
 	{"org.coffer.worker.SurveyStop", ROLE_KEYD, 0, method_survey_stop},
+	{"org.coffer.worker.Restore", ROLE_KEYD, 0, method_restore},
+	{"org.coffer.worker.RestoreNext", ROLE_KEYD, 0, method_restore_next},
 	{"org.coffer.worker.Journal", ROLE_FSD, 0, method_journal},
 	{"org.coffer.worker.Attach", ROLE_FSD, 0, method_attach},
 	{"org.coffer.worker.Watch", ROLE_KEYD | ROLE_FSD, 0, method_watch},
@@ -779,6 +826,8 @@ int control_run(const struct control_fds *fds, bool memory_locked)
 		r = sd_event_loop(c.event);
 	fsck_stop(c.fsck);
 	survey_job_stop(c.survey);
+	restore_job_free(c.restore);
+	store_close(c.copy);
 	varlink_server_free(c.server);
 	worker_done(&c.worker);
 	keytree_free(c.tree);

@@ -26,7 +26,7 @@ static int allow(int ruleset, int fd, uint64_t access)
 	return 0;
 }
 
-static int landlock_enter(int store_fd, int proc_fd, int *ret_abi)
+static int landlock_enter(int store_fd, int proc_fd, int copy_fd, int *ret_abi)
 {
 	scoped(close_fdp) int ruleset = -1;
 	struct landlock_ruleset_attr attr = {.handled_access_fs = FS_ABI1};
@@ -49,6 +49,8 @@ static int landlock_enter(int store_fd, int proc_fd, int *ret_abi)
 	r = allow(ruleset, store_fd, all);
 	if (r == 0 && proc_fd >= 0)
 		r = allow(ruleset, proc_fd, FS_READ);
+	if (r == 0 && copy_fd >= 0)
+		r = allow(ruleset, copy_fd, FS_READ);
 	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		r = -errno;
 	if (r == 0)
@@ -242,14 +244,14 @@ static int seccomp_enter(void)
 }
 #endif
 
-int sandbox_enter(int store_fd, int proc_fd, struct sandbox_report *ret)
+int sandbox_enter(int store_fd, int proc_fd, int copy_fd, struct sandbox_report *ret)
 {
 	int r;
 
 	*ret = (struct sandbox_report){.landlock = 0};
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	r = landlock_enter(store_fd, proc_fd, &ret->landlock);
+	r = landlock_enter(store_fd, proc_fd, copy_fd, &ret->landlock);
 	if (r == 0)
 		r = capabilities_drop();
 #if !COFFER_SANITIZED /* their runtimes need what the list does not have */

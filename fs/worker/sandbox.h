@@ -10,10 +10,10 @@ struct sandbox_report {
 	bool seccomp;
 };
 
-/* Landlock: below store_fd everything (moves between directories included); below proc_fd reading, for the names of
- * processes in records (landlocked processes cannot look into others' memory or environment).  Capabilities: only
- * those that let it serve files of any mode and owner in the store.  seccomp: no sockets, no exec, no ptrace.
+/* Landlock: below store_fd everything (moves between directories included); below copy_fd (-1: none) reading; below
+ * proc_fd reading, for the names of processes in records (landlocked processes cannot look into others' memory or
+ * environment).  Capabilities: only those that let it serve files of any mode and owner in the store.  seccomp: no sockets, no exec, no ptrace.
  * -errno when something that this kernel has was refused: do not go on. */
-int sandbox_enter(int store_fd, int proc_fd, struct sandbox_report *ret);
+int sandbox_enter(int store_fd, int proc_fd, int copy_fd, struct sandbox_report *ret);
 
 #endif
