@@ -65,8 +65,22 @@ struct keytree {
 	struct node *nodes; /* arena; ascending by prefix, disjoint */
 	size_t count;
 	struct cache *cache;  /* arena; every slot lies below some node of nodes */
-	pthread_mutex_t lock; /* of the cache */
+	pthread_mutex_t lock; /* of the cache; after the next */
+	pthread_rwlock_t shape; /* of the nodes; while it is held for reading, nothing below them is destroyed */
 };
+
+static void shape_unlock(pthread_rwlock_t **l)
+{
+	pthread_rwlock_unlock(*l);
+}
+
+static pthread_rwlock_t *shape_read(const struct keytree *t)
+{
+	pthread_rwlock_t *l = &((struct keytree *)t)->shape;
+
+	pthread_rwlock_rdlock(l);
+	return l;
+}
 
 #define INPUT_BYTES 16
 static_assert(INPUT_BYTES == crypto_core_hchacha20_INPUTBYTES && KEY_BYTES == crypto_core_hchacha20_KEYBYTES,
@@ -192,6 +206,8 @@ int keytree_derive(struct keytree *t, struct leaf_index leaf, enum key_use use, 
 
 	if (use < KEY_USE_WRAP || use > KEY_USE_LINK)
 		return -EINVAL;
+	scoped(shape_unlock) pthread_rwlock_t *shape = shape_read(t);
+
 	n = find_above(t, index);
 	if (!n)
 		return -ENOKEY;
@@ -210,6 +226,8 @@ int keytree_derive(struct keytree *t, struct leaf_index leaf, enum key_use use, 
 
 bool keytree_holds(const struct keytree *t, struct leaf_index leaf)
 {
+	scoped(shape_unlock) pthread_rwlock_t *shape = shape_read(t);
+
 	return find_above(t, leaf_index_u64(leaf)) != NULL;
 }
 
@@ -225,6 +243,7 @@ void keytree_free(struct keytree *t)
 	secret_free(t->nodes);
 	secret_free(t->cache);
 	pthread_mutex_destroy(&t->lock);
+	pthread_rwlock_destroy(&t->shape);
 	free(t);
 }
 DEFINE_SCOPED(struct keytree *, keytree_free)
@@ -238,6 +257,7 @@ static int tree_alloc(size_t count, struct keytree **ret)
 	if (!t)
 		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
+	pthread_rwlock_init(&t->shape, NULL);
 	t->nodes = secret_alloc((count > 0 ? count : 1) * sizeof(*t->nodes));
 	if (!t->nodes)
 		return -ENOMEM;
@@ -288,6 +308,9 @@ int keytree_puncture(struct keytree *t, uint64_t prefix, unsigned bits)
 
 	if (bits > TREE_DEPTH)
 		return -EINVAL;
+	scoped(shape_unlock) pthread_rwlock_t *shape = &t->shape;
+
+	pthread_rwlock_wrlock(shape);
 	prefix &= mask(bits);
 	first = find_from(t, prefix);
 	end = first;

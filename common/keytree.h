@@ -6,8 +6,8 @@
  *
  * PRF: HChaCha20(node, input) with the distinct 16-byte inputs "left", "right" and one per
  * key use (doc/FORMAT.md has the table).  The nodes stay in the arena of common/secret.
- * keytree_derive is thread-safe against itself (it keeps upper nodes of recent days);
- * everything else needs the caller's exclusion.  Pure: no I/O, no clock. */
+ * keytree_derive (which keeps upper nodes of recent days), keytree_holds and keytree_puncture are
+ * thread-safe; everything else needs the caller's exclusion.  Pure: no I/O, no clock. */
 #ifndef COFFER_KEYTREE_H
 #define COFFER_KEYTREE_H
 

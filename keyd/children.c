@@ -383,7 +383,7 @@ int worker_pass(struct worker *w, const char *method, json_t *params, int fd)
 	return worker_send(w, method, params, &fd, 1, WORKER_TIMEOUT_MS, NULL);
 }
 
-static struct worker *worker_find(struct keyd *k, const char *hex)
+struct worker *worker_find(struct keyd *k, const char *hex)
 {
 	for (struct worker *w = k->children.workers; w; w = w->next)
 		if (!w->apart && strcmp(w->hex, hex) == 0)

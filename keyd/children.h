@@ -61,6 +61,7 @@ int fsd_call(struct keyd *k, const char *method, json_t *params, json_t **ret, s
 
 /* The worker of that client, started when there is none. */
 int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret);
+struct worker *worker_find(struct keyd *k, const char *hex);	/* the one that runs, or NULL */
 /* A worker without keys, for the folder of a destroyed client: it only sweeps. */
 int worker_get_dead(struct keyd *k, const struct fact_client *c, struct worker **ret);
 /* One more worker with that client's keys, that has no sessions and no journal: on another folder than the client's own

@@ -15,6 +15,7 @@
 #include "keyd/facts_leaves.h"
 #include "keyd/head.h"
 #include "keyd/job.h"
+#include "keyd/leaves.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -366,21 +367,16 @@ static void destroy(struct erase *e)
 static void checked(struct keyd *k, const struct survey_result *r, void *arg)
 {
 	scoped(erase_freep) struct erase *e = arg;
-	size_t n = 0;
+	scoped(freep) uint64_t *used = NULL;
 
 	if (r->error) {
 		e->dying_n = 0; /* they wait for another time */
 	} else if (r->leaves_n > 0) {
+		used = malloc(r->leaves_n * sizeof(*used));
+		if (used)
+			memcpy(used, r->leaves, r->leaves_n * sizeof(*used));
+		e->dying_n = used ? leaves_without(e->dying, e->dying_n, used, r->leaves_n) : 0;
 		(void)facts_dying_drop(k->facts, e->client.row, r->leaves, r->leaves_n);
-		for (size_t i = 0; i < e->dying_n; i++) {
-			bool used = false;
-
-			for (size_t j = 0; j < r->leaves_n; j++)
-				used |= r->leaves[j] == e->dying[i];
-			if (!used)
-				e->dying[n++] = e->dying[i];
-		}
-		e->dying_n = n;
 	}
 	if (keyd_is_sealed(k))
 		refuse(e, "Sealed", NULL, KEYD_SEALED_TEXT);

@@ -40,6 +40,11 @@ int facts_dying_drop(struct facts *f, int64_t client, const uint64_t *leaves, si
 		leaves, n, 0);
 }
 
+int facts_dying_drop_all(struct facts *f, int64_t client)
+{
+	return facts_execute(f, NULL, "DELETE FROM dying_leaf WHERE client = ?", "i", client);
+}
+
 int facts_dying(struct facts *f, int64_t client, uint64_t **ret, size_t *ret_n)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
@@ -88,7 +93,8 @@ int facts_dying_oldest(struct facts *f, int64_t *ret_client, int64_t *ret_since)
 	int r;
 
 	*ret_since = 0;
-	r = two(f, "SELECT client, since FROM dying_leaf WHERE ?1 = 0 ORDER BY since LIMIT 1", 0, ret_client,
+	r = two(f, "SELECT client, since FROM dying_leaf WHERE ?1 = 0 AND client NOT IN"
+		" (SELECT client FROM hold WHERE lifted_at IS NULL) ORDER BY since LIMIT 1", 0, ret_client,
 		ret_since);
 	return r == -ENOENT ? 0 : r;
 }

@@ -8,7 +8,8 @@
 int facts_dying_add(struct facts *f, int64_t client, const uint64_t *leaves, size_t n, int64_t now);
 int facts_dying(struct facts *f, int64_t client, uint64_t **ret, size_t *ret_n);	/* malloc'd */
 int facts_dying_drop(struct facts *f, int64_t client, const uint64_t *leaves, size_t n);
-/* The client with the oldest one; *ret_since 0: none has any. */
+int facts_dying_drop_all(struct facts *f, int64_t client);
+/* The client without a hold that has the oldest one; *ret_since 0: none has any. */
 int facts_dying_oldest(struct facts *f, int64_t *ret_client, int64_t *ret_since);
 
 /* ---- a class that is being set: one a client; goes on after a crash */

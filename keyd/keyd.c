@@ -17,6 +17,7 @@
 #include "keyd/erase.h"
 #include "keyd/fsck.h"
 #include "keyd/job.h"
+#include "keyd/leaves.h"
 #include "keyd/sweeps.h"
 #include "keyd/head.h"
 #include "keyd/member.h"
@@ -123,6 +124,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 		classes_tick(k);
 		erase_tick(k);
 		sweeps_tick(k);
+		leaves_tick(k);
 	}
 	restore_tick(k);
 	if (k->tick % EVERY_EXPIRY == 0)

@@ -53,9 +53,10 @@ struct keyd {
 	struct survey *surveys;	/* those that run */
 	struct job *jobs;	/* what somebody waits for */
 
+	unsigned window_seconds;	/* how long old leaves wait for a destruction */
 	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */
-	uint64_t expiry_retry_at, sweep_retry_at;
+	uint64_t expiry_retry_at, sweep_retry_at, leaves_retry_at;
 	bool traffic;		/* since the last signed head */
 	bool stopping;
 };

@@ -337,19 +337,22 @@ static void keyd_done(struct keyd *k)
 }
 
 #define RECHECK_SECONDS 60
+#define WINDOW_SECONDS 86400
 
-/* COFFER_RECHECK: for tests, which have no minute to wait. */
-static unsigned recheck_seconds(void)
+/* COFFER_RECHECK, COFFER_WINDOW: for tests, which have no minute and no day to wait. */
+static unsigned seconds_of(const char *name, unsigned most)
 {
-	const char *text = getenv("COFFER_RECHECK");
+	const char *text = getenv(name);
 	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
 
-	return n > 0 && n < RECHECK_SECONDS ? (unsigned)n : RECHECK_SECONDS;
+	return n > 0 && n < most ? (unsigned)n : most;
 }
 
 int main(int argc, char **argv)
 {
-	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .fusectl_fd = -1, .recheck_seconds = recheck_seconds()};
+	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .fusectl_fd = -1, 
+		.recheck_seconds = seconds_of("COFFER_RECHECK", RECHECK_SECONDS),
+		.window_seconds = seconds_of("COFFER_WINDOW", WINDOW_SECONDS)};
 	struct arguments a = {0};
 	int locks[2] = {-1, -1}, r;
 

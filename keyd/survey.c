@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,11 +27,21 @@ struct survey {
 	struct worker *worker; /* NULL: gone */
 	struct survey_spec spec;
 	sd_event_source *timer;
+	int timer_fd; /* the source's */
 	uint64_t *leaves;
 	size_t n, cap;
 	bool over; /* done is being told */
 	bool dead; /* the worker has no keys, and nothing else to do */
 };
+
+/* As keyd_start_timer: no event loop's timer, and past whoever bends the clock of this process. */
+static void ask_in(struct survey *s, unsigned usec)
+{
+	const struct itimerspec when = {.it_value = {.tv_nsec = usec > 0 ? (long)usec * 1000 : 1}};
+
+	if (syscall(SYS_timerfd_settime, s->timer_fd, 0, &when, NULL) < 0)
+		log_error("no timer: %s", strerror(errno));
+}
 
 static void survey_free(struct survey *s)
 {
@@ -106,8 +119,7 @@ void survey_worker_gone(struct keyd *k, const struct worker *w)
 			continue;
 		s->worker = NULL;
 		/* Not from here: the caller is in the middle of something else. */
-		(void)sd_event_source_set_time_relative(s->timer, 0);
-		(void)sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+		ask_in(s, 0);
 	}
 }
 
@@ -151,8 +163,7 @@ static void take_answer(struct survey *s, const json_t *answer)
 	if (r < 0) {
 		fail(s, r, strerror(-r));
 	} else if (state && strcmp(state, "running") == 0) {
-		(void)sd_event_source_set_time_relative(s->timer, EVERY_USEC);
-		(void)sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+		ask_in(s, EVERY_USEC);
 	} else if (state && strcmp(state, "done") == 0) {
 		result.store = json_string_value(json_object_get(answer, "store"));
 		result.moved = json_is_true(json_object_get(counts, "moved"));
@@ -165,11 +176,15 @@ static void take_answer(struct survey *s, const json_t *answer)
 	}
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+static int on_timer(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
 	struct survey *s = userdata;
 	json_t *answer = NULL;
+	uint64_t n;
 	int r;
+
+	if (read(fd, &n, sizeof(n)) != sizeof(n))
+		return 0;
 
 	if (!s->worker) {
 		fail(s, -EPIPE, "the client's worker has ended");
@@ -207,6 +222,22 @@ static int leaves_fd(const struct survey_spec *spec)
 	return take_fd(&fd);
 }
 
+static int start_timer(struct survey *s)
+{
+	scoped(close_fdp) int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = sd_event_add_io(s->k->event, &s->timer, fd, EPOLLIN, on_timer, s);
+	if (r < 0)
+		return r;
+	sd_event_source_set_io_fd_own(s->timer, true);
+	s->timer_fd = take_fd(&fd);
+	ask_in(s, FIRST_USEC);
+	return 0;
+}
+
 static int begin(struct survey *s, json_t *params)
 {
 	struct varlink_failure failure = {0};
@@ -226,10 +257,7 @@ static int begin(struct survey *s, json_t *params)
 		log_error("the survey of %s: %s", s->client, failure.message);
 	else if (r < 0)
 		worker_kill(s->worker);
-	if (r == 0)
-		r = sd_event_add_time_relative(
-			s->k->event, &s->timer, CLOCK_MONOTONIC, FIRST_USEC, 1000, on_timer, s);
-	return r < 0 ? r : 0;
+	return r < 0 ? r : start_timer(s);
 }
 
 static int start(struct keyd *k, const struct fact_client *c, const struct survey_spec *spec, json_t *params)

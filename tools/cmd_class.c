@@ -56,7 +56,7 @@ int cmd_class_set(struct tool *t, int argc, char **argv)
 		"the share, or in the "
 		"store. What is made in the directory later is of that class too. Each file's key moves; the "
 		"old keys "
-		"are destroyed with the next destruction. Sessions may go on."};
+		"are destroyed with the next erasure, at the latest after a day. Sessions may go on."};
 	json_auto_t *answer = NULL;
 	json_t *params;
 	int r;

@@ -651,6 +651,29 @@ static int method_sweep_dead(struct varlink_call *call, json_t *params, void *us
 	return varlink_reply(call, NULL);
 }
 
+/* Leaves that nothing is under any more; all that was derived of them is wiped when this is answered. */
+static int method_forget(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	json_t *leaves, *v;
+	json_error_t e;
+	size_t i;
+
+	if (json_unpack_ex(params, &e, 0, "{s:o}", "leaves", &leaves) < 0)
+		return bad_parameters(call, &e);
+	if (!c->open)
+		return varlink_error(call, "NotOpen", "this worker has no client", NULL);
+	json_array_foreach(leaves, i, v)
+	{
+		const char *text = json_string_value(v);
+		int r = text ? keytree_puncture(c->tree, strtoull(text, NULL, 16), 64) : -EINVAL;
+
+		if (r < 0)
+			return r;
+	}
+	return varlink_reply(call, NULL);
+}
+
 static int method_survey_next(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
@@ -785,6 +808,7 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.FsckStop", ROLE_KEYD, 0, method_fsck_stop},
 	{"org.coffer.worker.Survey", ROLE_KEYD, 0, method_survey},
 	{"org.coffer.worker.SweepDead", ROLE_KEYD, 0, method_sweep_dead},
+	{"org.coffer.worker.Forget", ROLE_KEYD, 0, method_forget},
 	{"org.coffer.worker.SurveyNext", ROLE_KEYD, 0, method_survey_next},
 	{"org.coffer.worker.SurveyStop", ROLE_KEYD, 0, method_survey_stop},
 	{"org.coffer.worker.Restore", ROLE_KEYD, 0, method_restore},

@@ -1,9 +1,12 @@
 """Record classes of files and directories, erasure of one file or tree, and the sweep of what no key opens."""
+import errno
 import json
 import os
 import shutil
 import struct
+import subprocess
 
+import harness
 from harness import NOT_FOUND, REFUSED, USAGE, wait_for
 
 OTHER, OTHER_NUMBER = "project", 19  # in the built-in policy
@@ -80,6 +83,53 @@ def test_class_of_a_tree(acme):
     assert not any("hr" in json.dumps(a["detail"]) for a in acts(acme, "class-set"))
 
 
+def test_old_keys_go_while_sessions_work(make_vault, tmp_path):
+    """After the window an older copy of a file opens no more, and whoever works there notices nothing."""
+    v = make_vault(up=False)
+    v.up(env={"COFFER_WINDOW": "1"})
+    v.add()
+    v.grant("acme", v.alice)
+    m = v.mount(v.alice)
+    m.sh("mkdir d && echo one > d/f && echo two > other")
+    path = next(p for p in headers(v) if os.path.dirname(p) != v.store())
+    with open(path, "rb") as f:
+        before = f.read(512)
+    v.coffer("class", "set", "acme", "d", OTHER)
+    m.sh("echo more >> d/f")
+    assert wait_for(lambda: acts(v, "old-keys-destroyed"), "their end", limit=30)[0]["detail"] == {"keys": 1}
+    assert m.sh("cat d/f other").out == "one\nmore\ntwo\n"
+    m.sh("echo x > d/new")
+    assert v.json("class", "show", "acme", "d")["old_keys"] == 0
+    m.unmount()
+    with open(path, "r+b") as f:
+        f.write(before)
+    m = v.mount(v.alice)
+    assert m.errno("open('d/f')") == errno.ENOKEY
+    assert m.sh("cat d/new other").out == "x\ntwo\n"
+
+
+def test_killed_while_a_class_is_set(acme):
+    """keyd is killed in the middle: it goes on by itself, and no file was ever without a key."""
+    m = acme.mount(acme.alice)
+    m.sh("mkdir d && cd d && for i in $(seq 400); do echo $i > $i; done")
+    setting = subprocess.Popen([acme.programs + "/tools/coffer", "--dir", acme.dir, "class", "set", "acme", "d", OTHER],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        classes = lambda: [h[0] for h in headers(acme).values()]
+        wait_for(lambda: classes().count(OTHER_NUMBER) > 30, "some files have moved", step=0.002)
+        harness.kill9(acme.pid("keyd"))
+    finally:
+        setting.wait(30)
+    wait_for(lambda: not harness.our_processes(acme.dir) or not acme.pids("fsd"), "all is down")
+    acme.up()
+    wait_for(lambda: acts(acme, "class-set-end"), "it goes on", limit=60)
+    assert set(classes()) == {OTHER_NUMBER}
+    m = acme.mount(acme.alice)
+    assert m.sh("cat d/* | sort -n | uniq | wc -l").out.strip() == "400"
+    shown = acme.json("class", "show", "acme", "d")
+    assert shown["old_keys"] >= 400 and shown["classes"][0]["files"] == 400
+
+
 def test_shred_one_and_a_tree(acme, tmp_path):
     """What was asked for is gone under all its names and from a copy of the store; all else is there."""
     m = acme.mount(acme.alice)
@@ -124,23 +174,3 @@ def test_shred_one_and_a_tree(acme, tmp_path):
     assert m.sh("cat single").out == "d\n"
     m.unmount()
     assert acme.json("shred", "acme", "single", "--reason", "R", "--yes")["keys"] == 1
-
-
-def test_destroyed_client_is_swept(make_vault):
-    """Its folder is empty soon after the certificate; another client's is not touched."""
-    v = make_vault()
-    v.add()
-    store = v.store()
-    v.add("other")
-    for client in ("acme", "other"):
-        v.grant(client, v.alice)
-    m = v.mount(v.alice)
-    m.sh("mkdir -p d/e && echo 1 > d/e/f && ln -s x l")
-    m.unmount()
-    n = v.mount(v.alice, "other")
-    n.sh("echo kept > k")
-    v.coffer("client", "end", "acme", "--on", "2020-01-01")
-    sweep = wait_for(lambda: acts(v, "sweep"), "the sweep", limit=40)[0]["detail"]
-    assert sweep["files"] == 1 and sweep["failed"] == 0
-    assert os.listdir(store) == []
-    assert n.read("k") == b"kept\n"

@@ -257,7 +257,9 @@ def test_mount_is_refused_with_the_date(gone):
 
 
 def test_other_clients_live_on(clock):
+    """Its dead files are removed soon after, nobody else's."""
     v = clock
+    store = v.store()
     v.add("globex", "Globex", "dpo@globex.example")
     v.grant("globex", v.alice)
     m = v.mount(v.alice, "globex")
@@ -267,6 +269,8 @@ def test_other_clients_live_on(clock):
     wait_for(lambda: destroyed(v), "destruction", limit=20)
     again = v.mount(v.alice, "globex")
     assert again.read("keep") == b"kept"
+    sweep = wait_for(lambda: [r for r in v.log() if r["op"] == "sweep"], "the sweep", limit=20)[0]["detail"]
+    assert sweep["files"] > 0 and sweep["failed"] == sweep["kept"] == 0 and os.listdir(store) == []
     v.down()
     v.up(env=v.clock.env)
     assert v.mount(v.alice, "globex").read("keep") == b"kept"

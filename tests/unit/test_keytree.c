@@ -415,6 +415,34 @@ static void test_threads(void **state)
 	keytree_free(t);
 }
 
+/* One thread punctures while another derives: what is punctured is gone, also from what is kept of upper nodes. */
+static void *derive_on(void *arg)
+{
+	struct keytree *t = arg;
+	struct key32 key;
+
+	for (unsigned i = 0; i < 20000; i++)
+		(void)keytree_derive(t, (struct leaf_index){.class = 16, .day = 1, .number = i % 64}, KEY_USE_WRAP, &key);
+	return NULL;
+}
+
+static void test_puncture_while_deriving(void **state)
+{
+	struct keytree *t;
+	struct key32 key;
+	pthread_t thread;
+
+	assert_int_equal(keytree_new(&t), 0);
+	assert_int_equal(pthread_create(&thread, NULL, derive_on, t), 0);
+	for (uint32_t i = 0; i < 64; i += 2)
+		assert_int_equal(keytree_puncture(t, (uint64_t)16 << 48 | (uint64_t)1 << 32 | i, 64), 0);
+	pthread_join(thread, NULL);
+	for (uint32_t i = 0; i < 64; i++)
+		assert_int_equal(keytree_derive(t, (struct leaf_index){.class = 16, .day = 1, .number = i}, KEY_USE_WRAP,
+					 &key), i % 2 ? 0 : -ENOKEY);
+	keytree_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,6 +456,7 @@ int main(void)
 		cmocka_unit_test(test_parse_not_canonical),
 		cmocka_unit_test(test_no_memory_leaves_it_as_it_was),
 		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_puncture_while_deriving),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
