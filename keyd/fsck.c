@@ -32,6 +32,7 @@ struct fsck {
 	uid_t uid;
 	json_t *options; /* for the worker */
 	bool changes_names, part;
+	bool copy; /* of the store, in a backup: nothing is compared with the record, its findings are not the store's */
 	bool checking; /* else the record is being asked */
 	char *after;   /* the next page of the record */
 	FILE *table;
@@ -178,6 +179,11 @@ static bool recall(struct keyd *k, struct fsck *f)
 
 /* ---- its end ---- */
 
+static const char *end_kind(const struct fsck *f)
+{
+	return f->copy ? "drill-end" : "fsck-end";
+}
+
 bool fsck_uses(const struct keyd *k, const struct worker *w)
 {
 	return k->fsck && k->fsck->worker == w;
@@ -199,9 +205,13 @@ void fsck_end(struct keyd *k, const char *outcome)
 		remember(k, f);
 	else
 		forget(k, f);
-	(void)record(k, f, "fsck-end", outcome, json_incref(f->counts));
+	(void)record(k, f, end_kind(f), outcome, json_incref(f->counts));
 	if (!f->worker)
 		return;
+	if (f->copy) {
+		worker_dismiss(f->worker);
+		return;
+	}
 	f->worker->idle_since = k->tick;
 	if (f->changes_names && f->worker->sessions == 0)
 		children_stop_worker(k, f->hex); /* it knows names that are no more */
@@ -227,14 +237,21 @@ void fsck_tick(struct keyd *k)
 
 struct wanted {
 	const char *client, *only, *accept;
-	int repair, isolate, resume;
+	int repair, isolate, resume, copy;
+	int fd; /* with copy: the client's folder in one */
 };
 
 static bool may_do(struct varlink_call *call, const struct wanted *w)
 {
 	const char *what = NULL, *who = NULL;
 
-	if (w->accept && !has_role(call, ROLE_CUSTODIAN)) {
+	if (!w->copy && !has_role(call, ROLES_OVERSIGHT)) {
+		what = "check a store";
+		who = "administrators, custodians and auditors";
+	} else if (w->copy && !has_role(call, ROLE_OWNER | ROLE_CUSTODIAN)) {
+		what = "look into a backup";
+		who = "the owner of the state directory and custodians";
+	} else if (w->accept && !has_role(call, ROLE_CUSTODIAN)) {
 		what = "take what stands there for right";
 		who = "custodians (the group coffer-custodian)";
 	} else if ((w->repair || w->isolate) && !has_role(call, ROLE_ADMIN | ROLE_CUSTODIAN)) {
@@ -296,7 +313,8 @@ static struct fsck *fsck_new(
 	f->uid = p->uid;
 	f->asked_at = f->remembered_at = k->tick;
 	f->changes_names = w->isolate || w->accept;
-	f->part = w->only || w->accept;
+	f->part = w->only || w->accept || w->copy;
+	f->copy = w->copy;
 	f->counts = json_object();
 	f->after = strdup("");
 	f->options = json_pack("{s:b, s:b, s:b, s:b, s:s, s:I, s:s*}", "repair", w->repair, "isolate", w->isolate,
@@ -319,19 +337,21 @@ static int begin(struct keyd *k, struct varlink_call *call, const struct fact_cl
 	if (w->resume && !recall(k, *f))
 		return varlink_errorf(call, "NothingToResume", "run it without --resume",
 			"no check of %s was broken off", c->client);
-	r = record(k, *f, "fsck-start", NULL,
-		json_pack("{s:b, s:b, s:b, s:b, s:b}", "repair", w->repair, "isolate", w->isolate, "accept",
-			w->accept != NULL, "part", (*f)->part, "resume", w->resume));
+	r = w->copy ? record(k, *f, "drill-start", NULL, NULL)
+		    : record(k, *f, "fsck-start", NULL,
+			      json_pack("{s:b, s:b, s:b, s:b, s:b}", "repair", w->repair, "isolate", w->isolate, "accept",
+				      w->accept != NULL, "part", (*f)->part, "resume", w->resume));
 	if (r < 0)
 		return reply_failure(k, call, r, "the check cannot be recorded");
 	(void)outbox_deliver(k);
-	r = worker_get(k, c, &(*f)->worker);
+	r = w->copy ? worker_start_apart(k, c, w->fd, -1, &(*f)->worker) : worker_get(k, c, &(*f)->worker);
 	if (r < 0) {
-		(void)record(k, *f, "fsck-end", "StoreUnreadable", NULL);
+		(void)record(k, *f, end_kind(*f), "StoreUnreadable", NULL);
 		return varlink_errorf(call, "StoreUnreadable",
 			"log/keyd.log in the state directory says why; if the id of the share's root is damaged, "
 			"put store/CLIENT-ID/.id back from a backup",
-			"the store of %s (store/%s) does not open: %s", c->client, c->hex, strerror(-r));
+			"the %s of %s (store/%s) does not open: %s", w->copy ? "copy" : "store", c->client, c->hex,
+			strerror(-r));
 	}
 	k->fsck = take_ptr(f);
 	return varlink_reply(call, json_pack("{s:I}", "fsck", k->fsck->id));
@@ -339,15 +359,19 @@ static int begin(struct keyd *k, struct varlink_call *call, const struct fact_cl
 
 int keyd_fsck(struct varlink_call *call, json_t *params, void *userdata)
 {
+	scoped(close_fdp) int fd = varlink_call_take_fd(call, 0);
 	scoped(fsck_freep) struct fsck *f = NULL;
 	struct keyd *k = userdata;
 	struct fact_client client;
 	struct wanted w = {0};
 
-	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?b, s?b, s?b}", "client", &w.client, "only", &w.only,
-		    "accept", &w.accept, "repair", &w.repair, "isolate", &w.isolate, "resume", &w.resume) ||
+	w.fd = fd;
+	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?b, s?b, s?b, s?b}", "client", &w.client, "only", &w.only,
+		    "accept", &w.accept, "repair", &w.repair, "isolate", &w.isolate, "resume", &w.resume, "copy", &w.copy) ||
 		!params_client(k, call, w.client, &client) || !may_do(call, &w))
 		return 0;
+	if (w.copy && (fd < 0 || w.accept || w.repair || w.isolate || w.resume))
+		return varlink_error(call, "InvalidParameter", "a copy is only looked at, and comes along", NULL);
 	if ((w.accept != NULL) + (w.only != NULL) + w.resume > 1)
 		return varlink_error(call, "InvalidParameter", "only one of: accept, only, resume", NULL);
 	if (!may_begin(k, call, &client, w.isolate || w.accept))
@@ -447,8 +471,8 @@ static int next_piece(struct keyd *k, struct fsck *f, json_t **ret, struct varli
 
 	if (f->checking)
 		return ask_worker(f, ret, failure);
-	r = ask_record(k, f, failure);
-	if (r == 0 && !f->after)
+	r = f->copy ? 0 : ask_record(k, f, failure); /* a copy is as old as it is */
+	if (r == 0 && (f->copy || !f->after))
 		r = start_worker(f, failure);
 	if (r == 0)
 		*ret = json_pack("{s:s, s:[], s:O}", "state", "comparing", "findings", "counts", f->counts);
@@ -459,7 +483,7 @@ static int next_piece(struct keyd *k, struct fsck *f, json_t **ret, struct varli
 static int take_piece(struct keyd *k, struct fsck *f, json_t *piece)
 {
 	json_t *finished = json_object_get(piece, "finished");
-	int r = record_findings(k, f, json_object_get(piece, "findings"));
+	int r = f->copy ? 0 : record_findings(k, f, json_object_get(piece, "findings"));
 
 	json_decref(f->counts);
 	f->counts = json_incref(json_object_get(piece, "counts"));

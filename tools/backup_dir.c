@@ -12,9 +12,11 @@
 
 #include "common/scope.h"
 #include "tools/tool.h"
+#include "tools/tree_copy.h"
 
 #define HASH_BYTES 32
 #define WALK_FDS 32
+#define ROOT_MODE 0711 /* as `coffer up` makes it: others must reach the sockets */
 
 static char *join(const char *a, const char *b)
 {
@@ -232,6 +234,49 @@ int backup_check(const char *path, const struct public_key *key, json_t **ret_ma
 	*ret_manifest = json_incref(manifest);
 	*ret_wrong = take_ptr(&list);
 	return EXIT_OK;
+}
+
+/* ---- unpacking ---- */
+
+int backup_copy_part(const char *from, const char *to, const char *name, bool needed)
+{
+	struct tree_copy c = {0};
+	int r = tree_copy(&c, from, to, name);
+
+	if (r == -ENOENT && !needed)
+		r = 0;
+	if (r < 0)
+		r = fail(EXIT_FAILED, "%s/%s: %s", from, c.failed ? c.failed : name, strerror(-r));
+	tree_copy_done(&c);
+	return r;
+}
+
+char *backup_newest_beside(const char *path)
+{
+	scoped(freep) char *folder = strdup(path);
+	char *slash = folder ? strrchr(folder, '/') : NULL;
+
+	if (!slash)
+		return strdup(path);
+	*slash = '\0';
+	slash = backup_newest(*folder ? folder : "/");
+	return slash ? slash : strdup(path);
+}
+
+int backup_unpack(const char *path, const char *state, const char *to)
+{
+	int r = EXIT_OK;
+
+	if (mkdir(to, ROOT_MODE) < 0)
+		return fail(EXIT_USAGE, "%s: %s; name a directory that is not there yet", to, strerror(errno));
+	if (chmod(to, ROOT_MODE) < 0)
+		return fail(EXIT_FAILED, "%s: %s", to, strerror(errno));
+	r = backup_copy_part(path, to, "store", true);
+	if (r == EXIT_OK)
+		r = backup_copy_part(state, to, "keyd", true);
+	if (r == EXIT_OK)
+		r = backup_copy_part(state, to, "ledger", true);
+	return r == EXIT_OK ? backup_copy_part(state, to, "policy.yaml", false) : r;
 }
 
 /* ---- removing ---- */

@@ -29,6 +29,14 @@ int backup_hash_file(const char *path, const char *name, json_t **ret_row);
  * [{path, what}]; empty: it is whole.  An exit code. */
 int backup_check(const char *path, const struct public_key *key, json_t **ret_manifest, json_t **ret_wrong);
 
+/* The newest backup in the folder where this one lies: for keys, facts and record, which when older would undo a
+ * revocation, a hold or a destruction.  malloc'd. */
+char *backup_newest_beside(const char *path);
+/* Makes the state directory `to`, which is not there yet: the store of `path`, the rest of `state`; no slot.  An exit code. */
+int backup_unpack(const char *path, const char *state, const char *to);
+/* from/name as to/name; what is not needed may be missing.  An exit code. */
+int backup_copy_part(const char *from, const char *to, const char *name, bool needed);
+
 /* Removes a whole tree; nothing there is fine.  -errno. */
 int remove_tree(const char *path);
 

@@ -11,9 +11,6 @@
 #include "tools/backup_dir.h"
 #include "tools/commands.h"
 #include "tools/request.h"
-#include "tools/tree_copy.h"
-
-#define ROOT_MODE 0711 /* as `coffer up` makes it: others must reach the sockets */
 
 /* ---- a file or a tree ---- */
 
@@ -146,26 +143,6 @@ static int restore_path(struct tool *t, const char *backup, const json_t *params
 
 /* ---- all of it ---- */
 
-static int copy_part(const char *from, const char *to, const char *name, bool needed)
-{
-	struct tree_copy c = {0};
-	int r = tree_copy(&c, from, to, name);
-
-	if (r == -ENOENT && !needed)
-		r = 0;
-	if (r < 0)
-		r = fail(EXIT_FAILED, "%s/%s: %s", from, c.failed ? c.failed : name, strerror(-r));
-	tree_copy_done(&c);
-	return r;
-}
-
-static int make_target(const char *to)
-{
-	if (mkdir(to, ROOT_MODE) < 0)
-		return fail(EXIT_USAGE, "%s: %s; name a directory that is not there yet", to, strerror(errno));
-	return chmod(to, ROOT_MODE) < 0 ? fail(EXIT_FAILED, "%s: %s", to, strerror(errno)) : EXIT_OK;
-}
-
 static int copy_slot(const char *slot, const char *to)
 {
 	scoped(freep) char *keyd = NULL, *from = strdup(slot), *probe = NULL;
@@ -179,42 +156,21 @@ static int copy_slot(const char *slot, const char *to)
 	if (access(probe, R_OK) < 0 || !name || strcmp(name + 1, "slot") != 0)
 		return fail(EXIT_USAGE, "%s: this is no folder `slot` with a root.slot", slot);
 	*name = '\0';
-	return copy_part(*from ? from : "/", keyd, "slot", true);
-}
-
-/* What of the state would be older than it need be: a grant that was revoked, a hold, a destruction would be undone. */
-static char *newest_beside(const char *backup)
-{
-	scoped(freep) char *folder = strdup(backup);
-	char *slash = folder ? strrchr(folder, '/') : NULL;
-
-	if (!slash)
-		return strdup(backup);
-	*slash = '\0';
-	slash = backup_newest(*folder ? folder : "/");
-	return slash ? slash : strdup(backup);
+	return backup_copy_part(*from ? from : "/", keyd, "slot", true);
 }
 
 static int restore_all(struct tool *t, const char *backup, const json_t *params)
 {
 	const char *to = json_string_value(json_object_get(params, "to"));
 	const char *slot = json_string_value(json_object_get(params, "slot"));
-	scoped(freep) char *path = realpath(backup, NULL), *state = path ? newest_beside(path) : NULL;
+	scoped(freep) char *path = realpath(backup, NULL), *state = path ? backup_newest_beside(path) : NULL;
 	int r;
 
 	if (!to)
 		return fail(EXIT_USAGE, "restore --all: name the new directory with --to");
 	if (!state)
 		return fail(EXIT_FAILED, "%s: %s", backup, strerror(errno));
-	r = make_target(to);
-	if (r == EXIT_OK)
-		r = copy_part(path, to, "store", true);
-	if (r == EXIT_OK)
-		r = copy_part(state, to, "keyd", true);
-	if (r == EXIT_OK)
-		r = copy_part(state, to, "ledger", true);
-	if (r == EXIT_OK)
-		r = copy_part(state, to, "policy.yaml", false);
+	r = backup_unpack(path, state, to);
 	if (r == EXIT_OK && slot)
 		r = copy_slot(slot, to);
 	if (r != EXIT_OK)

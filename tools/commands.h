@@ -42,6 +42,7 @@ int cmd_unseal(struct tool *t, int argc, char **argv);
 int cmd_passphrase(struct tool *t, int argc, char **argv);
 int cmd_backup(struct tool *t, int argc, char **argv);
 int cmd_backup_check(struct tool *t, int argc, char **argv);
+int cmd_drill(struct tool *t, int argc, char **argv);
 int cmd_restore(struct tool *t, int argc, char **argv);
 int cmd_fsck(struct tool *t, int argc, char **argv);
 int cmd_policy_show(struct tool *t, int argc, char **argv);

@@ -37,6 +37,7 @@ const struct command commands[] = {
 	{"class set", cmd_class_set, "give a file or directory a record class"},
 	{"class show", cmd_class_show, "which record class a file or directory is of"},
 	{"shred", cmd_shred, "destroy the keys of one file or tree, for good"},
+	{"drill", cmd_drill, "restore a backup into a scratch directory, open every file, and say whether it would do"},
 	{"restore", cmd_restore, "bring back a file, a tree, or a whole installation from a backup"},
 	{"hold place", cmd_hold_place, "keep a client's data from destruction"},
 	{"hold lift", cmd_hold_lift, "lift a hold"},

@@ -234,3 +234,25 @@ def test_what_was_shredded_does_not_come_back(filled):
     v.coffer("down", dir=v.base + "/M")
     v.coffer("restore", filled.to, "--all", "--to", v.base + "/M", check=USAGE)
     v.coffer("restore", filled.to, "--all", check=USAGE)
+
+
+def test_drill_says_whether_a_backup_would_do(filled):
+    """Beside an open session; what was damaged in the backup is found, whatever its size and times say."""
+    m, v = filled, filled.vault
+    v.add("globex", "Globex", "dpo@globex.example")
+    path = backup(v, filled.to)["path"]
+    r = v.json("drill", filled.to, "--scratch", v.base, timeout=60)
+    assert r["sound"] and r["wrong"] == [] and {c["client"]: c["damaged"] for c in r["clients"]} == {"acme": 0, "globex": 0}
+    assert sum(c["files"] for c in r["clients"]) >= 5 and not [n for n in os.listdir(v.base) if "drill" in n]
+    assert m.read("tree/one") == b"one\n", "the session goes on"
+    victim = max(harness.files_below(path + "/store"), key=lambda p: os.stat(p).st_blocks)
+    st = os.stat(victim)
+    with open(victim, "r+b") as f:
+        f.seek(9000)
+        f.write(b"?")
+    os.utime(victim, ns=(st.st_atime_ns, st.st_mtime_ns))
+    v.coffer("backup", "check", path)
+    r = v.coffer("drill", path, "--scratch", v.base, "--json", check=DAMAGED, timeout=60).json
+    assert not r["sound"] and r["wrong"] == ["acme: tree/below/big: sector"], r
+    assert v.coffer("drill", path, user=v.alice, check=None).rc != 0
+    assert [x["op"] for x in v.log() if "fsck" in x["op"]] == [] and "drill-end" in [x["op"] for x in v.log()]
