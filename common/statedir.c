@@ -21,6 +21,7 @@ static const struct {
 	{"ledger", 0700},
 	{"ledger/journal", 0700},
 	{"store", 0700},
+	{"outbox", 0700},
 	{"log", 0700},
 };
 

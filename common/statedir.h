@@ -7,6 +7,7 @@
  *	D/keyd/                 0700: facts.db, keys/ (sealed key states), slot/ (file slot, key file), certificates/
  *	D/ledger/               0700: ledger.db, journal/
  *	D/store/<client-id>/    0700: ciphertext of one client; store/coffer.lock
+ *	D/outbox/               0700: notices of destruction, as mails
  *	D/log/                  0700: keyd.log, fsd.log, worker.log (stderr of the daemons)
  */
 #ifndef COFFER_STATEDIR_H

@@ -54,6 +54,8 @@ int certificate_make(const struct certificate_facts *f, json_t **ret)
 	if (!c)
 		return -ENOMEM;
 	json_object_set_new(c, "decided", decided(f));
+	if (f->notice)
+		json_object_set_new(c, "notice", json_deep_copy(f->notice));
 	json_object_set_new(c, "destroyed_at", time_json(f->destroyed_at));
 	json_object_set_new(c, "method",
 		json_string(

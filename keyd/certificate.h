@@ -18,6 +18,7 @@ struct certificate_facts {
 	int64_t destroyed_at;
 	const char *policy_name, *policy_version, *policy_hash;
 	const char *slot_path;
+	const json_t *notice;		/* of the destruction; or NULL */
 	bool embedded;			/* one user has all roles: said on it */
 	const struct fact_head *head;	/* or NULL: none signed yet */
 };

@@ -1,21 +1,26 @@
 #include "keyd/expiry.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/date.h"
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/certificate.h"
 #include "keyd/head.h"
+#include "keyd/disk.h"
 #include "keyd/keyd.h"
+#include "keyd/notice.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 #include "keyd/sweeps.h"
 
 #define SLOT_PATH "keyd/slot/root.slot"
+#define DAY_SECONDS 86400
 #define EVERY_RETRY 60 /* ticks between two tries of what did not work */
 
 int expiry_judge(const struct policy *p, const struct fact_client *c, int64_t now, struct expiry_answer *ret)
@@ -37,6 +42,31 @@ bool expiry_is_due(const struct fact_client *c, const struct expiry_answer *a, b
 {
 	return clock_trusted && c->ended_on && !c->held && !c->destroying && !c->destroyed_on &&
 	       a->retention.state == RETENTION_DUE;
+}
+
+enum expiry_step expiry_next(
+	const struct fact_client *c, const struct expiry_answer *a, int64_t now, bool clock_trusted)
+{
+	bool due = expiry_is_due(c, a, clock_trusted);
+
+	if (c->destroying || c->destroyed_on)
+		return EXPIRY_NOTHING;
+	if (c->waiting && c->held)
+		return EXPIRY_STOP;
+	if (!clock_trusted)
+		return EXPIRY_NOTHING;
+	if (c->waiting && !due)
+		return EXPIRY_STOP;
+	if (!c->waiting)
+		return due && now >= c->postponed_until ? EXPIRY_NOTIFY : EXPIRY_NOTHING;
+	return now >= c->wait_until ? EXPIRY_DESTROY : EXPIRY_NOTHING;
+}
+
+int64_t expiry_wait_until(const struct policy *p, int64_t now)
+{
+	int64_t day = now + (DAY_SECONDS - now % DAY_SECONDS) % DAY_SECONDS;
+
+	return date_add(day, p->wait.years, p->wait.months, p->wait.days);
 }
 
 static const char *event_name(enum retention_event e)
@@ -153,6 +183,7 @@ static int certify(struct keyd *k, const struct victim *v, int64_t now, json_t *
 {
 	struct fact_head head;
 	bool have_head = facts_head_last(k->facts, &head) == 0;
+	scoped(json_decrefp) json_t *notice = expiry_notice_json(k, &v->client);
 	struct certificate_facts f = {
 		.client = &v->client,
 		.destruction = &v->destruction,
@@ -161,6 +192,7 @@ static int certify(struct keyd *k, const struct victim *v, int64_t now, json_t *
 		.policy_version = k->policy->version,
 		.policy_hash = k->policy->text_hash,
 		.slot_path = SLOT_PATH,
+		.notice = notice,
 		.embedded = k->embedded,
 		.head = have_head ? &head : NULL,
 	};
@@ -238,6 +270,8 @@ static int confirm(void *arg)
 			return r;
 		if (now.held)
 			return -EBUSY;
+		if (now.waiting != b->victims[i].client.waiting || now.wait_until > keyd_now())
+			return -EPERM;
 	}
 	for (size_t i = 0; i < b->n; i++) {
 		sessions_end(b->k, b->victims[i].client.client, "destroyed", EKEYEXPIRED, FACTS_CLOCK);
@@ -298,34 +332,148 @@ static void shred(struct batch *b)
 	for (size_t i = 0; i < b->n; i++)
 		abandon(k, &b->victims[i],
 			r == -EBUSY ? "a hold was placed"
+			: r == -EPERM ? "it was cancelled"
 			: *err.text ? err.text
 				    : strerror(-r));
 }
 
-static int collect_due(struct keyd *k, struct batch *b)
+/* ---- notice ---- */
+
+static void notice_of(struct keyd *k, const struct fact_client *c, const struct expiry_answer *a, int64_t now,
+	struct fact_notice *ret)
+{
+	const struct policy_retention *rule = a->retention.rule;
+
+	*ret = (struct fact_notice){.client = c->row,
+		.due = a->retention.due,
+		.wait_until = expiry_wait_until(k->policy, now)};
+	expiry_rule_text(rule, ret->rule, sizeof(ret->rule));
+	snprintf(ret->source, sizeof(ret->source), "%s", rule->source ? rule->source : "");
+}
+
+static int write_letter(struct keyd *k, const struct notice_letter *l, json_t **ret_detail)
+{
+	scoped(close_fdp) int fd = statedir_open(&k->dir, "outbox", O_RDONLY | O_DIRECTORY, 0);
+	char name[NOTICE_NAME_MAX], to[FACT_TEXT_MAX];
+	scoped(freep) char *text = NULL;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = notice_text(l, to, sizeof(to), &text);
+	if (r == 0)
+		r = disk_replace(fd, notice_name(l->row, l->client->client, name), text, strlen(text));
+	if (r < 0)
+		return r;
+	if (!*to)
+		log_warning("the notice outbox/%s has no address: neither client nor policy name one", name);
+	*ret_detail = json_pack("{s:I, s:s, s:s, s:I, s:I, s:s, s:s}", "notice", (json_int_t)l->row, "file", name,
+		"to", to, "due", (json_int_t)l->notice->due, "until", (json_int_t)l->notice->wait_until, "rule",
+		l->notice->rule, "source", l->notice->source);
+	return 0;
+}
+
+/* The letter is on disk before the waiting begins: a crash between leaves a letter that is written again. */
+static int notify(struct keyd *k, const struct fact_client *c, const struct expiry_answer *a)
+{
+	struct outbox_entry e = {.kind = "expiry-notice", .by = FACTS_CLOCK, .client = c->client};
+	scoped(facts_rollbackp) struct facts *open = NULL;
+	int64_t now = keyd_now();
+	struct notice_letter l = {.client = c, .policy = k->policy, .now = now};
+	struct fact_notice n;
+	int r;
+
+	notice_of(k, c, a, now, &n);
+	l.notice = &n;
+	r = facts_begin(k->facts);
+	if (r < 0)
+		return r;
+	open = k->facts;
+	r = facts_notice_begin(k->facts, &n, now, &l.row);
+	if (r == 0)
+		r = write_letter(k, &l, &e.detail);
+	if (r == 0)
+		r = outbox_put(k, &e);
+	return r < 0 ? r : facts_commit(k->facts);
+}
+
+static int stop(struct keyd *k, const struct fact_client *c)
+{
+	struct outbox_entry e = {.kind = "expiry-stop", .by = FACTS_CLOCK, .client = c->client};
+	const char *why = c->held ? "it is on hold" : "it is not due any more";
+	scoped(facts_rollbackp) struct facts *open = NULL;
+	int r;
+
+	e.detail = json_pack("{s:I, s:s}", "notice", (json_int_t)c->waiting, "reason", why);
+	r = facts_begin(k->facts);
+	if (r < 0) {
+		json_decref(e.detail);
+		return r;
+	}
+	open = k->facts;
+	r = outbox_put(k, &e);
+	if (r == 0)
+		r = facts_notice_end(k->facts, c->row, c->held ? NOTICE_HELD : NOTICE_NOT_DUE, why, 0, FACTS_CLOCK,
+			keyd_now());
+	return r < 0 ? r : facts_commit(k->facts);
+}
+
+static int add_due(struct batch *b, const struct fact_client *c, const struct expiry_answer *a, int64_t now)
+{
+	const struct policy_retention *rule = a->retention.rule;
+	struct fact_destruction d = {.client = c->row,
+		.generation = (int64_t)keyring_generation(b->k->ring),
+		.due = a->retention.due,
+		.intent_at = now};
+
+	expiry_rule_text(rule, d.rule, sizeof(d.rule));
+	snprintf(d.source, sizeof(d.source), "%s", rule->source ? rule->source : "");
+	return add_victim(b, c, &d);
+}
+
+static int take_step(struct batch *b, const struct fact_client *c, int64_t now)
+{
+	struct keyd *k = b->k;
+	struct expiry_answer a;
+	int r;
+
+	r = expiry_judge(k->policy, c, now, &a);
+	if (r < 0)
+		return r;
+	switch (expiry_next(c, &a, now, !k->clock.unconfirmed)) {
+	case EXPIRY_NOTIFY:
+		return notify(k, c, &a);
+	case EXPIRY_STOP:
+		return stop(k, c);
+	case EXPIRY_DESTROY:
+		return add_due(b, c, &a, now);
+	default:
+		return 0;
+	}
+}
+
+/* One step of each client; who is to be destroyed now comes into the batch.  What fails with one does not hold
+ * up the others, and is tried again later. */
+static int step_all(struct keyd *k, struct batch *b)
 {
 	scoped(freep) struct fact_client *clients = NULL;
 	int64_t now = keyd_now();
 	size_t n = 0;
-	int r;
+	int r, failed = 0;
 
 	r = facts_clients(k->facts, FACTS_LATEST, &clients, &n);
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		struct fact_destruction d = {
-			.client = clients[i].row, .generation = (int64_t)keyring_generation(k->ring)};
-		struct expiry_answer a;
-
-		if (expiry_judge(k->policy, &clients[i], now, &a) < 0 ||
-			!expiry_is_due(&clients[i], &a, !k->clock.unconfirmed))
-			continue;
-		d.due = a.retention.due;
-		d.intent_at = now;
-		expiry_rule_text(a.retention.rule, d.rule, sizeof(d.rule));
-		snprintf(d.source, sizeof(d.source), "%s",
-			a.retention.rule->source ? a.retention.rule->source : "");
-		r = add_victim(b, &clients[i], &d);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++) {
+		r = take_step(b, &clients[i], now);
+		if (r < 0) {
+			log_error("the destruction of %s does not proceed: %s", clients[i].client, strerror(-r));
+			failed = r;
+		}
 	}
-	return r;
+	if (failed < 0)
+		k->expiry_retry_at = k->tick + EVERY_RETRY;
+	return 0;
 }
 
 /* Intents without an end; those whose key is gone are destroyed, of the others nothing was touched. */
@@ -387,7 +535,7 @@ void expiry_tick(struct keyd *k)
 		expiry_settle(k);
 		return;
 	}
-	if (k->tick < k->expiry_retry_at || k->clock.unconfirmed || collect_due(k, &due) < 0 || due.n == 0)
+	if (k->tick < k->expiry_retry_at || k->clock.unconfirmed || step_all(k, &due) < 0 || due.n == 0)
 		return;
 	k->expiry_retry_at =
 		k->tick + EVERY_RETRY; /* unless all goes well, in which case nothing is left to do */
@@ -406,6 +554,13 @@ void expiry_tick(struct keyd *k)
 		shred(&ready);
 }
 
+void expiry_now(struct keyd *k)
+{
+	k->expiry_retry_at = 0;
+	expiry_tick(k);
+	(void)outbox_deliver(k);
+}
+
 /* ---- forecast ---- */
 
 static const char *forecast_state(const struct fact_client *c, const struct expiry_answer *a)
@@ -416,12 +571,31 @@ static const char *forecast_state(const struct fact_client *c, const struct expi
 	case RETENTION_DATED:
 		return "dated";
 	case RETENTION_DUE:
-		return c->held ? "held" : "due";
+		return c->held ? "held" : c->waiting ? "waiting" : "due";
 	case RETENTION_HELD:
 		return "held";
 	default:
 		return c->held ? "held" : "running";
 	}
+}
+
+static json_t *time_json(int64_t t)
+{
+	return t ? json_integer((json_int_t)t) : json_null();
+}
+
+static void add_waiting(struct keyd *k, const struct fact_client *c, int64_t now, json_t *row)
+{
+	struct fact_schedule s;
+
+	json_object_set_new(row, "notified_at", time_json(c->notified_at));
+	json_object_set_new(row, "wait_until", time_json(c->wait_until));
+	json_object_set_new(row, "postponed_until",
+		time_json(!c->waiting && !c->destroyed_on && c->postponed_until > now ? c->postponed_until : 0));
+	if (c->waiting && facts_notice_scheduled(k->facts, c->waiting, &s) == 0)
+		json_object_set_new(row, "asked",
+			json_pack("{s:I, s:s, s:s}", "until", (json_int_t)s.until, "by", s.asked_by, "reason",
+				s.reason));
 }
 
 /* While it runs, the rule that will decide is the class's first: the policy lists the strictest there. */
@@ -449,6 +623,7 @@ static json_t *forecast_row(struct keyd *k, const struct fact_client *c, int64_t
 		json_object_set_new(row, "event_on", c->ended_on ? json_integer(c->ended_on) : json_null());
 		json_object_set_new(
 			row, "due", a.retention.due ? json_integer(a.retention.due) : json_null());
+		add_waiting(k, c, now, row);
 	}
 	return row;
 }

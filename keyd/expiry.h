@@ -20,12 +20,31 @@ int expiry_judge(const struct policy *p, const struct fact_client *c, int64_t no
 /* May it be destroyed now?  Pure.  Not without a trusted clock, not on hold, not twice. */
 bool expiry_is_due(const struct fact_client *c, const struct expiry_answer *a, bool clock_trusted);
 
+/* The next step of a client's life cycle.  Pure.  A hold, or a rule that no longer says so, ends a notice; what is
+ * due is given notice of, not before a cancellation has run out; what waited long enough is destroyed. */
+enum expiry_step { EXPIRY_NOTHING = 0, EXPIRY_NOTIFY, EXPIRY_STOP, EXPIRY_DESTROY };
+enum expiry_step expiry_next(
+	const struct fact_client *c, const struct expiry_answer *a, int64_t now, bool clock_trusted);
+/* The end of a waiting that begins now: whole days after this one. */
+int64_t expiry_wait_until(const struct policy *p, int64_t now);
+
 /* "relationship end + 7 years"; returns buf. */
 char *expiry_rule_text(const struct policy_retention *rule, char *buf, size_t n);
 /* 0: none. */
 int64_t expiry_destroy_on(const struct policy *p, const struct fact_client *c, int64_t now);
 
+/* May he confirm what was asked for?  Where one user holds all roles (embedded) he may: nobody else is there. */
+bool expiry_is_second_person(const struct fact_schedule *s, struct actor by, bool embedded);
+/* Somebody wants to open a client: an alarm in the book if it waits for its destruction. */
+void expiry_alarm(struct keyd *k, const char *client, const char *purpose, const char *outcome, struct actor by);
+/* What status warns of; "": nothing. */
+void expiry_warning(struct keyd *k, char *buf, size_t n);
+/* The notice that runs, for the certificate: number, times, who hastened it.  NULL: none. */
+json_t *expiry_notice_json(struct keyd *k, const struct fact_client *c);
+
 void expiry_tick(struct keyd *k);
+/* A person changed what it depends on: at once, and into the book. */
+void expiry_now(struct keyd *k);
 /* After the keys were opened: finishes what a crash interrupted, one way or the other. */
 void expiry_settle(struct keyd *k);
 /* Rows of RetentionForecast; client NULL: of all. */

@@ -122,6 +122,20 @@ static const char *const migrations[] = {
 	" intent_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL, finished_at INTEGER,"
 	" destroyed INTEGER, certificate TEXT, signature TEXT) STRICT;" FOR_EVER("erasure",
 		"id,client,store,reason,counts,leaves,generation,intent_at,recorded_by,recorded_uid", "finished_at"),
+	/* The life cycle of a destruction */
+	"CREATE TABLE notice (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client,"
+	" due INTEGER NOT NULL, rule TEXT NOT NULL, source TEXT NOT NULL, notified_at INTEGER NOT NULL,"
+	" wait_until INTEGER NOT NULL, ended_at INTEGER, ended_by TEXT, outcome INTEGER, reason TEXT,"
+	" again_at INTEGER) STRICT;"
+	"CREATE UNIQUE INDEX notice_live ON notice (client) WHERE ended_at IS NULL;"
+	"CREATE INDEX notice_client ON notice (client);" FOR_EVER(
+		"notice", "id,client,due,rule,source,notified_at,wait_until", "ended_at")
+
+		"CREATE TABLE notice_schedule (id INTEGER PRIMARY KEY, notice INTEGER NOT NULL REFERENCES notice,"
+		" until INTEGER NOT NULL, reason TEXT NOT NULL, asked_at INTEGER NOT NULL, asked_by TEXT NOT NULL,"
+		" asked_uid INTEGER NOT NULL, confirmed_at INTEGER, confirmed_by TEXT, confirmed_uid INTEGER) STRICT;"
+		"CREATE INDEX notice_schedule_notice ON notice_schedule (notice);" FOR_EVER("notice_schedule",
+			"id,notice,until,reason,asked_at,asked_by,asked_uid", "confirmed_at"),
 };
 
 static int migrate(struct facts *f)

@@ -58,6 +58,9 @@ struct fact_client {
 	bool destroying;		/* intended, not finished */
 	int64_t destroyed_on;
 	bool held;
+	int64_t waiting;		/* row of the notice that runs; 0: none */
+	int64_t notified_at, wait_until;	/* destroyed not before this; shortened if two custodians did */
+	int64_t postponed_until;	/* by a cancellation: no new notice before; 0: none */
 };
 
 int facts_client_add(struct facts *f, const char *client, const char *hex, const char *name, const char *email,
@@ -132,7 +135,8 @@ struct fact_destruction {
 	int64_t intent_at, due, generation;
 	char rule[FACT_TEXT_MAX], source[FACT_TEXT_MAX];
 };
-/* -EBUSY: there is a live hold (looked up in the caller's transaction). */
+/* Looked up in the caller's transaction: -EBUSY: there is a live hold; -EPERM: no notice was given, or its
+ * waiting is not over. */
 int facts_destruction_intend(struct facts *f, const struct fact_destruction *d, int64_t now, int64_t *ret_row);
 int facts_destruction_finish(struct facts *f, int64_t row, bool destroyed, const char *certificate,
 	const char *signature, int64_t now);
@@ -140,6 +144,35 @@ int facts_destruction_finish(struct facts *f, int64_t row, bool destroyed, const
 int facts_destructions_pending(struct facts *f, struct fact_destruction **ret, size_t *ret_n);
 /* {certificate (text), signature}.  -ENOENT. */
 int facts_certificate(struct facts *f, int64_t client, json_t **ret);
+
+/* ---- notices (facts_expiry.c): due, notice, waiting, end.  One at a time runs for a client ---- */
+struct fact_notice {
+	int64_t client, due, wait_until;
+	char rule[FACT_TEXT_MAX], source[FACT_TEXT_MAX];
+};
+enum notice_end { NOTICE_CANCELLED = 0, NOTICE_HELD, NOTICE_NOT_DUE, NOTICE_DESTROYED };
+
+/* -EEXIST: one runs already. */
+int facts_notice_begin(struct facts *f, const struct fact_notice *n, int64_t now, int64_t *ret_row);
+/* 0 also when none runs.  `again_at`: no other notice before; 0: at once. */
+int facts_notice_end(struct facts *f, int64_t client, enum notice_end how, const char *reason, int64_t again_at,
+	struct actor by, int64_t now);
+/* Asks for an earlier end of the waiting; replaces what was asked and not confirmed. */
+int facts_notice_schedule(struct facts *f, int64_t notice, int64_t until, const char *reason, struct actor by,
+	int64_t now);
+struct fact_schedule {
+	int64_t row, until, asked_at;
+	uid_t asked_uid;
+	char asked_by[FACT_TEXT_MAX], reason[FACT_TEXT_MAX];
+};
+/* The last that was asked for and is not confirmed: -ENOENT. */
+int facts_notice_scheduled(struct facts *f, int64_t notice, struct fact_schedule *ret);
+int facts_notice_confirm(struct facts *f, int64_t schedule, struct actor by, int64_t now);
+/* Rows {notice, client, due, rule, source, notified_at, wait_until, ended_at, ended_by, outcome, reason, again_at};
+ * client NULL: of all. */
+int facts_notices(struct facts *f, const char *client, json_t **ret);
+/* Rows {until, reason, asked_by, asked_at, confirmed_by, confirmed_at} of one notice. */
+int facts_schedules(struct facts *f, int64_t notice, json_t **ret);
 
 /* ---- acts of custodians, and heads of the ledger: for ever ---- */
 int facts_act(struct facts *f, const char *kind, const char *detail, struct actor by, int64_t now);

@@ -138,6 +138,7 @@ void facts_view_facts(const struct facts_view *v, int64_t now, struct decide_fac
 	ret->state_reason = *v->client.suspended ? v->client.suspended : NULL;
 	ret->ended_on = v->client.ended_on;
 	ret->destroyed_on = v->client.destroyed_on;
+	ret->waiting_until = v->client.wait_until;
 	ret->grants = v->grants;
 	ret->grants_count = v->grants_count;
 }

@@ -26,9 +26,15 @@ int facts_client_add(struct facts *f, const char *client, const char *hex, const
 	" (SELECT finished_at FROM destruction d WHERE d.client = c.id AND d.destroyed = 1"                  \
 	"  AND d.finished_at <= ?1),"                                                                        \
 	" EXISTS (SELECT 1 FROM hold h WHERE h.client = c.id AND h.placed_at <= ?1"                          \
-	"  AND (h.lifted_at IS NULL OR h.lifted_at > ?1))"                                                   \
+	"  AND (h.lifted_at IS NULL OR h.lifted_at > ?1)),"                                                  \
+	" n.id, n.notified_at, min(n.wait_until, ifnull((SELECT min(until) FROM notice_schedule s"           \
+	"  WHERE s.notice = n.id AND s.confirmed_at <= ?1), n.wait_until)),"                                 \
+	" (SELECT again_at FROM notice p WHERE p.client = c.id AND p.ended_at <= ?1"                         \
+	"  ORDER BY p.id DESC LIMIT 1)"                                                                      \
 	" FROM client c LEFT JOIN client_end e ON e.id ="                                                    \
 	"  (SELECT max(id) FROM client_end WHERE client = c.id AND recorded_at <= ?1)"                       \
+	" LEFT JOIN notice n ON n.client = c.id AND n.notified_at <= ?1"                                     \
+	"  AND (n.ended_at IS NULL OR n.ended_at > ?1)"                                                      \
 	" WHERE c.recorded_at <= ?1 "
 
 static void client_from_row(sqlite3_stmt *st, struct fact_client *c)
@@ -46,6 +52,10 @@ static void client_from_row(sqlite3_stmt *st, struct fact_client *c)
 	c->destroying = sqlite3_column_int(st, 10);
 	c->destroyed_on = sqlite3_column_int64(st, 11);
 	c->held = sqlite3_column_int(st, 12);
+	c->waiting = sqlite3_column_int64(st, 13);
+	c->notified_at = sqlite3_column_int64(st, 14);
+	c->wait_until = sqlite3_column_int64(st, 15);
+	c->postponed_until = sqlite3_column_int64(st, 16);
 }
 
 int facts_client(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret)
@@ -136,7 +146,7 @@ const char *facts_client_state_name(const struct fact_client *c, int64_t now)
 	case CLIENT_SUSPENDED:
 		return "suspended";
 	case CLIENT_ENDED:
-		return "ended";
+		return c->waiting ? "waiting" : "ended";
 	default:
 		return "active";
 	}
@@ -150,9 +160,10 @@ int facts_hold_place(struct facts *f, int64_t client, const char *matter, const 
 	r = facts_execute(f, NULL,
 		"INSERT INTO hold (client,matter,reason,placed_at,placed_by,placed_uid) VALUES (?,?,?,?,?,?)",
 		"ittiti", client, matter, reason, now, by.user, (int64_t)by.uid);
-	if (r == 0)
-		*ret_hold = sqlite3_last_insert_rowid(f->db);
-	return r;
+	if (r < 0)
+		return r;
+	*ret_hold = sqlite3_last_insert_rowid(f->db);
+	return facts_notice_end(f, client, NOTICE_HELD, reason, 0, by, now);
 }
 
 int facts_hold_lift(struct facts *f, int64_t hold, const char *reason, struct actor by, int64_t now)
@@ -191,6 +202,19 @@ int facts_holds(struct facts *f, const char *client, json_t **ret)
 		"t", client);
 }
 
+static int waited(struct facts *f, int64_t client, int64_t now)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT 1 FROM notice n WHERE client = ?1 AND ended_at IS NULL AND (wait_until <= ?2 OR EXISTS"
+		" (SELECT 1 FROM notice_schedule s WHERE s.notice = n.id AND confirmed_at IS NOT NULL"
+		"  AND until <= ?2))",
+		"ii", client, now);
+	return r < 0 ? r : sql_step(st);
+}
+
 static int held_now(struct facts *f, int64_t client)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
@@ -207,6 +231,9 @@ int facts_destruction_intend(struct facts *f, const struct fact_destruction *d, 
 	r = held_now(f, d->client);
 	if (r != 0)
 		return r < 0 ? r : -EBUSY;
+	r = waited(f, d->client, now);
+	if (r <= 0)
+		return r < 0 ? r : -EPERM;
 	r = facts_execute(f, NULL,
 		"INSERT INTO destruction (client,intent_at,due,generation,rule,source) VALUES (?,?,?,?,?,?)",
 		"iiiitt", d->client, now, d->due, d->generation, d->rule, d->source);
@@ -218,10 +245,18 @@ int facts_destruction_intend(struct facts *f, const struct fact_destruction *d, 
 int facts_destruction_finish(struct facts *f, int64_t row, bool destroyed, const char *certificate,
 	const char *signature, int64_t now)
 {
-	return facts_execute(f, NULL,
+	int r;
+
+	r = facts_execute(f, NULL,
 		"UPDATE destruction SET finished_at = ?, destroyed = ?, certificate = ?, signature = ? WHERE "
 		"id = ?",
 		"iitti", now, (int64_t)destroyed, certificate, signature, row);
+	if (r < 0 || !destroyed)
+		return r;
+	return facts_execute(f, NULL,
+		"UPDATE notice SET ended_at = ?, ended_by = ?, outcome = ? WHERE ended_at IS NULL"
+		" AND client = (SELECT client FROM destruction WHERE id = ?)",
+		"itii", now, FACTS_CLOCK.user, (int64_t)NOTICE_DESTROYED, row);
 }
 
 int facts_destructions_pending(struct facts *f, struct fact_destruction **ret, size_t *ret_n)

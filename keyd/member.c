@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/decision.h"
+#include "keyd/expiry.h"
 #include "keyd/keyd.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -166,6 +167,7 @@ static void refuse_member(
 	if (!is_news(k, mount->id, a->uid, e.outcome))
 		return;
 	e.detail = detail(k, d, mount->id);
+	expiry_alarm(k, a->client, a->purpose, e.outcome, e.by);
 	if (outbox_put(k, &e) < 0 || outbox_deliver(k) < 0)
 		log_warning("the refusal of uid %u at session %llu waits to be recorded", (unsigned)a->uid,
 			(unsigned long long)mount->id);

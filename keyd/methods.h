@@ -51,6 +51,12 @@ int keyd_shutdown_method(struct varlink_call *call, json_t *params, void *userda
 int keyd_grant(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_revoke(struct varlink_call *call, json_t *params, void *userdata);
 
+/* ---- methods_expiry.c ---- */
+int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_expiry_cancel(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_expiry_schedule(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdata);
+
 /* ---- methods_mount.c ---- */
 int keyd_mount(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_session_end(struct varlink_call *call, json_t *params, void *userdata);

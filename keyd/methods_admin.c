@@ -232,6 +232,7 @@ int keyd_hold_lift(struct varlink_call *call, json_t *params, void *userdata)
 	}
 	if (r < 0)
 		return reply_failure(k, call, r, "the hold is not lifted");
+	expiry_now(k);
 	(void)outbox_deliver(k);
 	return varlink_reply(call, NULL);
 }

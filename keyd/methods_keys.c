@@ -49,7 +49,7 @@ int keyd_clock_confirm(struct varlink_call *call, json_t *params, void *userdata
 	clock_read(&now);
 	clock_confirm(&k->clock, &now);
 	keyd_remember_clock(k);
-	k->expiry_retry_at = 0;
+	expiry_now(k);
 	return varlink_reply(call, json_pack("{s:I}", "now", (json_int_t)now.wall));
 }
 

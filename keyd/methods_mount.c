@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/decision.h"
+#include "keyd/expiry.h"
 #include "keyd/fsck.h"
 #include "keyd/member.h"
 #include "keyd/methods.h"
@@ -36,6 +37,7 @@ static int refuse(struct keyd *k, struct varlink_call *call, const struct asked 
 	};
 	int r = outbox_put(k, &e);
 
+	expiry_alarm(k, a->client, a->purpose, d->error, e.by);
 	if (r < 0)
 		return reply_failure(k, call, r, "the refusal cannot be recorded");
 	(void)outbox_deliver(k);
@@ -106,6 +108,7 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 	if (s->shared)
 		json_object_set_new(e.detail, "shared", json_true());
 	r = outbox_put(k, &e);
+	expiry_alarm(k, s->client, s->purpose, NULL, e.by);
 	if (r == 0)
 		r = facts_commit(k->facts);
 	return r < 0 ? r : outbox_deliver(k);

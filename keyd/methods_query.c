@@ -87,6 +87,7 @@ static json_t *slots_json(struct keyd *k, json_t *warnings)
 
 static void common_warnings(struct keyd *k, json_t *warnings)
 {
+	char destruction[192];
 	int64_t waiting = 0;
 
 	if (keyd_is_sealed(k))
@@ -108,6 +109,9 @@ static void common_warnings(struct keyd *k, json_t *warnings)
 		warn(warnings, "the memory of coffer-keyd is not locked as a whole: its keys are, copies "
 			       "inside libraries "
 			       "may reach swap");
+	expiry_warning(k, destruction, sizeof(destruction));
+	if (*destruction)
+		warn(warnings, "%s", destruction);
 	if (k->shred_unfinished)
 		warn(warnings, "a destruction is not complete: the old root key is not overwritten yet");
 	if (*k->key_warning)

@@ -75,7 +75,7 @@ static bool check_state(struct walk *w)
 {
 	const char *client = w->f->client, *reason = w->f->state_reason;
 	const struct policy_purpose *purpose = policy_purpose(w->p, w->rq->purpose);
-	char day[DATE_TEXT_MAX];
+	char day[DATE_TEXT_MAX], until[DATE_TEXT_MAX], notice[96] = "";
 
 	switch (w->f->state) {
 	case CLIENT_ACTIVE:
@@ -88,14 +88,17 @@ static bool check_state(struct walk *w)
 			w, "Suspended", "wait until an admin ends the suspension: coffer resume %s", client);
 	case CLIENT_ENDED:
 		date_format_day(w->f->ended_on, day);
+		if (w->f->waiting_until)
+			snprintf(notice, sizeof(notice), "; notice is given, it will be destroyed on %s",
+				date_format_day(w->f->waiting_until, until));
 		if (purpose && purpose->after_end)
 			return step(w, "state", true, purpose->source,
 				"the relationship with %s ended on %s; %s may be used until the data is "
-				"destroyed",
-				client, day, purpose->id);
+				"destroyed%s",
+				client, day, purpose->id, notice);
 		step(w, "state", false, "HOW WE PROTECT AND RETAIN INFORMATION",
-			"the relationship with %s ended on %s; the data is kept only until it is destroyed",
-			client, day);
+			"the relationship with %s ended on %s; the data is kept only until it is destroyed%s",
+			client, day, notice);
 		return refuse(w, "Ended",
 			"only purposes that the policy allows after the end (after_end) open it; ask an "
 			"admin whether one applies");

@@ -27,6 +27,7 @@ struct decide_facts {
 	enum client_state state;
 	const char *state_reason;
 	int64_t ended_on, destroyed_on;
+	int64_t waiting_until;	/* it was given notice of: destroyed on that day; 0: not */
 	const struct decide_grant *grants;	/* of this client, not revoked */
 	size_t grants_count;
 };

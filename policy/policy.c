@@ -22,6 +22,8 @@
 #define TEXT_MAX 1024
 #define SOURCE_MAX 160 /* fits a step of decide() */
 #define ID_MAX 64
+#define WAIT_DAYS 30
+#define WAIT_DAYS_LEAST 7
 
 /* ---- the file as it is written ---- */
 
@@ -61,9 +63,14 @@ struct raw_class {
 	unsigned retention_count;
 };
 
+struct raw_destruction {
+	char *wait;
+};
+
 struct raw_policy {
 	unsigned format;
 	char *name, *version, *effective, *controller, *contact;
+	struct raw_destruction *destruction;
 	struct raw_basis *bases;
 	struct raw_purpose *purposes;
 	struct raw_party *parties;
@@ -159,6 +166,11 @@ static const cyaml_schema_field_t class_fields[] = {
 static const cyaml_schema_value_t class_value = {
 	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_class, class_fields)};
 
+static const cyaml_schema_field_t destruction_fields[] = {
+	TEXT_OPTIONAL("wait", struct raw_destruction, wait, ID_MAX),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t policy_fields[] = {
 	CYAML_FIELD_UINT("format", CYAML_FLAG_DEFAULT, struct raw_policy, format),
 	TEXT("name", struct raw_policy, name, ID_MAX),
@@ -166,6 +178,8 @@ static const cyaml_schema_field_t policy_fields[] = {
 	TEXT("effective", struct raw_policy, effective, ID_MAX),
 	TEXT("controller", struct raw_policy, controller, TEXT_MAX),
 	TEXT("contact", struct raw_policy, contact, TEXT_MAX),
+	CYAML_FIELD_MAPPING_PTR("destruction", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy,
+		destruction, destruction_fields),
 	CYAML_FIELD_SEQUENCE(
 		"legal_bases", CYAML_FLAG_POINTER, struct raw_policy, bases, &basis_value, 1, 64),
 	CYAML_FIELD_SEQUENCE(
@@ -462,6 +476,22 @@ static int take_classes(const struct check *c, const struct raw_policy *raw, str
 	return 0;
 }
 
+/* A month counts as its shortest. */
+static int take_destruction(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	const char *wait = raw->destruction ? raw->destruction->wait : NULL;
+	unsigned line = policy_lines_key(c->lines, "wait", policy_lines_key(c->lines, "destruction", 0));
+
+	p->wait = (struct period){.days = WAIT_DAYS};
+	if (!wait)
+		return 0;
+	if (policy_period_parse(wait, &p->wait) < 0)
+		return refuse(c, line, "\"%s\" is no period: write 30d, 2m or 1m 15d", wait);
+	if (p->wait.years * 365 + p->wait.months * 28 + p->wait.days < WAIT_DAYS_LEAST)
+		return refuse(c, line, "a notice of %s is too short: %d days at least", wait, WAIT_DAYS_LEAST);
+	return 0;
+}
+
 static int take_head(const struct check *c, const struct raw_policy *raw, struct policy *p)
 {
 	if (raw->format != POLICY_FORMAT)
@@ -512,6 +542,8 @@ int policy_load_text(const char *text, size_t n, struct policy **ret, struct pol
 		return r;
 	c.lines = lines;
 	r = take_head(&c, l->raw, p);
+	if (r == 0)
+		r = take_destruction(&c, l->raw, p);
 	if (r == 0)
 		r = take_bases(&c, l->raw, p);
 	if (r == 0)

@@ -73,8 +73,8 @@ int cmd_hold_lift(struct tool *t, int argc, char **argv)
 		{0},
 	};
 	static const struct request rq = {fields, "HOLD",
-		"Lifts a hold (`coffer hold list` numbers them).\vWhat is overdue is destroyed soon after "
-		"the last one is lifted."};
+		"Lifts a hold (`coffer hold list` numbers them).\vWhat is overdue is given notice of "
+		"once the last one is lifted, and waits anew."};
 
 	return simple(t, argc, argv, &rq, "HoldLift", "lifted");
 }
@@ -162,5 +162,5 @@ int cmd_clock_confirm(struct tool *t, int argc, char **argv)
 		"Confirms that the clock is right after it jumped (`coffer status` says so).\vUntil then "
 		"nothing is destroyed."};
 
-	return simple(t, argc, argv, &rq, "ClockConfirm", "confirmed; what is due will be destroyed now");
+	return simple(t, argc, argv, &rq, "ClockConfirm", "confirmed; what is due takes its next step now");
 }

@@ -76,6 +76,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_REFUSED, "NoBasis")                                                                           \
 	X(EXIT_REFUSED, "NotGranted")                                                                        \
 	X(EXIT_REFUSED, "OwnGrant")                                                                          \
+	X(EXIT_REFUSED, "OwnRequest")                                                                        \
 	X(EXIT_REFUSED, "PartyNotAllowed")                                                                   \
 	X(EXIT_REFUSED, "PermissionDenied")                                                                  \
 	X(EXIT_REFUSED, "ReferenceMissing")                                                                  \
@@ -89,6 +90,8 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_NOT_FOUND, "NoCheck")                                                                         \
 	X(EXIT_NOT_FOUND, "NotDestroyed")                                                                    \
 	X(EXIT_NOT_FOUND, "NoSuchPath")                                                                      \
+	X(EXIT_NOT_FOUND, "NotScheduled")                                                                    \
+	X(EXIT_NOT_FOUND, "NotWaiting")                                                                      \
 	X(EXIT_NOT_FOUND, "NothingToResume")                                                                 \
 	X(EXIT_NOT_FOUND, "NotFound")                                                                        \
 	X(EXIT_NOT_FOUND, "UnknownClass")                                                                    \

@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from harness import copy_tree, run, wait_for
-from test_destroy import Clock, destroyed, due, end, faketime, pass_time  # noqa: F401 (a fixture among them)
+from test_destroy import Clock, die, due, end, faketime, pass_time  # noqa: F401 (a fixture among them)
 
 TOOL = os.path.join(harness.SOURCE, "tests", "adversary", "adversary.py")
 CUT = os.path.join(harness.BUILD, "tests", "adversary", "cut")
@@ -155,8 +155,7 @@ def client_is_destroyed(s):
     v = s.v
     v.up(env=v.clock.env)
     end(v)
-    pass_time(v, due(v))
-    wait_for(lambda: destroyed(v), "destruction", limit=20)
+    die(v, due(v))
     assert memory_of([p for n in ("keyd", "fsd", "worker") for p in v.pids(n)], v.base + "/memory") > 1 << 20
     v.down()
     s.copy()

@@ -10,13 +10,14 @@ from harness import OK, PURPOSE, UNREACHABLE, USAGE
 COMMANDS = [["up"], ["down"], ["status"], ["client", "add"], ["client", "list"], ["client", "end"], ["grant"], ["revoke"],
             ["access"], ["shares"], ["why"], ["mount"], ["unmount"], ["sessions"], ["log"], ["log", "verify"],
             ["hold", "place"], ["hold", "lift"], ["hold", "list"], ["retention", "forecast"], ["clock", "confirm"],
+            ["expiry", "list"], ["expiry", "cancel"], ["expiry", "schedule"], ["expiry", "confirm"],
             ["certificate"], ["seal"], ["unseal"], ["passphrase"]]
 SHOWING = [["status"], ["client", "list"], ["access", "acme"], ["shares"], ["sessions"], ["log"], ["log", "verify"],
-           ["hold", "list"], ["retention", "forecast"], ["why", "ct_alice", "acme", "--purpose", PURPOSE]]
+           ["hold", "list"], ["expiry", "list"], ["retention", "forecast"], ["why", "ct_alice", "acme", "--purpose", PURPOSE]]
 INCOMPLETE = [["client"], ["client", "add"], ["client", "add", "x"], ["client", "end"], ["client", "end", "acme"], ["grant"],
               ["grant", "acme"], ["grant", "acme", "ct_alice"], ["revoke"], ["revoke", "acme"], ["access"], ["why"],
               ["why", "ct_alice", "acme"], ["mount"], ["mount", "acme"], ["mount", "acme", "--purpose", PURPOSE], ["unmount"],
-              ["hold"], ["hold", "place"], ["hold", "place", "acme"], ["hold", "lift"], ["retention"], ["clock"],
+              ["hold"], ["hold", "place"], ["hold", "place", "acme"], ["hold", "lift"], ["retention"], ["clock"], ["expiry"], ["expiry", "cancel", "acme"], ["expiry", "schedule", "acme"],
               ["certificate"]]
 
 

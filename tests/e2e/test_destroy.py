@@ -96,6 +96,25 @@ def pass_time(v, days):
     v.coffer("clock", "confirm")
 
 
+WAIT = 32  # days: what the default policy waits after the notice, whole days
+
+
+def state(v):
+    return client(v)["state"]
+
+
+def die(v, days):
+    """Due, notice, waiting, destruction."""
+    pass_time(v, days)
+    wait_for(lambda: state(v) == "waiting", "the notice", limit=20)
+    pass_time(v, days + WAIT)
+    wait_for(lambda: destroyed(v), "destruction", limit=20)
+
+
+def letters(v):
+    return sorted(os.listdir(v.dir + "/outbox"))
+
+
 def destroyed(v, name="acme"):
     return client(v, name)["state"] == "destroyed"
 
@@ -109,8 +128,7 @@ def gone(clock):
     v.down()
     copy_tree(v.dir, v.base + "/before")
     v.up(env=v.clock.env)
-    pass_time(v, days)
-    wait_for(lambda: destroyed(v), "destruction", limit=20)
+    die(v, days)
     v.before = v.base + "/before"
     return v
 
@@ -159,7 +177,7 @@ def test_jump_alone_destroys_nothing(clock):
     v.down()
     v.up(env=v.clock.env)  # nor does a restart in the meantime
     assert v.status()["clock"]["state"] == "unconfirmed"
-    assert not destroyed(v)
+    assert not destroyed(v) and letters(v) == []
     v.clock.set(0)
     v.down()
     v.up(env=v.clock.env)
@@ -201,7 +219,55 @@ def test_hold_stops_and_its_lift_releases(clock):
     assert row["holds"]
     assert not destroyed(v)
     v.coffer("hold", "lift", str(hold), "--reason", "settled")
-    wait_for(lambda: destroyed(v), "destruction once the hold is gone", limit=20)
+    assert state(v) == "waiting"  # overdue, but not without a notice
+    pass_time(v, days + 10)
+    second = v.json("hold", "place", "acme", "--matter", "case 18", "--reason", "appeal")["hold"]
+    pass_time(v, days + WAIT)  # what began before the hold is over
+    assert state(v) == "ended"
+    v.coffer("hold", "lift", str(second), "--reason", "settled")
+    pass_time(v, days + WAIT + 10)
+    assert state(v) == "waiting" and len(letters(v)) == 2
+    pass_time(v, days + 2 * WAIT)
+    wait_for(lambda: destroyed(v), "destruction once the holds are gone", limit=20)
+
+
+# ---- notice and waiting ----
+
+def test_notice_cancellation_and_two_custodians(clock):
+    v = clock
+    end(v)
+    days = due(v)
+    v.coffer("expiry", "cancel", "acme", "--reason", "too early", check=NOT_FOUND)
+    pass_time(v, days)
+    assert state(v) == "waiting"
+    with open(f"{v.dir}/outbox/{letters(v)[0]}") as f:
+        letter = f.read()
+    until = v.clock.today(31)
+    assert "To: privacy@acme.example, info@inemsoft.com" in letter and f"On {until}" in letter, letter
+    assert any(until in w for w in v.status()["warnings"])
+    r = v.mount(v.alice, check=DESTROYED)
+    assert until in r.err
+    alarm, = [row for row in v.log() if row["op"] == "alarm"]
+    assert alarm["user"] == v.alice.name
+    assert until in v.coffer("expiry", "list").out
+    v.coffer("expiry", "cancel", "acme", "--reason", "mine", user=v.alice, check=REFUSED)
+    again = v.json("expiry", "cancel", "acme", "--reason", "asked for a copy")["again_at"]
+    assert as_time(again).strftime("%Y-%m-%d") == until and state(v) == "ended"
+    v.coffer("expiry", "cancel", "acme", "--reason", "again", check=NOT_FOUND)
+    pass_time(v, days + WAIT)
+    assert state(v) == "waiting" and len(letters(v)) == 2
+    for day in (-1, 40):  # over, and later than it happens by itself
+        v.coffer("expiry", "schedule", "acme", "--on", v.clock.today(day), "--reason", "r", check=USAGE)
+    v.coffer("expiry", "confirm", "acme", check=NOT_FOUND)
+    assert v.json("expiry", "schedule", "acme", "--on", v.clock.today(3), "--reason", "asks for it")["separation"] is False
+    assert "all roles" in v.coffer("expiry", "confirm", "acme").out
+    pass_time(v, days + WAIT + 2)
+    assert state(v) == "waiting"
+    pass_time(v, days + WAIT + 4)
+    wait_for(lambda: destroyed(v), "destruction", limit=20)
+    notice = v.json("certificate", "acme")["certificate"]["notice"]
+    assert notice["number"] == 2 and notice["hastened"]["reason"] == "asks for it", notice
+    assert [n["outcome"] for n in v.json("expiry", "list")["notices"]] == ["cancelled", "destroyed"]
 
 
 def test_holds_are_listed_with_their_history(clock):
@@ -226,6 +292,7 @@ def test_second_hold_still_holds(clock):
     pass_time(v, days)
     v.coffer("hold", "lift", str(one), "--reason", "r")
     assert any(f["state"] == "held" for f in v.rows("retention", "forecast"))
+    assert letters(v) == []
     v.down()
     v.up(env=v.clock.env)
     assert not destroyed(v)
@@ -244,8 +311,7 @@ def test_sessions_end(clock):
         pytest.skip("the policy gives nobody a session after the end: " + m.err)
     a = v.actor(v.bob, m.point)
     a.do(f"fd = os.open('dir/{NAME}', os.O_RDONLY); assert os.read(fd, 5)")
-    pass_time(v, days)
-    wait_for(lambda: destroyed(v), "destruction", limit=20)
+    die(v, days)
     assert a.errno("os.pread(fd, 5, 0)") != 0
     wait_for(lambda: not m.mounted(), "the mount's end", limit=2)
 
@@ -265,8 +331,7 @@ def test_other_clients_live_on(clock):
     m = v.mount(v.alice, "globex")
     m.write("keep", "kept")
     end(v)
-    pass_time(v, due(v))
-    wait_for(lambda: destroyed(v), "destruction", limit=20)
+    die(v, due(v))
     again = v.mount(v.alice, "globex")
     assert again.read("keep") == b"kept"
     sweep = wait_for(lambda: [r for r in v.log() if r["op"] == "sweep"], "the sweep", limit=20)[0]["detail"]
@@ -395,7 +460,9 @@ def test_crash_while_destroying_is_finished_or_undone(clock):
     """keyd killed at its work: after a restart acme is destroyed, or it is not and is then destroyed by itself."""
     v = clock
     end(v)
-    v.clock.set(due(v))
+    days = due(v)
+    pass_time(v, days)
+    v.clock.set(days + WAIT)
     wait_for(lambda: v.status()["clock"]["state"] == "unconfirmed", "keyd noticing the jump", limit=15)
     p = subprocess.Popen([v.programs + "/tools/coffer", "--dir", v.dir, "clock", "confirm"], stdout=subprocess.DEVNULL,
                          stderr=subprocess.DEVNULL, start_new_session=True)

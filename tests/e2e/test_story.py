@@ -172,6 +172,9 @@ def test_ordinary_user_cannot_administer(acme):
                  ["client", "end", "acme", "--on", "2026-01-01"],
                  ["hold", "place", "acme", "--matter", "m", "--reason", "r"],
                  ["clock", "confirm"],
+                 ["expiry", "cancel", "acme", "--reason", "r"],
+                 ["expiry", "schedule", "acme", "--on", "2027-01-01", "--reason", "r"],
+                 ["expiry", "confirm", "acme"],
                  ["seal"],
                  ["down"]):
         r = acme.coffer(*args, user=bob, check=REFUSED)

@@ -318,6 +318,14 @@ static void refusals_say_what_to_do(void **state)
 	assert_non_null(strstr(d.message, "stolen laptop"));
 	assert_string_equal(d.steps[1].rule, "state");
 	assert_int_equal(d.steps_count, 2);
+	f.state = CLIENT_ENDED;
+	f.waiting_until = 0;
+	assert_int_equal(decide(policy, &f, &rq, NOW, &d), 0);
+	assert_null(strstr(d.message, "notice"));
+	f.waiting_until = NOW + 10 * DAY;
+	assert_int_equal(decide(policy, &f, &rq, NOW, &d), 0);
+	assert_string_equal(d.error, "Ended");
+	assert_non_null(strstr(d.message, "notice is given, it will be destroyed on 20"));
 }
 
 static void the_walk_names_each_step_and_its_source(void **state)

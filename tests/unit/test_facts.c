@@ -44,6 +44,15 @@ static struct fact_client add_client(struct facts *f, const char *name)
 	return c;
 }
 
+/* A notice whose waiting is over at once. */
+static void give_notice(struct facts *f, const struct fact_client *c, int64_t now)
+{
+	struct fact_notice n = {.client = c->row, .wait_until = now, .rule = "r", .source = "s"};
+	int64_t row;
+
+	assert_int_equal(facts_notice_begin(f, &n, now, &row), 0);
+}
+
 static int64_t grant_to(struct facts *f, const struct fact_client *c, const char *user, int64_t from,
 	int64_t until, int64_t now)
 {
@@ -194,6 +203,8 @@ static void test_hold_stops_intent(void **state)
 	assert_int_equal(facts_destruction_intend(f, &d, T0, &row), -EBUSY);
 	assert_int_equal(facts_hold_lift(f, hold, "done", bob, T0 + 1), 0);
 	assert_int_equal(facts_hold_lift(f, hold, "done", bob, T0 + 2), -ENOENT);
+	assert_int_equal(facts_destruction_intend(f, &d, T0 + 3, &row), -EPERM);
+	give_notice(f, &c, T0 + 3);
 	assert_int_equal(facts_destruction_intend(f, &d, T0 + 3, &row), 0);
 	assert_int_equal(facts_destruction_intend(f, &d, T0 + 3, &row), -EEXIST);
 	facts_client(f, "acme", FACTS_LATEST, &c);
@@ -220,6 +231,7 @@ static void test_abandoned_intent_can_come_again(void **state)
 	json_t *cert = NULL;
 	int64_t row;
 
+	give_notice(f, &c, T0);
 	assert_int_equal(facts_destruction_intend(f, &d, T0, &row), 0);
 	assert_int_equal(facts_destruction_finish(f, row, false, NULL, NULL, T0), 0);
 	assert_int_equal(facts_certificate(f, c.row, &cert), -ENOENT);
@@ -252,6 +264,13 @@ static void test_nothing_is_changed(void **state)
 		"UPDATE session SET ended_at = 5",
 		"DELETE FROM destruction",
 		"UPDATE destruction SET due = 5",
+		"DELETE FROM notice",
+		"UPDATE notice SET wait_until = 5",
+		"UPDATE notice SET ended_at = NULL",
+		"UPDATE notice SET again_at = 0",
+		"DELETE FROM notice_schedule",
+		"UPDATE notice_schedule SET until = 5",
+		"UPDATE notice_schedule SET confirmed_uid = 5",
 		"DELETE FROM act",
 		"UPDATE act SET kind = 'x'",
 		"DELETE FROM head",
@@ -263,6 +282,7 @@ static void test_nothing_is_changed(void **state)
 	struct fact_session s = {.client = c.row, .user = "u", .uid = 5, .purpose = "p", .rights = "r"};
 	struct fact_head h = {.batch = 1, .hash = "aa", .signature = "bb"};
 	struct fact_destruction d = {.client = c.row};
+	struct fact_schedule schedule;
 	json_t *entry = json_pack("{s:s}", "kind", "x");
 	int64_t id;
 	int count;
@@ -275,7 +295,13 @@ static void test_nothing_is_changed(void **state)
 	assert_int_equal(facts_hold_lift(f, id, "r", ada, T0), 0);
 	assert_int_equal(facts_session_begin(f, &s, T0, &id), 0);
 	assert_int_equal(facts_session_end(f, id, "over", T0), 0);
+	give_notice(f, &c, T0);
 	assert_int_equal(facts_destruction_intend(f, &d, T0, &id), 0);
+	assert_int_equal(facts_client(f, "acme", FACTS_LATEST, &c), 0);
+	assert_int_equal(facts_notice_schedule(f, c.waiting, T0, "r", ada, T0), 0);
+	assert_int_equal(facts_notice_scheduled(f, c.waiting, &schedule), 0);
+	assert_int_equal(facts_notice_confirm(f, schedule.row, bob, T0), 0);
+	assert_int_equal(facts_notice_end(f, c.row, NOTICE_CANCELLED, "r", T0, ada, T0), 0);
 	assert_int_equal(facts_act(f, "k", NULL, ada, T0), 0);
 	assert_int_equal(facts_head_add(f, &h), 0);
 	assert_int_equal(facts_outbox_put(f, T0, entry), 0);

@@ -177,6 +177,32 @@ static void all_values_arrive(void **state)
 	policy_free(p);
 }
 
+static void the_wait_before_destruction(void **state)
+{
+	static const struct {
+		const char *line;
+		struct period wait;
+	} table[] = {
+		{"contact: a@b", {.days = 30}},
+		{"contact: a@b\ndestruction: {}", {.days = 30}},
+		{"contact: a@b\ndestruction: {wait: 7d}", {.days = 7}},
+		{"contact: a@b\ndestruction: {wait: 1m}", {.months = 1}},
+		{"contact: a@b\ndestruction: {wait: 1y 2m 3d}", {1, 2, 3}},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct policy_error err;
+		struct policy *p = NULL;
+		char text[8192];
+		size_t n = make_text(text, sizeof(text), 6, table[i].line);
+
+		if (policy_load_text(text, n, &p, &err) < 0)
+			fail_msg("line %u: %s", err.line, err.text);
+		assert_memory_equal(&p->wait, &table[i].wait, sizeof(p->wait));
+		policy_free(p);
+	}
+}
+
 struct mistake {
 	unsigned line; /* replaced */
 	const char *instead;
@@ -194,6 +220,10 @@ static const struct mistake mistakes[] = {
 	{4, "effective: \"2023-02-29\"", 4, "2023-02-29"},
 	{4, "effective: tomorrow", 4, "tomorrow"},
 	{5, "controller: &a Example", 5, NULL}, /* no error by itself: see below */
+	{6, "contact: a@b\ndestruction: {wait: 6d}", 7, "7 days at least"},
+	{6, "contact: a@b\ndestruction:\n  wait: 0d", 8, "0d"},
+	{6, "contact: a@b\ndestruction: {wait: soon}", 7, "soon"},
+	{6, "contact: a@b\ndestruction: {after: 7d}", 7, "after"},
 	{8, "  - id: Law", 8, "Law"},
 	{8, "  - id: l,w", 8, "l,w"},
 	{10, "    sourc: LAW", 10, "sourc"},
@@ -391,6 +421,7 @@ int main(void)
 		cmocka_unit_test(the_builtin_policy_loads),
 		cmocka_unit_test(every_rule_names_a_heading),
 		cmocka_unit_test(all_values_arrive),
+		cmocka_unit_test(the_wait_before_destruction),
 		cmocka_unit_test(every_mistake_is_told_with_its_line),
 		cmocka_unit_test(what_is_missing_is_told),
 		cmocka_unit_test(aliases_are_refused),

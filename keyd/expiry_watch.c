@@ -1,0 +1,101 @@
+/* What waits for its destruction is watched: who still wants to open it, and what status says. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/date.h"
+#include "common/log.h"
+#include "common/scope.h"
+#include "keyd/expiry.h"
+#include "keyd/keyd.h"
+#include "keyd/outbox.h"
+
+/* By number and by name: neither a second account nor a renamed one makes two of one. */
+bool expiry_is_second_person(const struct fact_schedule *s, struct actor by, bool embedded)
+{
+	return embedded || (s->asked_uid != by.uid && strcmp(s->asked_by, by.user) != 0);
+}
+
+void expiry_alarm(struct keyd *k, const char *client, const char *purpose, const char *outcome, struct actor by)
+{
+	struct outbox_entry e = {
+		.kind = "alarm", .outcome = outcome, .by = by, .client = client, .purpose = purpose};
+	char day[DATE_TEXT_MAX];
+	struct fact_client c;
+
+	if (facts_client(k->facts, client, FACTS_LATEST, &c) < 0 || !c.waiting)
+		return;
+	date_format_day(c.wait_until, day);
+	log_warning("%s wanted to open %s, which is to be destroyed on %s", by.user, client, day);
+	e.detail = json_pack("{s:s, s:I, s:I}", "what", "use of what waits for its destruction", "notice",
+		(json_int_t)c.waiting, "until", (json_int_t)c.wait_until);
+	if (outbox_put(k, &e) < 0)
+		log_error("the alarm is not recorded");
+}
+
+void expiry_warning(struct keyd *k, char *buf, size_t n)
+{
+	scoped(freep) struct fact_client *clients = NULL;
+	size_t count = 0, waiting = 0;
+	char day[DATE_TEXT_MAX];
+	int64_t next = 0;
+
+	*buf = '\0';
+	if (facts_clients(k->facts, FACTS_LATEST, &clients, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		if (!clients[i].waiting)
+			continue;
+		waiting++;
+		if (!next || clients[i].wait_until < next)
+			next = clients[i].wait_until;
+	}
+	if (waiting)
+		snprintf(buf, n, "%zu client%s for destruction, on %s the first: `coffer expiry list`", waiting,
+			waiting == 1 ? " waits" : "s wait", date_format_day(next, day));
+}
+
+static json_t *time_text(int64_t t)
+{
+	char text[DATE_TEXT_MAX];
+
+	return json_string(date_format(t, text));
+}
+
+static json_t *time_of(const json_t *row, const char *key)
+{
+	return time_text(json_integer_value(json_object_get(row, key)));
+}
+
+/* Only the one that was confirmed and counts: the earliest. */
+static json_t *hastened(json_t *schedules, const struct fact_client *c)
+{
+	json_t *s;
+	size_t i;
+
+	json_array_foreach(schedules, i, s)
+	{
+		if (json_integer_value(json_object_get(s, "confirmed_at")) != 0 &&
+			json_integer_value(json_object_get(s, "until")) == c->wait_until)
+			return json_pack("{s:O, s:O, s:O, s:o, s:o}", "reason", json_object_get(s, "reason"),
+				"asked_by", json_object_get(s, "asked_by"), "confirmed_by",
+				json_object_get(s, "confirmed_by"), "asked_at", time_of(s, "asked_at"),
+				"confirmed_at", time_of(s, "confirmed_at"));
+	}
+	return json_null();
+}
+
+json_t *expiry_notice_json(struct keyd *k, const struct fact_client *c)
+{
+	json_t *o, *schedules = NULL;
+
+	if (!c->waiting)
+		return NULL;
+	if (facts_schedules(k->facts, c->waiting, &schedules) < 0)
+		return NULL;
+	o = json_pack("{s:I, s:o, s:o, s:o}", "number", (json_int_t)c->waiting, "given_at",
+		time_text(c->notified_at), "waited_until", time_text(c->wait_until), "hastened",
+		hastened(schedules, c));
+	json_decref(schedules);
+	return o;
+}

@@ -1,0 +1,162 @@
+/* What custodians decide about a destruction that runs: cancel it, or, two of them, hasten it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "keyd/expiry.h"
+#include "keyd/methods.h"
+#include "keyd/outbox.h"
+
+#define DAY_SECONDS 86400
+
+static bool params_waiting(struct keyd *k, struct varlink_call *call, const char *client, struct fact_client *ret)
+{
+	if (!params_client(k, call, client, ret))
+		return false;
+	if (ret->waiting && !ret->destroying)
+		return true;
+	varlink_errorf(call, "NotWaiting", "`coffer expiry list` shows what runs",
+		"no destruction of %s waits: no notice is given", client);
+	return false;
+}
+
+/* Fact and record together, then whatever is due by it. */
+static int keep(struct keyd *k, int r, struct outbox_entry *e)
+{
+	if (r == 0)
+		r = outbox_put(k, e);
+	else
+		json_decref(e->detail);
+	return r < 0 ? r : outbox_commit(k);
+}
+
+int keyd_expiry_cancel(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct outbox_entry e = {.kind = "expiry-cancel", .by = actor_of(call)};
+	const char *reason;
+	struct fact_client c;
+	int64_t again, now = keyd_now();
+	int r;
+
+	if (!params_unpack(call, params, "{s:s, s:s}", "client", &e.client, "reason", &reason) ||
+		!params_text(call, "reason", reason) || !params_waiting(k, call, e.client, &c))
+		return 0;
+	again = expiry_wait_until(k->policy, now);
+	e.detail = json_pack("{s:I, s:s, s:I}", "notice", (json_int_t)c.waiting, "reason", reason, "again_at",
+		(json_int_t)again);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_notice_end(k->facts, c.row, NOTICE_CANCELLED, reason, again, e.by, now);
+	r = keep(k, r, &e);
+	if (r < 0)
+		return reply_failure(k, call, r, "the cancellation is not kept");
+	return varlink_reply(call, json_pack("{s:I}", "again_at", (json_int_t)again));
+}
+
+int keyd_expiry_schedule(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct outbox_entry e = {.kind = "expiry-schedule", .by = actor_of(call)};
+	int64_t on = -1, now = keyd_now();
+	const char *reason;
+	struct fact_client c;
+	json_t *v;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s, s:o, s:s}", "client", &e.client, "on", &v, "reason", &reason) ||
+		!params_text(call, "reason", reason) || !params_time(call, params, "on", &on) ||
+		!params_waiting(k, call, e.client, &c))
+		return 0;
+	if (on < now - now % DAY_SECONDS)
+		return varlink_error(call, "InvalidDate", "that day is over", "name today or a later day: --on");
+	if (on >= c.wait_until)
+		return varlink_errorf(call, "InvalidDate",
+			"to keep it longer cancel the destruction or place a hold",
+			"%s is destroyed before that day already", c.client);
+	e.detail = json_pack("{s:I, s:I, s:s}", "notice", (json_int_t)c.waiting, "until", (json_int_t)on, "reason",
+		reason);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_notice_schedule(k->facts, c.waiting, on, reason, e.by, now);
+	r = keep(k, r, &e);
+	if (r < 0)
+		return reply_failure(k, call, r, "the date is not kept");
+	return varlink_reply(call, json_pack("{s:I, s:b}", "until", (json_int_t)on, "separation", !k->embedded));
+}
+
+static bool may_confirm(struct keyd *k, struct varlink_call *call, const struct fact_client *c,
+	const struct fact_schedule *s, const struct actor *by)
+{
+	char day[DATE_TEXT_MAX];
+	int64_t now = keyd_now();
+
+	date_format_day(s->until, day);
+	if (!expiry_is_second_person(s, *by, k->embedded))
+		varlink_errorf(call, "OwnRequest", "another custodian must confirm it",
+			"%s asked for %s himself: it takes two different custodians", by->user, day);
+	else if (s->until < now - now % DAY_SECONDS)
+		varlink_errorf(call, "InvalidDate", "ask for another day: coffer expiry schedule",
+			"%s, which %s asked for, is over", day, s->asked_by);
+	else if (s->until >= c->wait_until)
+		varlink_errorf(call, "InvalidDate", "nothing is left to confirm",
+			"%s is destroyed before %s already", c->client, day);
+	else
+		return true;
+	return false;
+}
+
+int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct outbox_entry e = {.kind = "expiry-confirm", .by = actor_of(call)};
+	struct fact_schedule s;
+	struct fact_client c;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s}", "client", &e.client) ||
+		!params_waiting(k, call, e.client, &c))
+		return 0;
+	r = facts_notice_scheduled(k->facts, c.waiting, &s);
+	if (r == -ENOENT)
+		return varlink_errorf(call, "NotScheduled", "first `coffer expiry schedule`, then another confirms",
+			"nobody asked for an earlier destruction of %s", c.client);
+	if (r < 0)
+		return reply_failure(k, call, r, "what was asked for cannot be read");
+	if (!may_confirm(k, call, &c, &s, &e.by))
+		return 0;
+	e.detail = json_pack("{s:I, s:I, s:s, s:s, s:b}", "notice", (json_int_t)c.waiting, "until",
+		(json_int_t)s.until, "asked_by", s.asked_by, "reason", s.reason, "separation", !k->embedded);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_notice_confirm(k->facts, s.row, e.by, keyd_now());
+	r = keep(k, r, &e);
+	if (r < 0)
+		return reply_failure(k, call, r, "the confirmation is not kept");
+	expiry_now(k);
+	return varlink_reply(call, json_pack("{s:I, s:s, s:s, s:b}", "until", (json_int_t)s.until, "asked_by",
+		s.asked_by, "reason", s.reason, "separation", !k->embedded));
+}
+
+int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	json_t *rows = NULL, *notices = NULL;
+	const char *client = NULL;
+	struct fact_client c;
+	int r;
+
+	if (!params_unpack(call, params, "{s?s}", "client", &client) ||
+		(client && !params_client(k, call, client, &c)))
+		return 0;
+	r = expiry_forecast(k, client, &rows);
+	if (r == 0)
+		r = facts_notices(k->facts, client, &notices);
+	if (r < 0) {
+		json_decref(rows);
+		return reply_failure(k, call, r, "the destructions cannot be read");
+	}
+	return varlink_reply(call, json_pack("{s:o, s:o}", "expiry", rows, "notices", notices));
+}

@@ -1,0 +1,116 @@
+#include "keyd/notice.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/date.h"
+
+#define ADDRESS_MAX 255
+
+char *notice_name(int64_t row, const char *client, char buf[NOTICE_NAME_MAX])
+{
+	snprintf(buf, NOTICE_NAME_MAX, "notice-%" PRId64 "-%s.eml", row, client);
+	return buf;
+}
+
+/* Narrow on purpose: it goes into a header, and to a mail program. */
+static bool is_address_char(char c)
+{
+	return isascii((unsigned char)c) && (isalnum((unsigned char)c) || strchr(".+-_", c)) && c != '\0';
+}
+
+bool notice_address(const char *text, char *buf, size_t n)
+{
+	const char *at = strchr(text, '@'), *begin, *end;
+
+	if (!at)
+		return false;
+	for (begin = at; begin > text && is_address_char(begin[-1]);)
+		begin--;
+	for (end = at + 1; *end && is_address_char(*end);)
+		end++;
+	while (end > at + 1 && end[-1] == '.')
+		end--; /* the end of a sentence */
+	if (begin == at || end == at + 1 || *begin == '-' || *end == '@' ||
+		(begin > text && !strchr(" <\t,;:", begin[-1])) || end - begin > ADDRESS_MAX || (size_t)(end - begin) >= n)
+		return false;
+	snprintf(buf, n, "%.*s", (int)(end - begin), begin);
+	return true;
+}
+
+/* RFC 5322, without the locale. */
+static void put_date(FILE *f, int64_t t)
+{
+	static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+	static const char *const months[] = {
+		"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+	time_t tt = (time_t)t;
+	struct tm tm;
+
+	if (gmtime_r(&tt, &tm))
+		fprintf(f, "Date: %s, %02d %s %d %02d:%02d:%02d +0000\r\n", days[tm.tm_wday], tm.tm_mday,
+			months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+/* Facts are free text: one line of the letter each, whatever they hold. */
+static void put_line(FILE *f, const char *what, const char *text)
+{
+	fprintf(f, "%s", what);
+	for (; *text; text++)
+		fputc(iscntrl((unsigned char)*text) ? ' ' : *text, f);
+	fputs("\r\n", f);
+}
+
+static void put_body(FILE *f, const struct notice_letter *l)
+{
+	char until[DATE_TEXT_MAX], ended[DATE_TEXT_MAX], due[DATE_TEXT_MAX];
+
+	date_format_day(l->notice->wait_until, until);
+	fprintf(f,
+		"On %s the data that we keep of the client named below will be destroyed: its\r\n"
+		"keys are deleted, and nobody can read it again, from backups neither.\r\n\r\n",
+		until);
+	put_line(f, "Client:             ", l->client->name);
+	put_line(f, "Known here as:      ", l->client->client);
+	put_line(f, "Relationship ended: ", date_format_day(l->client->ended_on, ended));
+	put_line(f, "Rule:               ", l->notice->rule);
+	put_line(f, "It rests on:        ", l->notice->source);
+	put_line(f, "Due since:          ", date_format_day(l->notice->due, due));
+	put_line(f, "Destroyed on:       ", until);
+	put_line(f, "Controller:         ", l->policy->controller);
+	put_line(f, "Whom to ask:        ", l->policy->contact);
+	fprintf(f,
+		"\r\nWhoever has a reason to keep it must say so before that day: a custodian can\r\n"
+		"cancel this (coffer expiry cancel) or place a hold (coffer hold place).\r\n"
+		"Afterwards a signed certificate of the destruction is made.\r\n");
+}
+
+int notice_text(const struct notice_letter *l, char *to, size_t n, char **ret)
+{
+	char client[ADDRESS_MAX + 1], contact[ADDRESS_MAX + 1];
+	bool have_client = notice_address(l->client->email, client, sizeof(client));
+	bool have_contact = notice_address(l->policy->contact, contact, sizeof(contact));
+	size_t size = 0;
+	FILE *f;
+
+	snprintf(to, n, "%s%s%s", have_client ? client : "", have_client && have_contact ? ", " : "",
+		have_contact ? contact : "");
+	f = open_memstream(ret, &size);
+	if (!f)
+		return -ENOMEM;
+	put_date(f, l->now);
+	fprintf(f, "From: %s\r\n", have_contact ? contact : "coffer-keyd@localhost");
+	fprintf(f, "To: %s\r\n", *to ? to : "undisclosed-recipients:;");
+	fprintf(f, "Message-ID: <notice-%" PRId64 "-%" PRId64 "-%s@coffer.invalid>\r\n", l->row, l->now,
+		l->client->hex);
+	fprintf(f, "Subject: The data of %s will be destroyed\r\n", l->client->client);
+	fputs("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+	      "Content-Transfer-Encoding: 8bit\r\nAuto-Submitted: auto-generated\r\n\r\n",
+		f);
+	put_body(f, l);
+	return fclose(f) == 0 ? 0 : -ENOMEM;
+}

@@ -1,0 +1,30 @@
+/* The letter that says that a client's data will be destroyed: one mail to his address of record and to the
+ * policy's contact, as a file that any mail program takes. */
+#ifndef COFFER_KEYD_NOTICE_H
+#define COFFER_KEYD_NOTICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "keyd/facts.h"
+#include "policy/policy.h"
+
+struct notice_letter {
+	int64_t row;			/* of the notice: names the file */
+	const struct fact_client *client;
+	const struct fact_notice *notice;
+	const struct policy *policy;
+	int64_t now;
+};
+
+#define NOTICE_NAME_MAX (CLIENT_NAME_MAX + 40)
+char *notice_name(int64_t row, const char *client, char buf[NOTICE_NAME_MAX]);	/* "notice-3-acme.eml" */
+
+/* The first address in a text ("Ada <ada@example.org>, Exampleton"): false when there is none, or what looks like
+ * one is more than letters, digits and .+-_ around an @. */
+bool notice_address(const char *text, char *buf, size_t n);
+
+/* The whole mail, malloc'd.  `to` (n bytes): its addresses, comma between; "" when nobody has one. */
+int notice_text(const struct notice_letter *l, char *to, size_t n, char **ret);
+
+#endif

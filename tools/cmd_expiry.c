@@ -1,0 +1,114 @@
+/* Destructions on their way: list, cancel, hasten. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "tools/commands.h"
+#include "tools/request.h"
+#include "tools/table.h"
+
+static char *day_of(const json_t *answer, const char *key, char buf[DATE_TEXT_MAX])
+{
+	return date_format_day(json_integer_value(json_object_get(answer, key)), buf);
+}
+
+/* "2026-12-31 (ada)": what was asked for and nobody confirmed yet. */
+static json_t *asked_text(const json_t *row)
+{
+	const json_t *asked = json_object_get(row, "asked");
+	char day[DATE_TEXT_MAX];
+
+	if (!asked)
+		return json_null();
+	return json_sprintf("%s (%s)", day_of(asked, "until", day), json_string_value(json_object_get(asked, "by")));
+}
+
+int cmd_expiry_list(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL}, {0}};
+	static const struct request rq = {fields, "[CLIENT]",
+		"Lists which destructions run, are due, wait until when, or are held.\vWith --json also all "
+		"notices that were ever given."};
+	static const struct column columns[] = {
+		{"client", "CLIENT", CELL_TEXT},
+		{"state", "STATE", CELL_TEXT},
+		{"due", "DUE", CELL_DAY},
+		{"notified_at", "NOTICE", CELL_DAY},
+		{"wait_until", "DESTROYED ON", CELL_DAY},
+		{"asked_text", "ASKED FOR", CELL_TEXT},
+		{"postponed_until", "CANCELLED UNTIL", CELL_DAY},
+		{"rule", "RULE", CELL_WRAP},
+	};
+	scoped(json_decrefp) json_t *answer = NULL;
+	json_t *params, *row;
+	size_t i;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "ExpiryList", params, NULL, 0, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	json_array_foreach(json_object_get(answer, "expiry"), i, row)
+	{
+		json_object_set_new(row, "asked_text", asked_text(row));
+	}
+	return table_print(json_object_get(answer, "expiry"), columns, ARRAY_SIZE(columns), "no clients");
+}
+
+static int decide(struct tool *t, int argc, char **argv, const struct request *rq, const char *method,
+	const char *key, const char *before, const char *after)
+{
+	scoped(json_decrefp) json_t *answer = NULL;
+	char day[DATE_TEXT_MAX];
+	json_t *params;
+	int r;
+
+	request_parse(t, rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	printf("%s%s%s\n", before, day_of(answer, key, day), after);
+	if (json_is_false(json_object_get(answer, "separation")))
+		puts("one user holds all roles here: that two decide is not enforced");
+	return EXIT_OK;
+}
+
+int cmd_expiry_cancel(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why"},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT",
+		"Cancels the destruction that waits.\vIt begins anew, with another notice, when as long as the "
+		"waiting period has passed. To keep the data longer, place a hold."};
+
+	return decide(t, argc, argv, &rq, "ExpiryCancel", "again_at", "cancelled; the next notice is not given before ",
+		"");
+}
+
+int cmd_expiry_schedule(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"on", "on", "DATE", FIELD_DATE, true, "the day of the destruction"},
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why"},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT",
+		"Asks for a destruction before the waiting period is over.\vAnother custodian must confirm it."};
+
+	return decide(t, argc, argv, &rq, "ExpirySchedule", "until", "asked for ",
+		"; another custodian must confirm it");
+}
+
+int cmd_expiry_confirm(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL}, {0}};
+	static const struct request rq = {
+		fields, "CLIENT", "Confirms the earlier destruction that another custodian asked for."};
+
+	return decide(t, argc, argv, &rq, "ExpiryConfirm", "until", "confirmed: it will be destroyed on ", "");
+}
