@@ -12,12 +12,14 @@
 #include "common/scope.h"
 #include "keyd/certificate.h"
 #include "keyd/classes.h"
+#include "keyd/expiry.h"
 #include "keyd/facts_leaves.h"
 #include "keyd/head.h"
 #include "keyd/job.h"
 #include "keyd/leaves.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/prefix.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 #include "keyd/survey.h"
@@ -39,10 +41,21 @@ struct erase {
 	struct fact_erasure fact;
 	uint64_t *leaves, *dying;
 	size_t n, dying_n;
+	const struct policy_class *class; /* one class before a date; NULL: a path */
+	uint16_t before;
+	struct prefix prefixes[PREFIXES_MAX];
+	unsigned prefixes_n;
+	char *rule, *source;
+	void (*done)(struct keyd *k, int error, void *arg);
+	void *arg;
 };
 
 static void erase_free(struct erase *e)
 {
+	if (e->done)
+		e->done(e->k, -ECANCELED, e->arg);
+	free(e->rule);
+	free(e->source);
 	free(e->user);
 	free(e->reason);
 	free(e->leaves);
@@ -92,6 +105,14 @@ static void refuse(struct erase *e, const char *error, const char *remedy, const
 
 /* ---- its proof ---- */
 
+/* Of a class before a date the first leaf only marks the prefix. */
+static json_int_t keys_of(const struct fact_erasure *f, const json_t *dying)
+{
+	json_int_t n = (json_int_t)(strlen(f->leaves) / HEX);
+
+	return dying ? json_integer_value(dying) + n - 1 : n;
+}
+
 static json_t *certificate_of(
 	struct keyd *k, const struct fact_client *c, const struct fact_erasure *f, int64_t now)
 {
@@ -109,12 +130,18 @@ static json_t *certificate_of(
 		.embedded = k->embedded,
 		.head = have_head ? &head : NULL};
 	char text[DATE_TEXT_MAX];
-	json_t *o = NULL, *what;
+	json_t *o = NULL, *what = json_loads(f->counts, 0, NULL), *dying = json_object_get(what, "dying");
+	const char *rule = json_string_value(json_object_get(what, "rule"));
+	const char *source = json_string_value(json_object_get(what, "source"));
 
-	snprintf(d.rule, sizeof(d.rule), "erasure on request");
-	snprintf(d.source, sizeof(d.source), "%s", f->reason);
-	if (certificate_make(&facts, &o) < 0)
+	snprintf(d.rule, sizeof(d.rule), "%s", rule ? rule : "erasure on request");
+	snprintf(d.source, sizeof(d.source), "%s", rule ? (source ? source : "") : f->reason);
+	if (!what)
+		what = json_object();
+	if (certificate_make(&facts, &o) < 0) {
+		json_decref(what);
 		return NULL;
+	}
 	json_object_set_new(o, "kind", json_string("erasure"));
 	json_object_set_new(o, "number", json_integer(f->row));
 	json_object_set_new(o, "decided",
@@ -125,10 +152,12 @@ static json_t *certificate_of(
 			    "was written under a fresh client key and a fresh root key, and the slot that "
 			    "held the old root key "
 			    "was overwritten in place, synced and read back"));
-	what = json_loads(f->counts, 0, NULL);
-	if (!what)
-		what = json_object();
-	json_object_set_new(what, "keys", json_integer((json_int_t)(strlen(f->leaves) / HEX)));
+	json_object_set_new(what, "keys", json_integer(keys_of(f, dying)));
+	if (rule) {
+		json_object_set_new(json_object_get(o, "decided"), "reason", json_string(f->reason));
+		json_object_del(what, "rule");
+		json_object_del(what, "source");
+	}
 	json_object_set_new(what, "store", json_string(f->store));
 	json_object_set_new(o, "what", what);
 	return o;
@@ -239,7 +268,7 @@ static int confirm(void *arg)
 		return r;
 	if (now.held || e->k->clock.unconfirmed)
 		return -EBUSY;
-	sessions_end(e->k, e->client.client, "something of this client is destroyed", EKEYREVOKED,
+	sessions_end(e->k, e->client.client, "data is being destroyed", EKEYREVOKED,
 		actor_of_work(e));
 	children_stop_worker(e->k, e->client.hex);
 	return 0;
@@ -247,11 +276,15 @@ static int confirm(void *arg)
 
 static struct keyring_cut *cuts_of(const struct erase *e)
 {
-	struct keyring_cut *cuts = calloc(e->n + e->dying_n, sizeof(*cuts));
+	size_t singly = e->n + e->dying_n;
+	struct keyring_cut *cuts = calloc(singly + e->prefixes_n, sizeof(*cuts));
 
-	for (size_t i = 0; cuts && i < e->n + e->dying_n; i++)
+	for (size_t i = 0; cuts && i < singly; i++)
 		cuts[i] = (struct keyring_cut){
 			.client = e->id, .prefix = i < e->n ? e->leaves[i] : e->dying[i - e->n], .bits = 64};
+	for (size_t i = 0; cuts && i < e->prefixes_n; i++)
+		cuts[singly + i] = (struct keyring_cut){
+			.client = e->id, .prefix = e->prefixes[i].prefix, .bits = e->prefixes[i].bits};
 	return cuts;
 }
 
@@ -285,16 +318,20 @@ static int intend(struct erase *e)
 static void destroyed(struct erase *e)
 {
 	struct keyd *k = e->k;
-	json_t *answer;
+	json_t *answer, *counts;
 	int r;
 
+	if (e->done)
+		e->done(k, 0, e->arg);
+	e->done = NULL;
 	(void)facts_dying_drop(k->facts, e->client.row, e->dying, e->dying_n);
 	r = certify(k, &e->client, &e->fact);
 	if (r < 0)
 		log_error("an erasure of %s is not certified yet: %s", e->client.client, strerror(-r));
-	answer = json_pack("{s:I, s:I, s:I}", "erasure", (json_int_t)e->fact.row, "keys", (json_int_t)e->n,
-		"old_keys", (json_int_t)e->dying_n);
-	json_object_set_new(answer, "counts", json_loads(e->fact.counts, 0, NULL));
+	counts = json_loads(e->fact.counts, 0, NULL);
+	answer = json_pack("{s:I, s:I, s:I}", "erasure", (json_int_t)e->fact.row, "keys",
+		keys_of(&e->fact, json_object_get(counts, "dying")), "old_keys", (json_int_t)e->dying_n);
+	json_object_set_new(answer, "counts", counts);
 	json_object_set_new(answer, "certificate",
 		r < 0 ? json_null()
 		      : json_sprintf("keyd/certificates/%s-erasure-%" PRId64 ".json", e->client.client,
@@ -305,7 +342,8 @@ static void destroyed(struct erase *e)
 static void shred(struct erase *e)
 {
 	scoped(freep) struct keyring_cut *cuts = cuts_of(e);
-	struct shred_job job = {.cuts = cuts, .count = e->n + e->dying_n, .confirm = confirm, .arg = e};
+	struct shred_job job = {
+		.cuts = cuts, .count = e->n + e->dying_n + e->prefixes_n, .confirm = confirm, .arg = e};
 	enum shred_outcome outcome = SHRED_NOTHING;
 	struct keys_error err = {0};
 	struct keyd *k = e->k;
@@ -390,7 +428,7 @@ static int look_at_dying(struct erase *e)
 		.leaves = e->dying,
 		.leaves_n = e->dying_n,
 		.alone = true,
-		.why = "something of this client is destroyed",
+		.why = "data is being destroyed",
 		.by = actor_of_work(e),
 		.done = checked,
 		.arg = e};
@@ -462,6 +500,130 @@ static void enumerated(struct keyd *k, const struct survey_result *r, void *arg)
 	destroy(e);
 }
 
+/* ---- one class before a date ---- */
+
+static json_t *class_counts(const struct erase *e, const struct survey_result *r)
+{
+	char text[DATE_TEXT_MAX];
+	json_t *o = json_pack("{s:s, s:i, s:s, s:s, s:s}", "class", e->class->id, "class_number",
+		(int)e->class->number, "before",
+		date_format_day(DAY_EPOCH_UNIX + (int64_t)e->before * 86400, text), "rule", e->rule, "source",
+		e->source);
+
+	json_object_set(o, "dying", json_object_get(r->counts, "dying"));
+	json_object_set_new(o, "stragglers", json_integer((json_int_t)r->leaves_n));
+	json_object_set(o, "survivors", json_object_get(r->counts, "rewrapped"));
+	return o;
+}
+
+/* Its leaves are those that lie elsewhere; before them one that marks the prefix, so that it shows whether it
+ * is gone. */
+static bool take_moved(struct erase *e, const struct survey_result *r)
+{
+	const struct leaf_index mark = {.class = e->class->number, .day = (uint16_t)(e->before - 1)};
+	json_t *counts;
+
+	if (r->error)
+		refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
+	else if (r->moved || json_integer_value(json_object_get(r->counts, "failed")) > 0 ||
+		 json_integer_value(json_object_get(r->counts, "damaged")) > 0)
+		refuse(e, "Failed",
+			"`coffer fsck` finds what is damaged; isolate or remove it, then try again",
+			"what must survive could not all be moved, or cannot be told: nothing was destroyed");
+	else if (r->leaves_n == 0 && json_integer_value(json_object_get(r->counts, "dying")) == 0)
+		refuse(e, "NothingToErase", NULL, "there is nothing of that class from before that date");
+	else if (keyd_is_sealed(e->k))
+		refuse(e, "Sealed", NULL, KEYD_SEALED_TEXT);
+	else {
+		counts = class_counts(e, r);
+		e->fact.counts = json_dumps(counts, JSON_COMPACT | JSON_SORT_KEYS);
+		json_decref(counts);
+		e->fact.store = strdup("");
+		e->leaves = calloc(r->leaves_n + 1, sizeof(*e->leaves));
+		if (e->leaves && e->fact.counts && e->fact.store) {
+			e->leaves[0] = leaf_index_u64(mark);
+			memcpy(e->leaves + 1, r->leaves, r->leaves_n * sizeof(*e->leaves));
+			e->n = r->leaves_n + 1;
+			return true;
+		}
+		refuse(e, "Failed", NULL, strerror(ENOMEM));
+	}
+	return false;
+}
+
+static void class_moved(struct keyd *k, const struct survey_result *r, void *arg)
+{
+	scoped(erase_freep) struct erase *e = arg;
+
+	if (!take_moved(e, r))
+		return;
+	if (facts_dying(k->facts, e->client.row, &e->dying, &e->dying_n) == 0 && e->dying_n > 0 &&
+		look_at_dying(e) == 0) {
+		e = NULL;
+		return;
+	}
+	e->dying_n = 0;
+	destroy(e);
+}
+
+static struct erase *erase_new(
+	struct keyd *k, const struct fact_client *c, struct actor by, const char *reason)
+{
+	scoped(erase_freep) struct erase *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	e->k = k;
+	e->client = *c;
+	e->uid = by.uid;
+	e->user = strdup(by.user);
+	e->reason = strdup(reason);
+	return e->user && e->reason && client_id_of(c, &e->id) == 0 ? take_ptr(&e) : NULL;
+}
+
+int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_class *spec, struct job **job,
+	struct varlink_call *call)
+{
+	scoped(erase_freep) struct erase *e = NULL;
+	int r;
+
+	if (spec->before == 0 || spec->before > date_day(keyd_now()))
+		return -EINVAL; /* leaves of today are still given out */
+	if (survey_runs(k, c->client))
+		return -EBUSY;
+	e = erase_new(k, c, spec->by, spec->reason);
+	if (!e)
+		return -ENOMEM;
+	e->class = spec->class;
+	e->before = spec->before;
+	e->prefixes_n = prefix_cuts(spec->class->number, spec->before, e->prefixes);
+	e->rule = strdup(spec->rule);
+	e->source = strdup(spec->source ? spec->source : "");
+	if (!e->rule || !e->source)
+		return -ENOMEM;
+	const struct survey_spec survey = {.mode = "move",
+		.params = json_pack("{s:i, s:i, s:I, s:O*, s:b, s:i}", "class", (int)spec->class->number,
+			"before", (int)spec->before, "modified_since", (json_int_t)spec->modified_since,
+			"keep", spec->keep, "names", 1, "keep_class", (int)spec->keep_class),
+		.alone = true,
+		.why = "data is being destroyed",
+		.by = spec->by,
+		.done = class_moved,
+		.arg = e};
+
+	r = survey_start(k, c, &survey);
+	if (r < 0)
+		return r;
+	e->done = spec->done;
+	e->arg = spec->arg;
+	if (call)
+		e->job = job_new(k, call);
+	if (job)
+		*job = e->job;
+	e = NULL;
+	return 0;
+}
+
 /* It is there: only now the sessions end. */
 static void found(struct keyd *k, const struct survey_result *r, void *arg)
 {
@@ -479,7 +641,7 @@ static void found(struct keyd *k, const struct survey_result *r, void *arg)
 	const struct survey_spec spec = {.mode = "erase",
 		.params = json_pack("{s:s}", "only", r->store),
 		.alone = !e->preview,
-		.why = "something of this client is destroyed",
+		.why = "data is being destroyed",
 		.by = actor_of_work(e),
 		.done = enumerated,
 		.arg = e};
@@ -510,35 +672,75 @@ static bool may_erase(struct keyd *k, struct varlink_call *call, const struct fa
 	return false;
 }
 
+static int store_unreadable(struct varlink_call *call, const struct fact_client *c, int r)
+{
+	return varlink_errorf(call, "StoreUnreadable", "log/keyd.log in the state directory says why",
+		"the store of %s does not open: %s", c->client, strerror(-r));
+}
+
+/* A custodian may do it when the rules say so: what the nightly run would do. */
+static int erase_class_asked(struct keyd *k, struct varlink_call *call, const struct fact_client *c,
+	const char *id, int64_t before, const char *reason)
+{
+	const struct policy_class *class = policy_class(k->policy, id);
+	char rule[FACT_TEXT_MAX] = "", date[DATE_TEXT_MAX];
+	struct prefix_answer a;
+	int r;
+
+	if (!class)
+		return varlink_errorf(call, "UnknownClass", "`coffer policy show` lists them",
+			"the policy %s knows no record class %s", k->policy->name, id);
+	if (before <= DAY_EPOCH_UNIX || date_day(before) > date_day(keyd_now()))
+		return varlink_error(
+			call, "InvalidDate", "the date must not lie ahead", "take today or earlier");
+	r = prefix_judge(class, c, date_day(before), keyd_now(), &a);
+	if (r < 0)
+		return r;
+	if (!a.due)
+		return varlink_errorf(call, "NotDue",
+			"`coffer shred CLIENT PATH` is for what somebody asks to be erased before",
+			"%s of %s from before that date is not due%s%s", class->id, c->client,
+			a.due_on ? " before " : " yet", a.due_on ? date_format_day(a.due_on, date) : "");
+	expiry_rule_text(a.rule, rule, sizeof(rule));
+	const struct erase_class spec = {.class = class,
+		.before = date_day(before),
+		.modified_since = a.modified_since,
+		.rule = rule,
+		.source = a.rule->source,
+		.reason = reason,
+		.by = actor_of(call)};
+
+	r = erase_class(k, c, &spec, NULL, call);
+	return r < 0 ? store_unreadable(call, c, r) : 0;
+}
+
 int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
 {
 	scoped(erase_freep) struct erase *e = NULL;
-	const struct peer *p = varlink_call_peer(call);
-	const char *client, *path, *reason;
+	const char *client, *path = NULL, *reason, *class = NULL;
 	struct keyd *k = userdata;
 	struct fact_client c;
+	int64_t before = 0;
+	json_t *unused = NULL;
 	int preview = 0, r;
 
-	if (!params_unpack(call, params, "{s:s, s:s, s:s, s?b}", "client", &client, "path", &path, "reason",
-		    &reason, "preview", &preview) ||
-		!params_text(call, "reason", reason) || !params_client(k, call, client, &c) ||
-		!may_erase(k, call, &c))
+	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?o, s:s, s?b}", "client", &client, "path", &path,
+		    "class", &class, "before", &unused, "reason", &reason, "preview", &preview) ||
+		!params_text(call, "reason", reason) || !params_time(call, params, "before", &before) ||
+		!params_client(k, call, client, &c) || !may_erase(k, call, &c))
 		return 0;
+	if (!path == !class || !class != !before || (class && preview))
+		return varlink_error(call, "InvalidParameter", "either a path, or a class and a date", NULL);
+	if (class)
+		return erase_class_asked(k, call, &c, class, before, reason);
 	if (strspn(path, "/") == strlen(path))
 		return varlink_errorf(call, "InvalidParameter",
 			"`coffer client end` begins the end of a client",
 			"the whole of %s is not erased by its path", c.client);
-	e = calloc(1, sizeof(*e));
+	e = erase_new(k, &c, actor_of(call), reason);
 	if (!e)
 		return -ENOMEM;
-	e->k = k;
-	e->client = c;
-	e->uid = p->uid;
-	e->user = strdup(p->user);
-	e->reason = strdup(reason);
 	e->preview = preview;
-	if (!e->user || !e->reason || client_id_of(&c, &e->id) < 0)
-		return -ENOMEM;
 	const struct survey_spec spec = {.mode = "find",
 		.params = json_pack("{s:s, s:b}", "only", path, "names", 1),
 		.done = found,
@@ -546,8 +748,7 @@ int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
 
 	r = survey_start(k, &c, &spec);
 	if (r < 0)
-		return varlink_errorf(call, "StoreUnreadable", "log/keyd.log in the state directory says why",
-			"the store of %s does not open: %s", c.client, strerror(-r));
+		return store_unreadable(call, &c, r);
 	take_ptr(&e)->job = job_new(k, call);
 	return 0;
 }

@@ -106,13 +106,23 @@ int cmd_class_show(struct tool *t, int argc, char **argv)
 		json_object_get(answer, "classes"), columns, ARRAY_SIZE(columns), "no files with content");
 }
 
+static bool answered_yes(int *ret)
+{
+	char line[16] = "";
+
+	fputs("All sessions of this client end. Type yes to go on: ", stderr);
+	if (fgets(line, sizeof(line), stdin) && strcmp(line, "yes\n") == 0)
+		return true;
+	*ret = fail(EXIT_REFUSED, "nothing was destroyed");
+	return false;
+}
+
 /* Says what would go; true: go on. */
 static bool confirmed(struct tool *t, const json_t *params, int *ret)
 {
 	json_t *ask = json_copy((json_t *)params);
 	json_auto_t *answer = NULL;
 	const json_t *n;
-	char line[16] = "";
 
 	json_object_set_new(ask, "preview", json_true());
 	*ret = run_job(t, "Erase", ask, &answer);
@@ -130,18 +140,27 @@ static bool confirmed(struct tool *t, const json_t *params, int *ret)
 	if (number(n, "damaged") > 0)
 		fprintf(stderr, "%lld are damaged: which keys they have cannot be told.\n",
 			number(n, "damaged"));
-	fputs("All sessions of this client end. Type yes to go on: ", stderr);
-	if (fgets(line, sizeof(line), stdin) && strcmp(line, "yes\n") == 0)
-		return true;
-	*ret = fail(EXIT_REFUSED, "nothing was destroyed");
-	return false;
+	return answered_yes(ret);
+}
+
+static bool class_confirmed(const json_t *params, int *ret)
+{
+	const char *class = json_string_value(json_object_get(params, "class"));
+
+	fprintf(stderr,
+		"The keys of all %s made before that date are destroyed for good, backups included.\n",
+		class ? class : "of that class");
+	return answered_yes(ret);
 }
 
 int cmd_shred(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
 		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
-		{"path", NULL, "PATH", FIELD_TEXT, true, NULL},
+		{"path", NULL, "PATH", FIELD_TEXT, false, NULL},
+		{"class", "class", "CLASS", FIELD_TEXT, false, "instead of PATH: all of this class"},
+		{"before", "before", "DATE", FIELD_DATE, false,
+			"... that was made before this date and is due by its rules"},
 		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why: it stands on the certificate"},
 		{"yes", "yes", NULL, FIELD_FLAG, false, "do not ask"},
 		{0},
@@ -160,7 +179,8 @@ int cmd_shred(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	yes = json_is_true(json_object_get(params, "yes"));
 	json_object_del(params, "yes");
-	if (!yes && !confirmed(t, params, &r)) {
+	if (!yes &&
+		!(json_object_get(params, "path") ? confirmed(t, params, &r) : class_confirmed(params, &r))) {
 		json_decref(params);
 		return r;
 	}

@@ -96,6 +96,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_NOT_FOUND, "NotFound")                                                                        \
 	X(EXIT_NOT_FOUND, "UnknownClass")                                                                    \
 	X(EXIT_REFUSED, "Held")                                                                              \
+	X(EXIT_REFUSED, "NotDue")                                                                            \
 	X(EXIT_REFUSED, "ClockUnconfirmed")                                                                  \
 	X(EXIT_NOT_FOUND, "UnknownClient")                                                                   \
 	X(EXIT_NOT_FOUND, "UnknownGroup")                                                                    \

@@ -123,6 +123,19 @@ void note_queue_add(struct note_queue *q, const struct note *what, const char *n
 	pthread_mutex_unlock(&q->lock);
 }
 
+void notify_all(struct worker *w)
+{
+	inode_table_lock(w->inodes);
+	for (struct session *s = atomic_load(&w->sessions); s; s = s->next) {
+		pthread_mutex_lock(&s->notes.lock);
+		drop_all(&s->notes);
+		s->notes.all = true;
+		pthread_cond_signal(&s->notes.wake);
+		pthread_mutex_unlock(&s->notes.lock);
+	}
+	inode_table_unlock(w->inodes);
+}
+
 static void tell_others(struct session *by, struct inode *i, const struct note *what, const char *name)
 {
 	struct worker *w = by->worker;

@@ -52,6 +52,9 @@ struct note *note_queue_next(struct note_queue *q);	/* waits; for one thread, wh
 void note_done(struct note_queue *q, struct note *n);
 void note_queue_add(struct note_queue *q, const struct note *what, const char *name);	/* name: or NULL */
 
+struct worker;
+/* More changed than can be told one by one, and nobody's session did it: all that is cached is dropped. */
+void notify_all(struct worker *w);
 /* One thing changed by `by`, for all other sessions that know it (`i`: the inode, or the directory).  Also counts
  * the change of `i`, so that answers under way which do not know it get no time to live. */
 void notify_content(struct session *by, struct inode *i, int64_t off, int64_t len);

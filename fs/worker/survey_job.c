@@ -15,6 +15,7 @@
 #include "fs/store/survey.h"
 #include "fs/store/store_impl.h"
 #include "fs/store/sweep.h"
+#include "fs/worker/notify.h"
 #include "fs/worker/resolve.h"
 #include "fs/worker/worker.h"
 
@@ -99,8 +100,12 @@ static void *run_sweep(void *arg)
 		.step = sweep_step,
 		.arg = j};
 	struct sweep_counts counts = {0};
-	int r = store_sweep(alive ? j->worker->store->root_fd : j->root_fd, &o, &counts);
+	int r;
 
+	r = store_sweep(alive ? j->worker->store->root_fd : j->root_fd, &o, &counts);
+
+	if (alive && counts.files + counts.links + counts.directories > 0)
+		notify_all(j->worker);
 	pthread_mutex_lock(&j->lock);
 	j->swept = counts;
 	j->result = r;

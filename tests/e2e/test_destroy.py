@@ -475,3 +475,34 @@ def test_crash_while_destroying_is_finished_or_undone(clock):
     wait_for(lambda: destroyed(v), "destruction", limit=20)
     v.coffer("log", "verify")
     assert v.json("certificate", "acme")["signature"]
+
+
+def test_class_before_a_date(clock):
+    """What is due by the class's rule goes at once; what was modified later, or has another class, stays."""
+    v = clock
+    m = v.mount(v.alice)
+    m.sh("mkdir c && echo old > c/old && echo used > c/used && echo plain > c/plain && echo kept > stays")
+    v.coffer("class", "set", "acme", "c", "credentials")
+    v.coffer("class", "set", "acme", "c/plain", "project")
+    today = v.clock.today()
+    shred = ["shred", "acme", "--class", "credentials", "--reason", "R", "--yes", "--before"]
+    r = v.coffer("shred", "acme", "--class", "personal", "--reason", "R", "--yes", "--before", today, check=REFUSED)
+    assert "not due" in r.err, r
+    v.coffer(*shred, "2999-01-01", check=USAGE)
+    v.coffer("shred", "acme", "c", "--class", "credentials", "--before", today, "--reason", "R", "--yes", check=USAGE)
+    assert m.mounted()
+    later = (datetime.date.fromisoformat(today) + datetime.timedelta(days=40)).isoformat()
+    m.sh('touch -d "$1" c/used', later)
+    m.unmount()
+    pass_time(v, 41)
+    until = (datetime.date.fromisoformat(today) + datetime.timedelta(days=2)).isoformat()
+    r = v.json(*shred, until)
+    assert r["counts"]["dying"] == 1 and r["counts"]["survivors"] == 1 and r["counts"]["stragglers"] == 0 and r["keys"] == 1
+    with open(os.path.join(v.dir, r["certificate"])) as f:
+        c = json.load(f)["certificate"]
+    assert c["rule"]["text"] == "last modified + 30 days" and c["what"]["class"] == "credentials"
+    v.coffer("certificate", "verify", os.path.join(v.dir, r["certificate"]))
+    m = v.mount(v.alice)
+    wait_for(lambda: "old" not in m.sh("ls c").out.split(), "the sweep")
+    assert m.sh("cat c/used c/plain stays").out == "used\nplain\nkept\n"
+    v.coffer(*shred, until, check=FAILED)  # nothing is left of it
