@@ -77,6 +77,15 @@ bool clock_tick(struct clock *c, const struct clock_reading *now)
 	return c->unconfirmed && !before;
 }
 
+void clock_compare_ledger(struct clock *c, int64_t newest, int64_t confirmed, int64_t now)
+{
+	char then[DATE_TEXT_MAX];
+
+	if (newest > confirmed && newest - now > CLOCK_STEP_MAX)
+		doubt(c, "the clock is %" PRId64 " s earlier than the newest row of the record, of %s", newest - now,
+			date_format(newest, then));
+}
+
 void clock_confirm(struct clock *c, const struct clock_reading *now)
 {
 	c->unconfirmed = false;

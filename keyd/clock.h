@@ -5,7 +5,8 @@
  *   - the wall clock moved against the clock since boot by more than 5 s: at once, or in sum within an hour;
  *   - the monotonic clock itself made a step that no second makes (a clock that is being played with: libfaketime);
  *   - keyd starts and it is earlier than when it last looked, or more than 48 hours later (an outage looks the
- *     same as a clock set forward), or, within one boot, not what the clock since boot says. */
+ *     same as a clock set forward), or, within one boot, not what the clock since boot says;
+ *   - keyd starts and the record has a row of later: asked before anything is given notice of or destroyed. */
 #ifndef COFFER_KEYD_CLOCK_H
 #define COFFER_KEYD_CLOCK_H
 
@@ -40,6 +41,9 @@ struct clock {
 void clock_start(struct clock *c, const struct clock_memory *m, const struct clock_reading *now);
 /* True when this reading brought the clock into doubt. */
 bool clock_tick(struct clock *c, const struct clock_reading *now);
+/* `newest`: time of the newest row of the record, 0: none.  A clock that is earlier was set back, also
+ * when the memory was put back with it.  `confirmed`: up to which a custodian said so already. */
+void clock_compare_ledger(struct clock *c, int64_t newest, int64_t confirmed, int64_t now);
 void clock_confirm(struct clock *c, const struct clock_reading *now);
 void clock_remember(const struct clock *c, struct clock_memory *ret);
 

@@ -535,7 +535,7 @@ void expiry_tick(struct keyd *k)
 		expiry_settle(k);
 		return;
 	}
-	if (k->tick < k->expiry_retry_at || k->clock.unconfirmed || step_all(k, &due) < 0 || due.n == 0)
+	if (k->tick < k->expiry_retry_at || !keyd_compare_ledger(k) || k->clock.unconfirmed || step_all(k, &due) < 0 || due.n == 0)
 		return;
 	k->expiry_retry_at =
 		k->tick + EVERY_RETRY; /* unless all goes well, in which case nothing is left to do */

@@ -191,6 +191,7 @@ int facts_outbox_delivered(struct facts *f, int64_t seq);	/* all up to it */
 int facts_outbox_count(struct facts *f, int64_t *ret);
 
 /* ---- small state that does change (the clock's memory); 0 when never set ---- */
+#define FACTS_STATE_LEDGER "clock-ledger"	/* newest row of the record when the clock was confirmed */
 #define FACTS_STATE_SEALED "sealed"	/* "1": a custodian sealed the keys, so a restart does not open them */
 int facts_state_get(struct facts *f, const char *key, char *buf, size_t n);	/* -ENOENT */
 int facts_state_set(struct facts *f, const char *key, const char *value);

@@ -90,20 +90,49 @@ void keyd_remember_clock(struct keyd *k)
 		log_error("the time is not remembered: %s", strerror(-r));
 }
 
-static void tick_clock(struct keyd *k)
+static void note_doubt(struct keyd *k)
 {
-	struct clock_reading now;
 	struct outbox_entry e = {.kind = "clock-doubted", .by = FACTS_CLOCK};
 
-	clock_read(&now);
-	if (!clock_tick(&k->clock, &now))
-		return;
 	log_warning(
 		"%s: nothing is destroyed until a custodian runs `coffer clock confirm`", k->clock.reason);
 	e.detail = json_pack("{s:s}", "reason", k->clock.reason);
 	if (outbox_put(k, &e) < 0)
 		log_error("the doubt about the clock is not recorded");
 	keyd_remember_clock(k);
+}
+
+bool keyd_compare_ledger(struct keyd *k)
+{
+	bool before = k->clock.unconfirmed;
+	int64_t confirmed = 0;
+	json_int_t newest = 0;
+	json_t *answer = NULL;
+	char text[32];
+
+	if (k->ledger_compared)
+		return true;
+	if (!fsd_is_running(k) || fsd_call(k, "org.coffer.fsd.Head", NULL, &answer, NULL) < 0)
+		return false;
+	if (json_unpack(answer, "{s:I}", "newest", &newest) == 0)
+		k->ledger_compared = true;
+	json_decref(answer);
+	k->ledger_newest = newest;
+	if (facts_state_get(k->facts, FACTS_STATE_LEDGER, text, sizeof(text)) == 0)
+		confirmed = strtoll(text, NULL, 10);
+	clock_compare_ledger(&k->clock, newest, confirmed, keyd_now());
+	if (k->clock.unconfirmed && !before)
+		note_doubt(k);
+	return k->ledger_compared;
+}
+
+static void tick_clock(struct keyd *k)
+{
+	struct clock_reading now;
+
+	clock_read(&now);
+	if (clock_tick(&k->clock, &now))
+		note_doubt(k);
 }
 
 static int on_timer(sd_event_source *source, int fd, uint32_t events, void *userdata)

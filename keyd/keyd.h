@@ -57,6 +57,8 @@ struct keyd {
 	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */
 	uint64_t expiry_retry_at, sweep_retry_at, leaves_retry_at;
+	bool ledger_compared;	/* the clock with the newest row of the record: nothing is destroyed before */
+	int64_t ledger_newest;
 	bool traffic;		/* since the last signed head */
 	bool stopping;
 };
@@ -75,5 +77,7 @@ int keyd_start_timer(struct keyd *k);
 /* Sessions, workers, fsd, in this order; the loop ends when it is idle. */
 void keyd_shutdown(struct keyd *k);
 void keyd_remember_clock(struct keyd *k);
+/* Compares the clock with the record, once, as soon as fsd is there; false: not yet. */
+bool keyd_compare_ledger(struct keyd *k);
 
 #endif

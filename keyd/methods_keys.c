@@ -41,13 +41,19 @@ int keyd_clock_confirm(struct varlink_call *call, json_t *params, void *userdata
 {
 	struct keyd *k = userdata;
 	struct clock_reading now;
+	char text[32];
 	int r;
 
+	k->ledger_compared = false;
+	(void)keyd_compare_ledger(k); /* what it finds is confirmed, too */
 	r = act(k, call, "clock-confirm", NULL, k->clock.unconfirmed ? k->clock.reason : "it was trusted");
 	if (r < 0)
 		return reply_failure(k, call, r, "the confirmation is not kept");
 	clock_read(&now);
 	clock_confirm(&k->clock, &now);
+	snprintf(text, sizeof(text), "%lld", (long long)k->ledger_newest);
+	if (k->ledger_compared && facts_state_set(k->facts, FACTS_STATE_LEDGER, text) < 0)
+		log_error("that the record is ahead of the clock will be said again after a restart");
 	keyd_remember_clock(k);
 	expiry_now(k);
 	return varlink_reply(call, json_pack("{s:I}", "now", (json_int_t)now.wall));

@@ -72,6 +72,8 @@ struct ledger_stats {
 int ledger_stats(struct ledger *l, struct ledger_stats *ret);
 
 /* ---- questions (ledger_query.c) ---- */
+/* When the newest record or act was, in seconds; 0: there is none. */
+int ledger_newest(struct ledger *l, int64_t *ret);
 #define LEDGER_QUERY_MAX 10000
 struct ledger_filter {
 	const char *user, *client, *purpose; /* NULL: any */

@@ -323,3 +323,18 @@ int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_r
 	*ret_next = next;
 	return 0;
 }
+
+int ledger_newest(struct ledger *l, int64_t *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = sql_prepare(ledger_db(l),
+		"SELECT max(ifnull((SELECT max(time) FROM record),0), ifnull((SELECT max(time) FROM act),0))", &st);
+	if (r == 0)
+		r = sql_step(st);
+	if (r < 0)
+		return r;
+	*ret = sqlite3_column_int64(st, 0) / 1000000000;
+	return 0;
+}

@@ -127,6 +127,7 @@ int keyd_head(struct varlink_call *call, json_t *params, void *userdata)
 	struct chain_hash known_hash;
 	struct chain_batch head;
 	json_int_t known = 0;
+	int64_t newest = 0;
 	int r;
 
 	if (json_unpack(params, "{s?I}", "known", &known) < 0)
@@ -134,6 +135,8 @@ int keyd_head(struct varlink_call *call, json_t *params, void *userdata)
 	r = drain_run(b->drain);
 	if (r == 0)
 		r = ledger_head(b->ledger, &head);
+	if (r == 0)
+		r = ledger_newest(b->ledger, &newest);
 	if (r == 0 && known > 0) {
 		r = ledger_hash_at(b->ledger, known, &known_hash);
 		if (r == 0)
@@ -144,8 +147,9 @@ int keyd_head(struct varlink_call *call, json_t *params, void *userdata)
 		return broker_reply_errno(call, r, "the head of the ledger is not known");
 	sodium_bin2hex(hex, sizeof(hex), head.hash.b, sizeof(head.hash.b));
 	return varlink_reply(
-		call, json_pack("{s:I,s:s,s:I,s:s}", "batch", (json_int_t)head.batch, "hash", hex, "records",
-			      (json_int_t)head.to[CHAIN_RECORD], "known_hash", known_hex));
+		call, json_pack("{s:I,s:s,s:I,s:s,s:I}", "batch", (json_int_t)head.batch, "hash", hex, "records",
+			      (json_int_t)head.to[CHAIN_RECORD], "known_hash", known_hex, "newest",
+			      (json_int_t)newest));
 }
 
 /* For `coffer fsck`, page by page; the first one drains the journals. */

@@ -187,6 +187,29 @@ def test_jump_alone_destroys_nothing(clock):
     assert client(v)["state"] == "ended"
 
 
+def test_clock_and_facts_put_back_together(clock):
+    """The record is ahead of both: a doubt, at each start until a custodian says that the clock is right."""
+    v = clock
+    end(v)
+    v.down()
+    copy_tree(v.dir + "/keyd", v.base + "/keyd-then")
+    v.up(env=v.clock.env)
+    pass_time(v, 1)
+    v.down()
+    shutil.rmtree(v.dir + "/keyd")
+    copy_tree(v.base + "/keyd-then", v.dir + "/keyd")
+    v.clock.set(0)
+    v.up(env=v.clock.env)
+    wait_for(lambda: v.status()["clock"]["state"] == "unconfirmed", "keyd asking the record", limit=15)
+    assert "newest row" in v.status()["clock"]["reason"]
+    v.coffer("clock", "confirm")
+    v.down()
+    v.up(env=v.clock.env)
+    hold = v.json("hold", "place", "acme", "--matter", "m", "--reason", "r")["hold"]
+    v.coffer("hold", "lift", str(hold), "--reason", "r")  # it looks at once what is due, and so asks
+    assert v.status()["clock"]["state"] == "trusted"
+
+
 def test_confirm_destroys_what_is_due(gone):
     assert client(gone)["destroyed_on"]
 

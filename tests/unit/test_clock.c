@@ -157,6 +157,25 @@ static void test_start(void **state)
 	assert_true(doubted_at_start(&m, &r));
 }
 
+/* Machine and memory put back together: only the record knows. */
+static void test_ledger(void **state)
+{
+	struct clock c;
+
+	start_fresh(&c);
+	clock_compare_ledger(&c, 0, 0, NOW);
+	clock_compare_ledger(&c, NOW, 0, NOW);
+	clock_compare_ledger(&c, NOW + CLOCK_STEP_MAX, 0, NOW);
+	clock_compare_ledger(&c, NOW + YEAR, NOW + YEAR, NOW); /* a custodian said so */
+	assert_false(c.unconfirmed);
+	clock_compare_ledger(&c, NOW + YEAR + 1, NOW + YEAR, NOW);
+	assert_true(c.unconfirmed);
+	start_fresh(&c);
+	clock_compare_ledger(&c, NOW + CLOCK_STEP_MAX + 1, 0, NOW);
+	assert_true(c.unconfirmed);
+	assert_non_null(strstr(c.reason, "newest row"));
+}
+
 static void test_memory(void **state)
 {
 	struct clock_reading r = at(NOW + YEAR, 1001);
@@ -183,6 +202,7 @@ int main(void)
 		cmocka_unit_test(test_creeping),
 		cmocka_unit_test(test_confirm),
 		cmocka_unit_test(test_start),
+		cmocka_unit_test(test_ledger),
 		cmocka_unit_test(test_memory),
 	};
 

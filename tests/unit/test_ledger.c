@@ -285,6 +285,24 @@ static void test_rollback_leaves_nothing(void **state)
 	assert_int_equal(count_rows(f->l, "act"), 1);
 }
 
+static void test_newest_row(void **state)
+{
+	struct ledger_act a = {.time_ns = 5000000000, .kind = "seal", .uid = -1};
+	struct fixture *f = *state;
+	int64_t newest = -1;
+
+	assert_int_equal(ledger_newest(f->l, &newest), 0);
+	assert_int_equal(newest, 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ledger_begin(f->l), 0);
+		assert_int_equal(ledger_add_act(f->l, &a), 0);
+		assert_int_equal(ledger_commit(f->l), 0);
+		a.time_ns = 2000000000; /* a clock that was set back: the newest stays */
+	}
+	assert_int_equal(ledger_newest(f->l, &newest), 0);
+	assert_int_equal(newest, 5);
+}
+
 static void test_rows_behind_the_last_batch(void **state)
 {
 	struct fixture *f = *state;
@@ -647,6 +665,7 @@ int main(void)
 		T(test_foreign_session),
 		T(test_acts_once),
 		T(test_rollback_leaves_nothing),
+		T(test_newest_row),
 		T(test_rows_behind_the_last_batch),
 		T(test_not_a_ledger),
 		T(test_filters),
