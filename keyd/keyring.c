@@ -469,16 +469,17 @@ int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const 
 static bool is_referred_to(const struct keyring *k, const char *name)
 {
 	char ring[RING_NAME_MAX], tree[TREE_NAME_MAX];
+	const struct ring_entry *e;
+	struct client_id id;
+	size_t n = 0;
 
 	if (strcmp(name, ring_name(k->ring->generation, ring)) == 0)
 		return true;
-	for (size_t i = 0; i < k->ring->count; i++) {
-		const struct ring_entry *e = &k->ring->entries[i];
-
-		if (strcmp(name, tree_name(&e->client, e->tree, tree)) == 0)
-			return true;
-	}
-	return false;
+	if (strlen(name) < 2 * CLIENT_ID_BYTES)
+		return false;
+	(void)sodium_hex2bin(id.b, sizeof(id.b), name, 2 * CLIENT_ID_BYTES, NULL, &n, NULL);
+	e = n == sizeof(id.b) ? entry_of(k->ring, &id) : NULL;
+	return e && strcmp(name, tree_name(&e->client, e->tree, tree)) == 0;
 }
 
 static int sweep_one(const char *name, void *arg)
