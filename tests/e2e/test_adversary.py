@@ -134,12 +134,16 @@ def story(make_vault, faketime):  # noqa: F811
 
 @pytest.mark.limit(120)
 def test_nothing_of_what_was_destroyed_and_everything_else(story):
-    """One file, a batch of 1,000, a class before a date; then the client as keyd does it."""
+    """One file by the command; a batch of 1,000, a class before a date; then the client as the clock does it."""
     s, v = story, story.v
     of = {name: s.leaves_before[sha256] for name, sha256 in s.files["acme"].items()}
     assert len(of) == BATCH + 5 and len(set(of.values())) == len(of)
     memory_is_searched(s)
-    s.cut("acme", [(of["old/one"], 64)])
+    v.up(env=v.clock.env)
+    v.coffer("shred", "acme", "old/one", "--reason", "erasure request", "--yes", timeout=60)
+    v.down()
+    s.copy()
+    s.gone.add(("acme", s.files["acme"]["old/one"]))
     s.check_now()
     s.cut("acme", [(of[f"batch/{i}"], 64) for i in range(BATCH)])
     s.check_now()
