@@ -278,10 +278,9 @@ bool keyring_has(const struct keyring *k, const struct client_id *client)
 	return entry_of(k->ring, client) != NULL;
 }
 
-int keyring_add(struct keyring *k, const struct client_id *client, struct keys_error *err)
+int keyring_adopt(struct keyring *k, const struct client_id *client, const struct keytree *tree, struct keys_error *err)
 {
 	scoped(ring_freep) struct ring *ring = NULL;
-	scoped(keytree_freep) struct keytree *tree = NULL;
 	struct ring_entry *fresh;
 	bool found;
 	size_t at = find_entry(k->ring, client, &found);
@@ -292,8 +291,6 @@ int keyring_add(struct keyring *k, const struct client_id *client, struct keys_e
 		return -EEXIST;
 	}
 	r = ring_alloc(k->ring->count + 1, &ring);
-	if (r == 0)
-		r = keytree_new(&tree);
 	if (r < 0) {
 		keys_error_set(err, "no locked memory left for the keys of another client: %s", strerror(-r));
 		return r;
@@ -316,6 +313,18 @@ int keyring_add(struct keyring *k, const struct client_id *client, struct keys_e
 	secret_free(k->ring);
 	k->ring = take_ptr(&ring);
 	return 0;
+}
+
+int keyring_add(struct keyring *k, const struct client_id *client, struct keys_error *err)
+{
+	scoped(keytree_freep) struct keytree *tree = NULL;
+	int r = keytree_new(&tree);
+
+	if (r < 0) {
+		keys_error_set(err, "no locked memory left for the keys of another client: %s", strerror(-r));
+		return r;
+	}
+	return keyring_adopt(k, client, tree, err);
 }
 
 int keyring_tree(
@@ -554,4 +563,17 @@ int keyring_signature_check(const uint8_t public_key[PUBLIC_KEY_BYTES], const ch
 	if (r < 0)
 		return r;
 	return crypto_sign_verify_detached(sig, text, len, public_key) == 0 ? 0 : -EBADMSG;
+}
+
+void keyring_transfer_key(const struct keyring *k, uint8_t ret_public[TRANSFER_KEY_BYTES], struct key32 *ret_secret)
+{
+	static const uint8_t personal[crypto_generichash_blake2b_PERSONALBYTES] = "coffer-transfer1";
+	scoped(key32_wipe) struct key32 seed = {0};
+
+	static_assert(TRANSFER_KEY_BYTES == crypto_box_PUBLICKEYBYTES && KEY_BYTES == crypto_box_SECRETKEYBYTES &&
+			      KEY_BYTES == crypto_box_SEEDBYTES,
+		"X25519");
+	(void)crypto_generichash_blake2b_salt_personal(
+		seed.b, sizeof(seed.b), NULL, 0, k->ring->seed, sizeof(k->ring->seed), NULL, personal);
+	(void)crypto_box_seed_keypair(ret_public, ret_secret->b, seed.b);
 }

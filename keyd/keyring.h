@@ -26,6 +26,7 @@ struct keyring;
 
 #define SIGNATURE_BYTES 64
 #define PUBLIC_KEY_BYTES 32
+#define TRANSFER_KEY_BYTES 32
 
 /* Generation 1: no clients, a fresh signing key.  -EEXIST: there are rings already (text says what to do). */
 int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, struct keys_error *err);
@@ -43,6 +44,8 @@ bool keyring_has(const struct keyring *k, const struct client_id *client);
 
 /* A new client with a whole tree: on disk, ring included, when it returns 0.  -EEXIST. */
 int keyring_add(struct keyring *k, const struct client_id *client, struct keys_error *err);
+/* The same with a tree that came from elsewhere; it stays the caller's. */
+int keyring_adopt(struct keyring *k, const struct client_id *client, const struct keytree *tree, struct keys_error *err);
 
 /* -ENOKEY: no such client, or destroyed.  -ENOENT, -EBADMSG, -EKEYREJECTED: the tree's file is missing,
  * damaged, foreign. */
@@ -75,6 +78,8 @@ int keyring_sweep(const struct keyring *k, struct keys_error *err);
 int keyring_sign(const struct keyring *k, const char *context, const void *msg, size_t n,
 	uint8_t ret_sig[SIGNATURE_BYTES]);
 void keyring_public_key(const struct keyring *k, uint8_t ret[PUBLIC_KEY_BYTES]);
+/* The key pair to which others seal what they hand over to this installation (X25519); of the signing key's seed. */
+void keyring_transfer_key(const struct keyring *k, uint8_t ret_public[TRANSFER_KEY_BYTES], struct key32 *ret_secret);
 /* -EBADMSG: not by this key, or not of this context. */
 int keyring_signature_check(const uint8_t public_key[PUBLIC_KEY_BYTES], const char *context, const void *msg,
 	size_t n, const uint8_t sig[SIGNATURE_BYTES]);

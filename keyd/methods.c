@@ -12,6 +12,7 @@
 #include "keyd/fsck.h"
 #include "keyd/job.h"
 #include "keyd/restore.h"
+#include "keyd/transfer.h"
 
 #define NAME(method) "org.coffer.keyd." method
 #define ANY_STATE 0
@@ -54,6 +55,9 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("ClassShow"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_class_show},
 	{NAME("Erase"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_erase},
 	{NAME("Job"), ROLES_OVERSIGHT, ANY_STATE, keyd_job},
+	{NAME("TransferKey"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_transfer_key},
+	{NAME("Transfer"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_transfer},
+	{NAME("Adopt"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_adopt},
 	{NAME("Restore"), ROLE_OWNER | ROLE_CUSTODIAN, KEYD_OPEN, keyd_restore},
 	{NAME("RestoreNext"), ROLE_OWNER | ROLE_CUSTODIAN, KEYD_OPEN, keyd_restore_next},
 	{NAME("Shutdown"), ROLE_OWNER, ANY_STATE, keyd_shutdown_method},

@@ -199,6 +199,12 @@ static void check_files(const char *path, json_t *list)
 		fclose(f);
 }
 
+void backup_check_store(const char *path, const json_t *list, json_t *wrong_list)
+{
+	check_hash(path, list, wrong_list);
+	check_files(path, wrong_list);
+}
+
 static bool is_signed(const json_t *envelope, const struct public_key *key)
 {
 	scoped(freep) char *text = json_dumps(json_object_get(envelope, "manifest"), JSON_SORT_KEYS | JSON_COMPACT);

@@ -37,6 +37,9 @@ int backup_unpack(const char *path, const char *state, const char *to);
 /* from/name as to/name; what is not needed may be missing.  An exit code. */
 int backup_copy_part(const char *from, const char *to, const char *name, bool needed);
 
+/* Compares path/FILES with `list`, its row of a manifest, and path/store with it; adds rows {path, what} to `wrong`. */
+void backup_check_store(const char *path, const json_t *list, json_t *wrong);
+
 /* Removes a whole tree; nothing there is fine.  -errno. */
 int remove_tree(const char *path);
 

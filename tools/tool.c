@@ -81,6 +81,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_REFUSED, "PermissionDenied")                                                                  \
 	X(EXIT_REFUSED, "ReferenceMissing")                                                                  \
 	X(EXIT_REFUSED, "RightsNotGranted")                                                                  \
+	X(EXIT_REFUSED, "NotSuspended")                                                                      \
 	X(EXIT_REFUSED, "Suspended")                                                                         \
 	X(EXIT_REFUSED, "TicketInvalid")                                                                     \
 	X(EXIT_REFUSED, "TicketMissing")                                                                     \

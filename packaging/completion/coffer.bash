@@ -72,7 +72,8 @@ _coffer() {
 	backup:1) _coffer_offer < <(printf '%s\n' check)
 		_coffer_files -d ;;
 	restore:2) _coffer_offer < <(_coffer_ask client client list) ;;
-	mount:2 | bench:1 | backup:2 | restore:1 | drill:1) _coffer_files -d ;;
+	mount:2 | bench:1 | backup:2 | restore:1 | drill:1 | adopt:1) _coffer_files -d ;;
+	transfer:1) _coffer_offer < <(_coffer_ask client client list) ;;
 	unmount:1 | umount:1) _coffer_files -d
 		_coffer_offer < <(_coffer_ask mountpoint sessions) ;;
 	session:2) _coffer_offer < <(_coffer_ask session sessions) ;;

@@ -1,0 +1,293 @@
+/* A bundle: {inventory, signature, public_key, sealed}.  The sealed part, in base64, is a sealed box of
+ *
+ *	offset  size    field
+ *	0       16      client id, as in the inventory
+ *	16      ...     the tree as common/keytree.c serialises it
+ */
+#include "keyd/transfer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "common/secret.h"
+#include "keyd/methods.h"
+#include "keyd/outbox.h"
+#include "keyd/session.h"
+
+#define HASH_BYTES 32
+#define SEALED_MAX (16u << 20)
+
+DEFINE_SCOPED(struct keytree *, keytree_free)
+
+static void secret_freep(uint8_t **p)
+{
+	secret_free(*p);
+}
+
+static void hash_hex(const void *bytes, size_t n, char ret[2 * HASH_BYTES + 1])
+{
+	uint8_t hash[HASH_BYTES];
+
+	crypto_generichash(hash, sizeof(hash), bytes, n, NULL, 0);
+	sodium_bin2hex(ret, 2 * HASH_BYTES + 1, hash, sizeof(hash));
+}
+
+static bool from_hex(const char *hex, uint8_t *ret, size_t size)
+{
+	size_t n = 0;
+
+	return strlen(hex) == 2 * size && sodium_hex2bin(ret, size, hex, strlen(hex), NULL, &n, NULL) == 0 && n == size;
+}
+
+int keyd_transfer_key(struct varlink_call *call, json_t *params, void *userdata)
+{
+	scoped(key32_wipe) struct key32 secret = {0};
+	char hex[2 * TRANSFER_KEY_BYTES + 1];
+	uint8_t public[TRANSFER_KEY_BYTES];
+	struct keyd *k = userdata;
+
+	keyring_transfer_key(k->ring, public, &secret);
+	sodium_bin2hex(hex, sizeof(hex), public, sizeof(public));
+	return varlink_reply(call, json_pack("{s:s}", "transfer_key", hex));
+}
+
+/* ---- ours to another ---- */
+
+static int seal_tree(const struct keyd *k, const struct client_id *id, const uint8_t to[TRANSFER_KEY_BYTES], uint8_t **ret,
+	size_t *ret_n, struct keys_error *err)
+{
+	scoped(secret_freep) uint8_t *tree = NULL, *plain = NULL;
+	scoped(freep) uint8_t *sealed = NULL;
+	size_t n;
+	int r = keyring_tree_bytes(k->ring, id, &tree, &n, err);
+
+	if (r < 0)
+		return r;
+	plain = secret_alloc(CLIENT_ID_BYTES + n);
+	sealed = malloc(CLIENT_ID_BYTES + n + crypto_box_SEALBYTES);
+	if (!plain || !sealed)
+		return -ENOMEM;
+	memcpy(plain, id->b, CLIENT_ID_BYTES);
+	memcpy(plain + CLIENT_ID_BYTES, tree, n);
+	if (crypto_box_seal(sealed, plain, CLIENT_ID_BYTES + n, to) < 0)
+		return -EINVAL; /* a key that is no point */
+	*ret = take_ptr(&sealed);
+	*ret_n = CLIENT_ID_BYTES + n + crypto_box_SEALBYTES;
+	return 0;
+}
+
+/* Nobody changes what is being handed over. */
+static bool may_transfer(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
+{
+	if (c->destroyed_on || c->destroying) {
+		varlink_errorf(call, "Destroyed", NULL, "%s is destroyed", c->client);
+		return false;
+	}
+	if (facts_client_state(c, keyd_now()) == CLIENT_ACTIVE) {
+		varlink_errorf(call, "NotSuspended", "coffer suspend CLIENT --reason ...",
+			"%s is in use: suspend it first, so that what is handed over is all of it", c->client);
+		return false;
+	}
+	for (const struct session *s = k->sessions; s; s = s->next)
+		if (strcmp(s->client, c->client) == 0) {
+			varlink_errorf(call, "Unavailable", "`coffer sessions` shows them", "%s has open sessions", c->client);
+			return false;
+		}
+	return true;
+}
+
+static json_t *inventory(const struct fact_client *c, const char *to, const char *sealed_hash, json_t *store)
+{
+	char now[DATE_TEXT_MAX];
+
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:O}", "version", 1, "kind", "transfer", "client",
+		c->client, "client_id", c->hex, "name", c->name, "email", c->email, "ended_on", (json_int_t)c->ended_on,
+		"made_at", date_format(keyd_now(), now), "to", to, "sealed_hash", sealed_hash, "store", store);
+}
+
+static int record(struct keyd *k, struct varlink_call *call, const char *kind, const char *client, json_t *detail)
+{
+	struct outbox_entry e = {.kind = kind, .by = actor_of(call), .client = client, .detail = detail};
+	int r = outbox_put(k, &e);
+
+	(void)outbox_deliver(k);
+	return r;
+}
+
+/* Steals inv. */
+static int reply_bundle(struct keyd *k, struct varlink_call *call, json_t *inv, const uint8_t *sealed, size_t n)
+{
+	scoped(freep) char *text = json_dumps(inv, JSON_SORT_KEYS | JSON_COMPACT);
+	char signature_hex[2 * SIGNATURE_BYTES + 1], public_hex[2 * PUBLIC_KEY_BYTES + 1];
+	size_t size = sodium_base64_ENCODED_LEN(n, sodium_base64_VARIANT_ORIGINAL);
+	uint8_t signature[SIGNATURE_BYTES], public[PUBLIC_KEY_BYTES];
+	scoped(freep) char *base64 = malloc(size);
+
+	if (!text || !base64 || keyring_sign(k->ring, TRANSFER_CONTEXT, text, strlen(text), signature) < 0) {
+		json_decref(inv);
+		return -ENOMEM;
+	}
+	keyring_public_key(k->ring, public);
+	sodium_bin2hex(signature_hex, sizeof(signature_hex), signature, sizeof(signature));
+	sodium_bin2hex(public_hex, sizeof(public_hex), public, sizeof(public));
+	sodium_bin2base64(base64, size, sealed, n, sodium_base64_VARIANT_ORIGINAL);
+	return varlink_reply(call, json_pack("{s:o, s:s, s:s, s:s}", "inventory", inv, "signature", signature_hex, "public_key",
+					   public_hex, "sealed", base64));
+}
+
+int keyd_transfer(struct varlink_call *call, json_t *params, void *userdata)
+{
+	scoped(freep) uint8_t *sealed = NULL;
+	uint8_t to[TRANSFER_KEY_BYTES];
+	struct keys_error err = {0};
+	struct keyd *k = userdata;
+	const char *client, *to_hex;
+	char hash[2 * HASH_BYTES + 1];
+	struct fact_client c;
+	struct client_id id;
+	json_t *store;
+	size_t n;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s, s:s, s:o}", "client", &client, "to", &to_hex, "store", &store) ||
+		!params_client(k, call, client, &c) || !may_transfer(k, call, &c))
+		return 0;
+	if (!from_hex(to_hex, to, sizeof(to)) || !json_is_object(store))
+		return varlink_error(call, "InvalidParameter", "the successor's key is 64 hex digits",
+			"he prints it with: coffer transfer-key");
+	if (!from_hex(c.hex, id.b, sizeof(id.b)))
+		return -EINVAL;
+	r = seal_tree(k, &id, to, &sealed, &n, &err);
+	if (r < 0)
+		return varlink_errorf(call, "Failed", NULL, "the keys of %s cannot be sealed: %s", c.client,
+			*err.text ? err.text : strerror(-r));
+	hash_hex(sealed, n, hash);
+	r = record(k, call, "transfer", c.client, json_pack("{s:s, s:s, s:O}", "to", to_hex, "sealed_hash", hash, "store", store));
+	if (r < 0)
+		return reply_failure(k, call, r, "the transfer cannot be recorded");
+	return reply_bundle(k, call, inventory(&c, to_hex, hash, store), sealed, n);
+}
+
+/* ---- another's to us ---- */
+
+struct bundle {
+	json_t *inventory;
+	const char *signature, *public_key, *sealed;
+	const char *client, *hex, *name, *email, *hash;
+	json_int_t ended_on;
+};
+
+static bool is_genuine(const struct bundle *b)
+{
+	scoped(freep) char *text = json_dumps(b->inventory, JSON_SORT_KEYS | JSON_COMPACT);
+	uint8_t signature[SIGNATURE_BYTES], public[PUBLIC_KEY_BYTES];
+
+	return text && from_hex(b->signature, signature, sizeof(signature)) &&
+	       from_hex(b->public_key, public, sizeof(public)) &&
+	       keyring_signature_check(public, TRANSFER_CONTEXT, text, strlen(text), signature) == 0;
+}
+
+/* -EBADMSG: altered.  -EKEYREJECTED: sealed to somebody else. */
+static int open_tree(const struct keyd *k, const struct bundle *b, const struct client_id *id, struct keytree **ret)
+{
+	scoped(key32_wipe) struct key32 secret = {0};
+	scoped(secret_freep) uint8_t *plain = NULL;
+	size_t max = strlen(b->sealed), n = 0;
+	scoped(freep) uint8_t *sealed = malloc(max + 1);
+	char hash[2 * HASH_BYTES + 1];
+	uint8_t public[TRANSFER_KEY_BYTES];
+
+	if (!sealed)
+		return -ENOMEM;
+	if (max > SEALED_MAX ||
+		sodium_base642bin(sealed, max, b->sealed, max, NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0 ||
+		n <= CLIENT_ID_BYTES + crypto_box_SEALBYTES)
+		return -EBADMSG;
+	hash_hex(sealed, n, hash);
+	if (strcmp(hash, b->hash) != 0)
+		return -EBADMSG;
+	plain = secret_alloc(n - crypto_box_SEALBYTES);
+	if (!plain)
+		return -ENOMEM;
+	keyring_transfer_key(k->ring, public, &secret);
+	if (crypto_box_seal_open(plain, sealed, n, public, secret.b) < 0)
+		return -EKEYREJECTED;
+	if (memcmp(plain, id->b, CLIENT_ID_BYTES) != 0)
+		return -EBADMSG;
+	return keytree_parse(plain + CLIENT_ID_BYTES, n - crypto_box_SEALBYTES - CLIENT_ID_BYTES, ret);
+}
+
+static int add_facts(struct keyd *k, struct varlink_call *call, const struct bundle *b)
+{
+	struct outbox_entry e = {.kind = "adopt", .by = actor_of(call), .client = b->client};
+	scoped(facts_rollbackp) struct facts *open = NULL;
+	struct fact_client c;
+	int r = facts_begin(k->facts);
+
+	if (r < 0)
+		return r;
+	open = k->facts;
+	e.detail = json_pack("{s:s, s:s, s:s}", "client_id", b->hex, "from", b->public_key, "sealed_hash", b->hash);
+	r = facts_client_add(k->facts, b->client, b->hex, b->name, b->email, e.by, keyd_now());
+	if (r == 0 && b->ended_on > 0)
+		r = facts_client(k->facts, b->client, FACTS_LATEST, &c);
+	if (r == 0 && b->ended_on > 0)
+		r = facts_client_end(k->facts, c.row, b->ended_on, e.by, keyd_now());
+	if (r == 0)
+		r = outbox_put(k, &e);
+	else
+		json_decref(e.detail);
+	return r < 0 ? r : outbox_commit(k);
+}
+
+static int adopt(struct keyd *k, struct varlink_call *call, const struct bundle *b)
+{
+	scoped(keytree_freep) struct keytree *tree = NULL;
+	scoped(close_fdp) int folder = -1;
+	struct keys_error err = {0};
+	struct fact_client known;
+	struct client_id id;
+	char path[64];
+	int r;
+
+	if (!is_genuine(b) || !from_hex(b->hex, id.b, sizeof(id.b)))
+		return varlink_error(call, "BundleDamaged", "the bundle is not as it was signed", NULL);
+	if (facts_client(k->facts, b->client, FACTS_LATEST, &known) == 0 || keyring_has(k->ring, &id))
+		return varlink_errorf(call, "ClientExists", NULL, "there is a client %s, or one of that id, already", b->client);
+	snprintf(path, sizeof(path), "store/%s", b->hex);
+	folder = statedir_open(&k->dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (folder < 0)
+		return varlink_errorf(call, "NoSuchPath", NULL, "%s: %s; its ciphertext comes first", path, strerror(-folder));
+	r = open_tree(k, b, &id, &tree);
+	if (r == -EKEYREJECTED)
+		return varlink_error(call, "NotForUs", "it is sealed to another installation's key", NULL);
+	if (r == 0)
+		r = keyring_adopt(k->ring, &id, tree, &err);
+	if (r == 0)
+		r = add_facts(k, call, b);
+	if (r < 0)
+		return varlink_errorf(call, r == -EBADMSG ? "BundleDamaged" : "Failed", NULL, "%s is not taken over: %s", b->client,
+			*err.text ? err.text : strerror(-r));
+	return varlink_reply(call, json_pack("{s:s}", "client_id", b->hex));
+}
+
+int keyd_adopt(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct bundle b = {0};
+	const char *kind;
+
+	if (!params_unpack(call, params, "{s:o, s:s, s:s, s:s}", "inventory", &b.inventory, "signature", &b.signature,
+		    "public_key", &b.public_key, "sealed", &b.sealed))
+		return 0;
+	if (json_unpack(b.inventory, "{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "kind", &kind, "client", &b.client, "client_id",
+		    &b.hex, "name", &b.name, "email", &b.email, "sealed_hash", &b.hash, "ended_on", &b.ended_on) < 0 ||
+		strcmp(kind, "transfer") != 0)
+		return varlink_error(call, "BundleDamaged", "this is no bundle", NULL);
+	return adopt(userdata, call, &b);
+}
