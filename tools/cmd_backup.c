@@ -381,7 +381,7 @@ static int say_backup(struct backup *b, const json_t *manifest, bool is_signed)
 		(double)b->tree.copied_bytes / 1e6, (unsigned long long)b->tree.linked,
 		is_signed ? "" : "; not signed, since coffer-keyd is not there or sealed");
 	if (r == EXIT_OK && unsettled > 0)
-		r = say("%zu files were written to all the time, and may be torn; the manifest names them", unsettled);
+		r = say("%zu files or folders changed all the time, and may not open in it; the manifest names them", unsettled);
 	return r;
 }
 

@@ -250,6 +250,12 @@ static bool is_still(const struct stat *a, const struct stat *b)
 	       ns(now) - ns(b->st_ctim) > STILL_NS;
 }
 
+static void note_unsettled(struct tree_copy *c, const char *path)
+{
+	if (json_array_size(c->unsettled) < UNSETTLED_MAX)
+		json_array_append_new(c->unsettled, json_string(path));
+}
+
 /* Again until it did not change meanwhile. */
 static int copy_still(struct tree_copy *c, struct item *e, int from, int to)
 {
@@ -270,8 +276,8 @@ static int copy_still(struct tree_copy *c, struct item *e, int from, int to)
 		if (r == 0 && is_still(&e->st, &after))
 			return 0;
 	}
-	if (r == 0 && json_array_size(c->unsettled) < UNSETTLED_MAX)
-		json_array_append_new(c->unsettled, json_string(e->path));
+	if (r == 0)
+		note_unsettled(c, e->path);
 	e->st.st_ctim = (struct timespec){0}; /* never taken for unchanged */
 	return r;
 }
@@ -375,6 +381,19 @@ static int copy_one(struct tree_copy *c, const char *top, const struct item *fol
 	return r;
 }
 
+/* Its id says where it belongs: one that was renamed meanwhile may have been copied with that of another place. */
+static bool is_in_place(const struct item *e, int from, int to)
+{
+	char was[256] = "", is[256] = "";
+	struct stat named, opened;
+
+	if (fstatat(e->from, e->name, &named, AT_SYMLINK_NOFOLLOW) < 0 || fstat(from, &opened) < 0)
+		return false;
+	if (readlinkat(to, ".id", was, sizeof(was) - 1) < 0 || readlinkat(from, ".id", is, sizeof(is) - 1) < 0)
+		return named.st_ino == opened.st_ino && errno == ENOENT; /* none yet, or none of ours */
+	return named.st_ino == opened.st_ino && strcmp(was, is) == 0;
+}
+
 static int copy_folder(struct tree_copy *c, const char *top, const struct item *e)
 {
 	scoped(close_fdp) int from = openat(e->from, e->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), to = -1;
@@ -395,6 +414,8 @@ static int copy_folder(struct tree_copy *c, const char *top, const struct item *
 		free(names[i]);
 	}
 	free(names);
+	if (r == 0 && !is_in_place(e, from, to))
+		note_unsettled(c, e->path);
 	return r == 0 ? copy_status(from, to, &e->st) : r;
 }
 

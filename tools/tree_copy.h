@@ -15,7 +15,7 @@ struct tree_copy {
 	const char *earlier;	/* and its folder */
 	/* counted */
 	uint64_t files, bytes, linked, copied_bytes;
-	json_t *unsettled;	/* paths of files that changed while they were copied, at most UNSETTLED_MAX; an array */
+	json_t *unsettled;	/* paths of what changed while it was copied (folders: were renamed), at most UNSETTLED_MAX */
 	/* own */
 	json_t *row;
 	void *hardlinks;

@@ -256,3 +256,31 @@ def test_drill_says_whether_a_backup_would_do(filled):
     assert not r["sound"] and r["wrong"] == ["acme: tree/below/big: sector"], r
     assert v.coffer("drill", path, user=v.alice, check=None).rc != 0
     assert [x["op"] for x in v.log() if "fsck" in x["op"]] == [] and "drill-end" in [x["op"] for x in v.log()]
+
+
+def test_a_backup_under_a_writer_is_sound(filled):
+    """Files are written, renamed and removed all the time: what was there before is in it, and nothing in it is damaged."""
+    m, v = filled, filled.vault
+    a = v.actor(v.alice, m.point)
+    a.do("""
+import threading
+def work():
+    i = 0
+    while not stop:
+        i += 1
+        os.makedirs(f'busy/{i % 5}', exist_ok=True)
+        with open(f'busy/{i % 5}/{i % 20}.new', 'wb') as f: f.write(b'x' * (i * 977 % 60000))
+        os.rename(f'busy/{i % 5}/{i % 20}.new', f'busy/{i % 5}/{i % 20}')
+        with open('busy/grows', 'ab') as f: f.write(b'y' * 100)
+        if i % 7 == 0: os.rename(f'busy/{i % 5}', 'busy/moved'); os.rename('busy/moved', f'busy/{i % 5}')
+stop = False
+t = threading.Thread(target=work); t.start()
+""")
+    first = backup(v, filled.to)
+    second = backup(v, filled.to)
+    a.do("stop = True; t.join(10); assert not t.is_alive()")
+    assert first["signed"] and second["manifest"]["copied_bytes"] > 0
+    r = v.coffer("drill", filled.to, "--scratch", v.base, "--json", check=None, timeout=60)
+    unsettled = second["manifest"]["unsettled"]
+    wrong = [w for w in r.json["wrong"] if not unsettled or "busy" not in w]
+    assert wrong == [], (wrong, unsettled)
