@@ -23,19 +23,42 @@
 #define DAY_SECONDS 86400
 #define EVERY_RETRY 60 /* ticks between two tries of what did not work */
 
+/* What runs without an end is longer than any date. */
+static bool is_longer(const struct retention_answer *a, const struct retention_answer *than)
+{
+	bool runs = a->state == RETENTION_RUNNING;
+
+	if (than->state == RETENTION_RUNNING)
+		return false;
+	return runs || a->due > than->due;
+}
+
 int expiry_judge(const struct policy *p, const struct fact_client *c, int64_t now, struct expiry_answer *ret)
 {
 	struct retention_facts f = {
 		.created = c->ended_on,
 		.modified = c->ended_on,
 		.relationship_end = c->ended_on,
+		.dates = c->dates,
+		.dates_count = c->dates_count,
 		.held = c->held,
 	};
+	int r;
 
 	*ret = (struct expiry_answer){.class = policy_default_class(p)};
-	if (!c->ended_on)
+	if (!c->ended_on || c->classes_count > FACT_CLASSES_MAX)
 		return 0; /* no date to count from: it runs */
-	return retention_class(ret->class, &f, now, &ret->retention);
+	r = retention_class(ret->class, &f, now, &ret->retention);
+	for (size_t i = 0; r == 0 && i < c->classes_count; i++) {
+		const struct policy_class *class = policy_class_by_number(p, c->classes[i]);
+		struct retention_answer a = {.state = RETENTION_RUNNING}; /* a class that the policy lost has no rules */
+
+		if (class)
+			r = retention_class(class, &f, now, &a);
+		if (r == 0 && is_longer(&a, &ret->retention))
+			*ret = (struct expiry_answer){.class = class ? class : ret->class, .retention = a};
+	}
+	return r;
 }
 
 bool expiry_is_due(const struct fact_client *c, const struct expiry_answer *a, bool clock_trusted)
@@ -69,9 +92,11 @@ int64_t expiry_wait_until(const struct policy *p, int64_t now)
 	return date_add(day, p->wait.years, p->wait.months, p->wait.days);
 }
 
-static const char *event_name(enum retention_event e)
+static const char *event_name(const struct policy_retention *rule)
 {
-	switch (e) {
+	switch (rule->event) {
+	case EVENT_NAMED:
+		return rule->named;
 	case EVENT_CREATED:
 		return "created";
 	case EVENT_MODIFIED:
@@ -90,7 +115,7 @@ static size_t append_part(char *buf, size_t n, size_t at, int amount, const char
 
 char *expiry_rule_text(const struct policy_retention *rule, char *buf, size_t n)
 {
-	size_t at = (size_t)snprintf(buf, n, "%s", event_name(rule->event));
+	size_t at = (size_t)snprintf(buf, n, "%s%s", rule->legal ? "by law " : "", event_name(rule));
 
 	at = append_part(buf, n, at, rule->period.years, "year");
 	at = append_part(buf, n, at, rule->period.months, "month");
@@ -617,7 +642,7 @@ static json_t *forecast_row(struct keyd *k, const struct fact_client *c, int64_t
 		holds = json_array();
 	row = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s, s:s, s:o}", "client", c->client, "name", c->name,
 		"class", a.class->id, "rule", text, "source", rule ? rule->source : NULL, "event",
-		event_name(rule ? rule->event : EVENT_RELATIONSHIP_END), "state", forecast_state(c, &a),
+		rule ? event_name(rule) : "relationship end", "state", forecast_state(c, &a),
 		"holds", holds);
 	if (row) {
 		json_object_set_new(row, "event_on", c->ended_on ? json_integer(c->ended_on) : json_null());

@@ -136,6 +136,16 @@ static const char *const migrations[] = {
 		" asked_uid INTEGER NOT NULL, confirmed_at INTEGER, confirmed_by TEXT, confirmed_uid INTEGER) STRICT;"
 		"CREATE INDEX notice_schedule_notice ON notice_schedule (notice);" FOR_EVER("notice_schedule",
 			"id,notice,until,reason,asked_at,asked_by,asked_uid", "confirmed_at"),
+
+	/* What the rules of retention count from. */
+	"CREATE TABLE event (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client, event TEXT NOT NULL,"
+	" happens_on INTEGER NOT NULL, recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL,"
+	" recorded_uid INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX event_client ON event (client, event);" NEVER_CHANGED("event")
+
+		"CREATE TABLE class_used (client INTEGER NOT NULL REFERENCES client, class INTEGER NOT NULL,"
+		" since INTEGER NOT NULL, PRIMARY KEY (client, class)) STRICT, WITHOUT ROWID;" NEVER_CHANGED("class_used")
+			"INSERT INTO class_used SELECT client, class, begun_at FROM class_set;",
 };
 
 static int migrate(struct facts *f)

@@ -20,6 +20,7 @@
 #include "common/ids.h"
 #include "common/scope.h"
 #include "policy/decide.h"
+#include "policy/retention.h"
 
 struct facts;
 
@@ -45,6 +46,8 @@ DEFINE_SCOPED(struct facts *, facts_rollback)
 #define CLIENT_NAME_MAX 64
 #define FACT_TEXT_MAX 512	/* names, reasons, references: longer ones are refused at the door */
 
+#define FACT_CLASSES_MAX 64
+
 struct fact_client {
 	int64_t row;
 	char client[CLIENT_NAME_MAX];
@@ -60,6 +63,10 @@ struct fact_client {
 	bool held;
 	int64_t waiting;		/* row of the notice that runs; 0: none */
 	int64_t notified_at, wait_until;	/* destroyed not before this; shortened if two custodians did */
+	struct retention_date dates[POLICY_EVENTS_MAX];	/* named events; the last that was recorded of each */
+	size_t dates_count;
+	uint16_t classes[FACT_CLASSES_MAX];	/* that were ever given to something of it, but the default */
+	size_t classes_count;		/* more than there is room for: FACT_CLASSES_MAX + 1 */
 	int64_t postponed_until;	/* by a cancellation: no new notice before; 0: none */
 };
 
@@ -74,6 +81,12 @@ int facts_resume(struct facts *f, int64_t client, const char *reason, struct act
 
 enum client_state facts_client_state(const struct fact_client *c, int64_t now);
 const char *facts_client_state_name(const struct fact_client *c, int64_t now);
+
+/* ---- dates of named events: the last one recorded counts, 0 takes it back ---- */
+int facts_event_set(struct facts *f, int64_t client, const char *event, int64_t on, struct actor by, int64_t now);
+int facts_events(struct facts *f, const char *client, json_t **ret);	/* rows of EventList, oldest first; NULL: of all */
+/* Of one client, into dates and classes of *ret (facts_client and facts_clients do it). */
+int facts_client_dates(struct facts *f, int64_t known_at, struct fact_client *ret);
 
 /* ---- holds ---- */
 int facts_hold_place(struct facts *f, int64_t client, const char *matter, const char *reason, struct actor by,

@@ -69,7 +69,7 @@ int facts_client(struct facts *f, const char *client, int64_t known_at, struct f
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	client_from_row(st, ret);
-	return 0;
+	return facts_client_dates(f, known_at, ret);
 }
 
 int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, size_t *ret_n)
@@ -95,6 +95,11 @@ int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, s
 	}
 	if (r < 0)
 		return r;
+	for (size_t i = 0; i < n; i++) {
+		r = facts_client_dates(f, known_at, &all[i]);
+		if (r < 0)
+			return r;
+	}
 	*ret = take_ptr(&all);
 	*ret_n = n;
 	return 0;

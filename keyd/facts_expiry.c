@@ -1,4 +1,5 @@
-/* Notices of destruction: begun by the clock, ended by a person, a hold or the destruction. */
+/* What a destruction depends on: named events, classes in use; and its notices, begun by the clock, ended by a
+ * person, a hold or the destruction. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -84,4 +85,54 @@ int facts_schedules(struct facts *f, int64_t notice, json_t **ret)
 		"SELECT until, reason, asked_by, asked_at, confirmed_by, confirmed_at FROM notice_schedule"
 		" WHERE notice = ? ORDER BY id",
 		"i", notice);
+}
+
+int facts_event_set(struct facts *f, int64_t client, const char *event, int64_t on, struct actor by, int64_t now)
+{
+	return facts_execute(f, NULL,
+		"INSERT INTO event (client,event,happens_on,recorded_at,recorded_by,recorded_uid) VALUES (?,?,?,?,?,?)",
+		"itiiti", client, event, on, now, by.user, (int64_t)by.uid);
+}
+
+int facts_events(struct facts *f, const char *client, json_t **ret)
+{
+	return facts_rows(f, ret,
+		"SELECT c.client, event, nullif(happens_on, 0) AS happens_on, e.recorded_by, e.recorded_at"
+		" FROM event e JOIN client c ON c.id = e.client WHERE c.client = ifnull(?1, c.client) ORDER BY e.id",
+		"t", client);
+}
+
+static int load_classes(struct facts *f, int64_t known_at, struct fact_client *c)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st, "SELECT class FROM class_used WHERE client = ? AND since <= ? LIMIT ?", "iii",
+		c->row, known_at, (int64_t)FACT_CLASSES_MAX + 1);
+	if (r < 0)
+		return r;
+	for (c->classes_count = 0; (r = sql_step(st)) > 0; c->classes_count++)
+		if (c->classes_count < FACT_CLASSES_MAX)
+			c->classes[c->classes_count] = (uint16_t)sqlite3_column_int(st, 0);
+	return r;
+}
+
+int facts_client_dates(struct facts *f, int64_t known_at, struct fact_client *c)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT event, happens_on FROM event WHERE id IN (SELECT max(id) FROM event WHERE client = ?"
+		" AND recorded_at <= ? GROUP BY event) AND happens_on != 0 ORDER BY id DESC LIMIT ?",
+		"iii", c->row, known_at, (int64_t)POLICY_EVENTS_MAX);
+	if (r < 0)
+		return r;
+	for (c->dates_count = 0; (r = sql_step(st)) > 0; c->dates_count++) {
+		struct retention_date *d = &c->dates[c->dates_count];
+
+		facts_text(st, 0, d->event, sizeof(d->event));
+		d->on = sqlite3_column_int64(st, 1);
+	}
+	return r < 0 ? r : load_classes(f, known_at, c);
 }

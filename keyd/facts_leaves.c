@@ -99,9 +99,16 @@ int facts_dying_oldest(struct facts *f, int64_t *ret_client, int64_t *ret_since)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* That the client has something of this class stays, and before what is set by it: it decides when he is due. */
 int facts_class_set_begin(
 	struct facts *f, int64_t client, const char *store, int64_t class, struct actor by, int64_t now)
 {
+	int r;
+
+	r = facts_execute(f, NULL, "INSERT OR IGNORE INTO class_used (client,class,since) VALUES (?,?,?)", "iii",
+		client, class, now);
+	if (r < 0)
+		return r;
 	return facts_execute(f, NULL,
 		"INSERT OR REPLACE INTO class_set (client,store,class,begun_at,begun_by,begun_uid) VALUES "
 		"(?,?,?,?,?,?)",

@@ -36,6 +36,8 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("HoldLift"), ROLE_CUSTODIAN, ANY_STATE, keyd_hold_lift},
 	{NAME("HoldList"), ROLES_OVERSIGHT, ANY_STATE, keyd_hold_list},
 	{NAME("RetentionForecast"), ROLES_OVERSIGHT, ANY_STATE, keyd_retention_forecast},
+	{NAME("EventSet"), ROLE_ADMIN, ANY_STATE, keyd_event_set},
+	{NAME("EventList"), ROLES_OVERSIGHT, ANY_STATE, keyd_event_list},
 	{NAME("ExpiryList"), ROLES_OVERSIGHT, ANY_STATE, keyd_expiry_list},
 	{NAME("ExpiryCancel"), ROLE_CUSTODIAN, ANY_STATE, keyd_expiry_cancel},
 	{NAME("ExpirySchedule"), ROLE_CUSTODIAN, ANY_STATE, keyd_expiry_schedule},

@@ -56,6 +56,8 @@ int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_expiry_cancel(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_expiry_schedule(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_event_set(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_event_list(struct varlink_call *call, json_t *params, void *userdata);
 
 /* ---- methods_mount.c ---- */
 int keyd_mount(struct varlink_call *call, json_t *params, void *userdata);

@@ -160,3 +160,63 @@ int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata)
 	}
 	return varlink_reply(call, json_pack("{s:o, s:o}", "expiry", rows, "notices", notices));
 }
+
+/* ---- named events ---- */
+
+static int keep_event(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const char *event,
+	int64_t on)
+{
+	struct outbox_entry e = {.kind = "event-set", .by = actor_of(call), .client = c->client};
+	struct fact_client now;
+	int64_t destroy_on;
+	int r;
+
+	e.detail = json_pack("{s:s, s:I}", "event", event, "on", (json_int_t)on);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_event_set(k->facts, c->row, event, on, e.by, keyd_now());
+	r = keep(k, r, &e);
+	if (r == 0)
+		r = facts_client(k->facts, c->client, FACTS_LATEST, &now);
+	if (r < 0)
+		return reply_failure(k, call, r, "the date is not kept");
+	destroy_on = expiry_destroy_on(k->policy, &now, keyd_now());
+	return varlink_reply(call, destroy_on ? json_pack("{s:I}", "destroy_on", (json_int_t)destroy_on)
+					      : json_pack("{s:n}", "destroy_on"));
+}
+
+int keyd_event_set(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	const char *client, *event;
+	int64_t on = 0; /* taken back */
+	struct fact_client c;
+	json_t *v = NULL;
+
+	if (!params_unpack(call, params, "{s:s, s:s, s?o}", "client", &client, "event", &event, "on", &v) ||
+		!params_time(call, params, "on", &on) || !params_client(k, call, client, &c))
+		return 0;
+	if (c.destroyed_on || c.destroying)
+		return varlink_errorf(call, "Destroyed", NULL, "%s is destroyed", c.client);
+	if (!policy_event(k->policy, event))
+		return varlink_errorf(call, "UnknownEvent", "the policy describes them under `events`",
+			"the policy %s knows no event %s", k->policy->name, event);
+	return keep_event(k, call, &c, event, on);
+}
+
+int keyd_event_list(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	const char *client = NULL;
+	struct fact_client c;
+	json_t *rows = NULL;
+	int r;
+
+	if (!params_unpack(call, params, "{s?s}", "client", &client) ||
+		(client && !params_client(k, call, client, &c)))
+		return 0;
+	r = facts_events(k->facts, client, &rows);
+	if (r < 0)
+		return reply_failure(k, call, r, "the events cannot be read");
+	return varlink_reply(call, json_pack("{s:o}", "events", rows));
+}

@@ -9,6 +9,8 @@ static int judge(const struct policy_class *c, const struct fact_client *client,
 	const struct retention_facts f = {.created = created,
 		.modified = modified,
 		.relationship_end = client->ended_on,
+		.dates = client->dates,
+		.dates_count = client->dates_count,
 		.held = client->held};
 
 	return retention_class(c, &f, now, ret);

@@ -20,6 +20,14 @@ const struct policy_purpose *policy_purpose(const struct policy *p, const char *
 	return NULL;
 }
 
+const struct policy_event *policy_event(const struct policy *p, const char *id)
+{
+	for (size_t i = 0; i < p->events_count; i++)
+		if (strcmp(p->events[i].id, id) == 0)
+			return &p->events[i];
+	return NULL;
+}
+
 const struct policy_class *policy_class(const struct policy *p, const char *id)
 {
 	for (size_t i = 0; i < p->classes_count; i++)

@@ -51,15 +51,18 @@ struct raw_party {
 };
 
 struct raw_retention {
-	int event;
-	char *period, *source;
+	char *event, *period, *source;
+};
+
+struct raw_event {
+	char *id, *title, *source;
 };
 
 struct raw_class {
 	uint16_t number;
 	char *id, *title, *source;
 	int is_default;
-	struct raw_retention *retention;
+	struct raw_retention *retention, *at_least;
 	unsigned retention_count;
 };
 
@@ -75,7 +78,8 @@ struct raw_policy {
 	struct raw_purpose *purposes;
 	struct raw_party *parties;
 	struct raw_class *classes;
-	unsigned bases_count, purposes_count, parties_count, classes_count;
+	struct raw_event *events;
+	unsigned bases_count, purposes_count, parties_count, classes_count, events_count;
 };
 
 /* Not CYAML_BOOL: that takes every other word for true. */
@@ -83,8 +87,6 @@ static const cyaml_strval_t bool_words[] = {{"false", 0}, {"true", 1}};
 static const cyaml_strval_t rights_words[] = {{"r", RIGHTS_READ}, {"rw", RIGHTS_RW}};
 static const cyaml_strval_t party_words[] = {{"employee", PARTY_EMPLOYEE}, {"provider", PARTY_PROVIDER},
 	{"partner", PARTY_PARTNER}, {"affiliate", PARTY_AFFILIATE}};
-static const cyaml_strval_t event_words[] = {{"created", EVENT_CREATED}, {"modified", EVENT_MODIFIED},
-	{"relationship-end", EVENT_RELATIONSHIP_END}};
 
 #define TEXT(key, type, member, max) CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER, type, member, 1, max)
 #define TEXT_OPTIONAL(key, type, member, max)                                                                \
@@ -137,12 +139,21 @@ static const cyaml_schema_field_t party_fields[] = {
 };
 
 static const cyaml_schema_field_t retention_fields[] = {
-	WORD("event", struct raw_retention, event, event_words),
+	TEXT("event", struct raw_retention, event, ID_MAX),
 	TEXT("period", struct raw_retention, period, ID_MAX),
 	TEXT("source", struct raw_retention, source, SOURCE_MAX),
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t event_fields[] = {
+	TEXT("id", struct raw_event, id, ID_MAX),
+	TEXT("title", struct raw_event, title, TEXT_MAX),
+	TEXT("source", struct raw_event, source, SOURCE_MAX),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t event_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_event, event_fields)};
 static const cyaml_schema_value_t purpose_value = {
 	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_purpose, purpose_fields)};
 static const cyaml_schema_value_t basis_value = {
@@ -160,6 +171,8 @@ static const cyaml_schema_field_t class_fields[] = {
 	FLAG("default", struct raw_class, is_default),
 	CYAML_FIELD_SEQUENCE(
 		"retention", CYAML_FLAG_POINTER, struct raw_class, retention, &retention_value, 1, 16),
+	CYAML_FIELD_MAPPING_PTR("at_least", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_class, at_least,
+		retention_fields),
 	CYAML_FIELD_END,
 };
 
@@ -186,6 +199,8 @@ static const cyaml_schema_field_t policy_fields[] = {
 		"purposes", CYAML_FLAG_POINTER, struct raw_policy, purposes, &purpose_value, 1, 256),
 	CYAML_FIELD_SEQUENCE("parties", CYAML_FLAG_POINTER, struct raw_policy, parties, &party_entry_value, 1,
 		ARRAY_SIZE(party_words)),
+	CYAML_FIELD_SEQUENCE("events", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, events,
+		&event_value, 1, POLICY_EVENTS_MAX),
 	CYAML_FIELD_SEQUENCE("classes", CYAML_FLAG_POINTER, struct raw_policy, classes, &class_value, 1, 256),
 	CYAML_FIELD_END,
 };
@@ -415,23 +430,81 @@ static int take_purposes(const struct check *c, const struct raw_policy *raw, st
 	return 0;
 }
 
-static int take_retention(const struct check *c, size_t i, const struct raw_class *k, struct policy_class *to)
+static const char *const event_words[] = {
+	[EVENT_CREATED] = "created", [EVENT_MODIFIED] = "modified", [EVENT_RELATIONSHIP_END] = "relationship-end"};
+
+static int take_events(const struct check *c, const struct raw_policy *raw, struct policy *p)
 {
-	to->retention = calloc(k->retention_count, sizeof(*to->retention));
+	p->events = calloc(raw->events_count + 1, sizeof(*p->events));
+	if (!p->events)
+		return -ENOMEM;
+	for (size_t i = 0; i < raw->events_count; i++) {
+		const struct raw_event *e = &raw->events[i];
+		int r = check_id(c, "events", i, e->id);
+
+		if (r < 0)
+			return r;
+		if (policy_event(p, e->id))
+			return double_id(c, "events", i, e->id);
+		for (size_t k = 0; k < ARRAY_SIZE(event_words); k++)
+			if (strcmp(e->id, event_words[k]) == 0)
+				return refuse(c, policy_lines_at(c->lines, "events", i, "id"),
+					"\"%s\" is an event of every policy: choose another id", e->id);
+		p->events[p->events_count++] =
+			(struct policy_event){.id = e->id, .title = e->title, .source = e->source};
+	}
+	return 0;
+}
+
+/* False: there is no such event. */
+static bool take_event(const struct policy *p, const char *id, struct policy_retention *to)
+{
+	const struct policy_event *e = policy_event(p, id);
+
+	for (size_t k = 0; k < ARRAY_SIZE(event_words); k++) {
+		if (strcmp(id, event_words[k]) == 0) {
+			to->event = (enum retention_event)k;
+			return true;
+		}
+	}
+	to->event = EVENT_NAMED;
+	to->named = e ? e->id : NULL;
+	return e != NULL;
+}
+
+/* `n`: the rule's place in the list; the legal minimum stands behind the list. */
+static int take_rule(const struct check *c, const struct policy *p, size_t i, unsigned n, const struct raw_retention *t,
+	struct policy_class *to, bool legal)
+{
+	struct policy_retention *rule = &to->retention[to->retention_count++];
+	unsigned event = legal ? policy_lines_at(c->lines, "classes", i, "at_least")
+			       : policy_lines_at_deep(c->lines, "classes", i, "retention", n, "event");
+	unsigned period = legal ? event : policy_lines_at_deep(c->lines, "classes", i, "retention", n, "period");
+
+	*rule = (struct policy_retention){.source = t->source, .legal = legal};
+	if (!take_event(p, t->event, rule))
+		return refuse(c, event,
+			"there is no event \"%s\": created, modified, relationship-end, or one described under "
+			"\"events\"",
+			t->event);
+	if (policy_period_parse(t->period, &rule->period) < 0)
+		return refuse(c, period, "\"%s\" is no period: write 90d, 18m, 7y or 1y 6m", t->period);
+	return 0;
+}
+
+static int take_retention(const struct check *c, const struct policy *p, size_t i, const struct raw_class *k,
+	struct policy_class *to)
+{
+	to->retention = calloc(k->retention_count + 1, sizeof(*to->retention));
 	if (!to->retention)
 		return -ENOMEM;
 	for (unsigned n = 0; n < k->retention_count; n++) {
-		const struct raw_retention *t = &k->retention[n];
-		struct policy_retention *rule = &to->retention[to->retention_count++];
+		int r = take_rule(c, p, i, n, &k->retention[n], to, false);
 
-		*rule = (struct policy_retention){
-			.event = (enum retention_event)t->event, .source = t->source};
-		if (policy_period_parse(t->period, &rule->period) < 0)
-			return refuse(c,
-				policy_lines_at_deep(c->lines, "classes", i, "retention", n, "period"),
-				"\"%s\" is no period: write 90d, 18m, 7y or 1y 6m", t->period);
+		if (r < 0)
+			return r;
 	}
-	return 0;
+	return k->at_least ? take_rule(c, p, i, 0, k->at_least, to, true) : 0;
 }
 
 static int take_classes(const struct check *c, const struct raw_policy *raw, struct policy *p)
@@ -466,7 +539,7 @@ static int take_classes(const struct check *c, const struct raw_policy *raw, str
 		p->classes_count++;
 		if (k->is_default)
 			first_default = &p->classes[i];
-		r = take_retention(c, i, k, &p->classes[i]);
+		r = take_retention(c, p, i, k, &p->classes[i]);
 		if (r < 0)
 			return r;
 	}
@@ -551,6 +624,8 @@ int policy_load_text(const char *text, size_t n, struct policy **ret, struct pol
 	if (r == 0)
 		r = take_purposes(&c, l->raw, p);
 	if (r == 0)
+		r = take_events(&c, l->raw, p);
+	if (r == 0)
 		r = take_classes(&c, l->raw, p);
 	if (r < 0)
 		return r;
@@ -618,6 +693,7 @@ void policy_free(struct policy *p)
 	for (size_t i = 0; i < p->classes_count; i++)
 		free(p->classes[i].retention);
 	free(p->bases);
+	free(p->events);
 	free(p->purposes);
 	free(p->parties);
 	free(p->classes);

@@ -9,7 +9,7 @@
 
 enum rights { RIGHTS_NONE = 0, RIGHTS_READ = 1, RIGHTS_WRITE = 2, RIGHTS_RW = 3 };
 enum party { PARTY_EMPLOYEE = 0, PARTY_PROVIDER, PARTY_PARTNER, PARTY_AFFILIATE };
-enum retention_event { EVENT_CREATED = 0, EVENT_MODIFIED, EVENT_RELATIONSHIP_END };
+enum retention_event { EVENT_CREATED = 0, EVENT_MODIFIED, EVENT_RELATIONSHIP_END, EVENT_NAMED };
 
 struct period {		/* "90d", "18m", "7y", or a sum "1y 6m" */
 	int years, months, days;
@@ -42,8 +42,16 @@ struct policy_party {
 	bool until_required;		/* ... and an end */
 };
 
+/* A date of a client that an admin records, such as the end of a contract. */
+struct policy_event {
+	char *id, *title, *source;
+};
+#define POLICY_EVENTS_MAX 8
+
 struct policy_retention {
 	enum retention_event event;
+	const char *named;	/* id of an event of the policy; NULL unless EVENT_NAMED */
+	bool legal;		/* the least that the law asks for (at_least) */
 	struct period period;
 	char *source;
 };
@@ -68,6 +76,8 @@ struct policy {
 	size_t purposes_count;
 	struct policy_party *parties;
 	size_t parties_count;
+	struct policy_event *events;
+	size_t events_count;
 	struct policy_class *classes;
 	size_t classes_count;
 };
@@ -83,6 +93,7 @@ int policy_load_text(const char *text, size_t n, struct policy **ret, struct pol
 void policy_free(struct policy *p);
 
 const struct policy_purpose *policy_purpose(const struct policy *p, const char *id);	/* NULL: none */
+const struct policy_event *policy_event(const struct policy *p, const char *id);
 const struct policy_class *policy_class(const struct policy *p, const char *id);
 const struct policy_class *policy_class_by_number(const struct policy *p, uint16_t number);
 const struct policy_class *policy_default_class(const struct policy *p);

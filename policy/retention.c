@@ -1,20 +1,25 @@
 #include "policy/retention.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "common/date.h"
 
 #define DAY_SECONDS 86400
 
-static int64_t event_time(const struct retention_facts *f, enum retention_event event)
+static int64_t event_time(const struct retention_facts *f, const struct policy_retention *r)
 {
-	switch (event) {
+	switch (r->event) {
 	case EVENT_CREATED:
 		return f->created;
 	case EVENT_MODIFIED:
 		return f->modified;
 	case EVENT_RELATIONSHIP_END:
 		return f->relationship_end;
+	case EVENT_NAMED:
+		for (size_t i = 0; i < f->dates_count; i++)
+			if (strcmp(f->dates[i].event, r->named) == 0)
+				return f->dates[i].on;
 	}
 	return 0;
 }
@@ -40,7 +45,7 @@ int retention_class(const struct policy_class *c, const struct retention_facts *
 	*ret = a;
 	for (size_t i = 0; i < c->retention_count; i++) {
 		const struct policy_retention *r = &c->retention[i];
-		int64_t event = event_time(f, r->event), due;
+		int64_t event = event_time(f, r), due;
 
 		if (event == 0)
 			return 0; /* the rule that has not begun may be the longest */

@@ -5,10 +5,17 @@
 
 #include "policy/policy.h"
 
+struct retention_date {		/* a named event of the policy */
+	char event[65];
+	int64_t on;
+};
+
 struct retention_facts {	/* 0: not (yet) known */
 	int64_t created;	/* oldest content of that class */
 	int64_t modified;	/* latest */
 	int64_t relationship_end;
+	const struct retention_date *dates;	/* of named events; borrowed */
+	size_t dates_count;
 	bool held;
 };
 

@@ -112,3 +112,53 @@ int cmd_expiry_confirm(struct tool *t, int argc, char **argv)
 
 	return decide(t, argc, argv, &rq, "ExpiryConfirm", "until", "confirmed: it will be destroyed on ", "");
 }
+
+int cmd_event_set(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"event", NULL, "EVENT", FIELD_TEXT, true, NULL},
+		{"on", NULL, "DATE", FIELD_DATE, false, NULL},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT EVENT [DATE]",
+		"Records when an event of the policy happened, or will.\vGiven again, the last date counts; without "
+		"one it is taken back. What was recorded before stays on record."};
+	scoped(json_decrefp) json_t *answer = NULL;
+	char day[DATE_TEXT_MAX];
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "EventSet", params, NULL, 0, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	if (json_is_integer(json_object_get(answer, "destroy_on")))
+		printf("recorded; it is due on %s\n", day_of(answer, "destroy_on", day));
+	else
+		puts("recorded; it is not due on any day yet");
+	return EXIT_OK;
+}
+
+int cmd_event_list(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL}, {0}};
+	static const struct request rq = {
+		fields, "[CLIENT]", "Lists the events that were recorded, replaced ones too."};
+	static const struct column columns[] = {
+		{"client", "CLIENT", CELL_TEXT},
+		{"event", "EVENT", CELL_TEXT},
+		{"happens_on", "ON", CELL_DAY},
+		{"recorded_by", "BY", CELL_TEXT},
+		{"recorded_at", "RECORDED", CELL_DAY},
+	};
+	scoped(json_decrefp) json_t *answer = NULL;
+	json_t *params;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, "EventList", params, NULL, 0, &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	return table_print(json_object_get(answer, "events"), columns, ARRAY_SIZE(columns), "no events");
+}

@@ -102,7 +102,7 @@ static json_t *classes_json(const struct policy *p)
 				json_pack("{s:s, s:s, s:b, s:s, s:s, s:s}", "class", c->id, "title", c->title,
 					"default", c->is_default, "keep",
 					period_text(&c->retention[j].period, buf), "after",
-					events[c->retention[j].event], "source", c->retention[j].source));
+					c->retention[j].named ? c->retention[j].named : events[c->retention[j].event], "source", c->retention[j].source));
 	}
 	return rows;
 }

@@ -31,6 +31,8 @@ int cmd_hold_place(struct tool *t, int argc, char **argv);
 int cmd_hold_lift(struct tool *t, int argc, char **argv);
 int cmd_hold_list(struct tool *t, int argc, char **argv);
 int cmd_forecast(struct tool *t, int argc, char **argv);
+int cmd_event_set(struct tool *t, int argc, char **argv);
+int cmd_event_list(struct tool *t, int argc, char **argv);
 int cmd_expiry_list(struct tool *t, int argc, char **argv);
 int cmd_expiry_cancel(struct tool *t, int argc, char **argv);
 int cmd_expiry_schedule(struct tool *t, int argc, char **argv);

@@ -46,6 +46,8 @@ const struct command commands[] = {
 	{"hold lift", cmd_hold_lift, "lift a hold"},
 	{"hold list", cmd_hold_list, "list the holds"},
 	{"retention forecast", cmd_forecast, "when what will be destroyed, by which rule"},
+	{"event set", cmd_event_set, "record the date of an event that retention counts from"},
+	{"event list", cmd_event_list, "list the events that were recorded"},
 	{"expiry list", cmd_expiry_list, "which destructions run, are due, wait, are held"},
 	{"expiry cancel", cmd_expiry_cancel, "cancel a destruction that waits"},
 	{"expiry schedule", cmd_expiry_schedule, "ask for a destruction before the waiting is over"},

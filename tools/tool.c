@@ -100,6 +100,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_REFUSED, "NotDue")                                                                            \
 	X(EXIT_REFUSED, "ClockUnconfirmed")                                                                  \
 	X(EXIT_NOT_FOUND, "UnknownClient")                                                                   \
+	X(EXIT_NOT_FOUND, "UnknownEvent")                                                                    \
 	X(EXIT_NOT_FOUND, "UnknownGroup")                                                                    \
 	X(EXIT_NOT_FOUND, "UnknownHold")                                                                     \
 	X(EXIT_NOT_FOUND, "UnknownParty")                                                                    \

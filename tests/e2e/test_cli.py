@@ -10,7 +10,7 @@ from harness import OK, PURPOSE, UNREACHABLE, USAGE
 COMMANDS = [["up"], ["down"], ["status"], ["client", "add"], ["client", "list"], ["client", "end"], ["grant"], ["revoke"],
             ["access"], ["shares"], ["why"], ["mount"], ["unmount"], ["sessions"], ["log"], ["log", "verify"],
             ["hold", "place"], ["hold", "lift"], ["hold", "list"], ["retention", "forecast"], ["clock", "confirm"],
-            ["expiry", "list"], ["expiry", "cancel"], ["expiry", "schedule"], ["expiry", "confirm"],
+            ["event", "set"], ["event", "list"], ["expiry", "list"], ["expiry", "cancel"], ["expiry", "schedule"], ["expiry", "confirm"],
             ["certificate"], ["seal"], ["unseal"], ["passphrase"]]
 SHOWING = [["status"], ["client", "list"], ["access", "acme"], ["shares"], ["sessions"], ["log"], ["log", "verify"],
            ["hold", "list"], ["expiry", "list"], ["retention", "forecast"], ["why", "ct_alice", "acme", "--purpose", PURPOSE]]

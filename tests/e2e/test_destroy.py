@@ -165,6 +165,27 @@ def test_forecast_shows_rules_and_dates(clock):
     assert "acme" in clock.coffer("retention", "forecast").out
 
 
+def test_named_event(make_vault):
+    """A rule that counts from a date which an admin records."""
+    v = make_vault(up=False)
+    with open(os.path.join(os.path.dirname(__file__), "../../policy/inemsoft.yaml")) as f:
+        policy = f.read().replace("classes:\n", "events:\n  - {id: contract-end, title: T, source: S}\nclasses:\n", 1)
+    os.makedirs(v.dir, exist_ok=True)
+    with open(v.dir + "/policy.yaml", "w") as f:
+        f.write(policy.replace("event: relationship-end\n        period: 90d", "event: contract-end\n        period: 90d", 1))
+    v.up()
+    v.add()
+    assert v.json("client", "end", "acme", "--on", "2020-01-01")["destroy_on"] is None  # the contract has not ended
+    v.coffer("event", "set", "acme", "contrct-end", "2100-01-01", check=NOT_FOUND)
+    assert "2100-04-01" in v.coffer("event", "set", "acme", "contract-end", "2100-01-01").out
+    assert "2099-04-01" in v.coffer("event", "set", "acme", "contract-end", "2099-01-01").out
+    row, = v.rows("retention", "forecast")
+    assert (row["state"], row["event"]) == ("dated", "contract-end")
+    assert [as_time(e["happens_on"]).year for e in v.rows("event", "list", "acme")] == [2100, 2099]
+    v.coffer("event", "set", "acme", "contract-end")
+    assert client(v)["destroy_on"] is None
+
+
 # ---- the clock ----
 
 def test_jump_alone_destroys_nothing(clock):

@@ -175,6 +175,7 @@ def test_ordinary_user_cannot_administer(acme):
                  ["expiry", "cancel", "acme", "--reason", "r"],
                  ["expiry", "schedule", "acme", "--on", "2027-01-01", "--reason", "r"],
                  ["expiry", "confirm", "acme"],
+                 ["event", "set", "acme", "contract-end", "2027-01-01"],
                  ["seal"],
                  ["down"]):
         r = acme.coffer(*args, user=bob, check=REFUSED)

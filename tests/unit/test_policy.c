@@ -203,6 +203,34 @@ static void the_wait_before_destruction(void **state)
 	}
 }
 
+static void named_events_and_the_legal_minimum(void **state)
+{
+	char text[8192], *at;
+	struct policy_error err;
+	struct policy *p = NULL;
+	const struct policy_class *c;
+	size_t n = make_text(text, sizeof(text), 6,
+		"contact: a@b\nevents:\n  - {id: contract-end, title: T, source: S}");
+
+	at = strstr(text, "event: created");
+	assert_non_null(at);
+	memmove(at + strlen("event: contract-end"), at + strlen("event: created"), strlen(at) - strlen("event: created") + 1);
+	memcpy(at, "event: contract-end", strlen("event: contract-end"));
+	n = strlen(text);
+	n += (size_t)snprintf(text + n, sizeof(text) - n, "    at_least: {event: created, period: 7y, source: LAW}\n");
+	if (policy_load_text(text, n, &p, &err) < 0)
+		fail_msg("line %u: %s", err.line, err.text);
+	assert_string_equal(policy_event(p, "contract-end")->source, "S");
+	assert_null(policy_event(p, "created"));
+	assert_int_equal(policy_class(p, "personal")->retention[0].event, EVENT_NAMED);
+	assert_string_equal(policy_class(p, "personal")->retention[0].named, "contract-end");
+	c = policy_class(p, "other");
+	assert_int_equal(c->retention_count, 3);
+	assert_true(c->retention[2].legal && !c->retention[1].legal);
+	assert_int_equal(c->retention[2].period.years, 7);
+	policy_free(p);
+}
+
 struct mistake {
 	unsigned line; /* replaced */
 	const char *instead;
@@ -224,6 +252,11 @@ static const struct mistake mistakes[] = {
 	{6, "contact: a@b\ndestruction:\n  wait: 0d", 8, "0d"},
 	{6, "contact: a@b\ndestruction: {wait: soon}", 7, "soon"},
 	{6, "contact: a@b\ndestruction: {after: 7d}", 7, "after"},
+	{6, "contact: a@b\nevents:\n  - {id: Close, title: T, source: S}", 8, "Close"},
+	{6, "contact: a@b\nevents:\n  - {id: x, title: T, source: S}\n  - {id: x, title: T, source: S}", 9, "twice"},
+	{6, "contact: a@b\nevents:\n  - {id: created, title: T, source: S}", 8, "every policy"},
+	{35, "    default: true\n    at_least: {event: closed, period: 7y, source: LAW}", 36, "closed"},
+	{35, "    default: true\n    at_least: {event: created, period: 7, source: LAW}", 36, "7"},
 	{8, "  - id: Law", 8, "Law"},
 	{8, "  - id: l,w", 8, "l,w"},
 	{10, "    sourc: LAW", 10, "sourc"},
@@ -422,6 +455,7 @@ int main(void)
 		cmocka_unit_test(every_rule_names_a_heading),
 		cmocka_unit_test(all_values_arrive),
 		cmocka_unit_test(the_wait_before_destruction),
+		cmocka_unit_test(named_events_and_the_legal_minimum),
 		cmocka_unit_test(every_mistake_is_told_with_its_line),
 		cmocka_unit_test(what_is_missing_is_told),
 		cmocka_unit_test(aliases_are_refused),

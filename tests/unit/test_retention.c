@@ -71,6 +71,82 @@ static void calendar(void **state)
 	}
 }
 
+static bool is_leap(int y)
+{
+	return (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+}
+
+static int month_length(int y, int m)
+{
+	static const int lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+
+	return lengths[m - 1] + (m == 2 && is_leap(y));
+}
+
+/* The calendar once more, by counting: days since 1970 of a date. */
+static int64_t count_days(int y, int m, int d)
+{
+	int64_t n = (int64_t)(y - 1970) * 365;
+
+	for (int i = 1970; i < y; i++)
+		n += is_leap(i);
+	for (int i = 1; i < m; i++)
+		n += month_length(y, i);
+	return n + d - 1;
+}
+
+static int64_t expected_day(int y, int m, int d, const struct period *p)
+{
+	int months = (y * 12 + m - 1) + p->years * 12 + p->months;
+
+	y = months / 12;
+	m = months % 12 + 1;
+	return count_days(y, m, d > month_length(y, m) ? month_length(y, m) : d) + p->days;
+}
+
+/* Every day from 1999 to 2101, from its first second and from one within it. */
+static void every_day(void **state)
+{
+	static const struct period periods[] = {
+		{.days = 1}, {.days = 90}, {.months = 1}, {.months = 6}, {.years = 1}, {.years = 7}, {1, 6, 30}};
+	unsigned days = 0;
+
+	for (int y = 1999; y <= 2101; y++)
+		for (int m = 1; m <= 12; m++)
+			for (int d = 1; d <= month_length(y, m); d++, days++)
+				for (size_t i = 0; i < ARRAY_SIZE(periods); i++) {
+					struct policy_retention rule = {.event = EVENT_CREATED, .period = periods[i]};
+					int64_t begin = count_days(y, m, d), due = expected_day(y, m, d, &periods[i]);
+					struct retention_facts f = {.created = begin * DAY}, before = {
+								       .created = begin * DAY - DAY + 1};
+
+					if (ask(&rule, 1, &f, due * DAY - 1).state != RETENTION_DATED ||
+						ask(&rule, 1, &f, due * DAY).state != RETENTION_DUE ||
+						ask(&rule, 1, &before, 0).due != due * DAY)
+						fail_msg("%d-%02d-%02d, period %zu", y, m, d, i);
+				}
+	assert_int_equal(days, 103 * 365 + 25); /* 2000 is a leap year, 2100 is none */
+}
+
+static void named_events(void **state)
+{
+	const struct retention_date dates[] = {{"audit", 50 * DAY}, {"contract-end", 100 * DAY}};
+	struct policy_retention rules[] = {
+		{.event = EVENT_RELATIONSHIP_END, .period = {.days = 10}},
+		{.event = EVENT_NAMED, .named = "contract-end", .period = {.days = 20}},
+		{.event = EVENT_CREATED, .period = {.days = 5}, .legal = true},
+	};
+	struct retention_facts f = {.relationship_end = 90 * DAY, .created = 1 * DAY, .dates = dates, .dates_count = 1};
+
+	assert_int_equal(ask(rules, 3, &f, 1000 * DAY).state, RETENTION_RUNNING);
+	f.dates_count = 2;
+	assert_int_equal(ask(rules, 3, &f, 0).due, 120 * DAY);
+	assert_ptr_equal(ask(rules, 3, &f, 0).rule, &rules[1]);
+	f.created = 200 * DAY; /* the law's least is longer than all else */
+	assert_int_equal(ask(rules, 3, &f, 0).due, 205 * DAY);
+	assert_true(ask(rules, 3, &f, 0).rule->legal);
+}
+
 /* All subsets of rules, of events that have happened, of holds, in both orders, before and after: the answer
  * is the maximum written here by hand. */
 static void every_combination(void **state)
@@ -157,6 +233,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calendar),
+		cmocka_unit_test(every_day),
+		cmocka_unit_test(named_events),
 		cmocka_unit_test(every_combination),
 		cmocka_unit_test(a_class_without_rules_is_never_due),
 		cmocka_unit_test(the_builtin_policy_keeps_its_promises),
