@@ -206,7 +206,7 @@ int keytree_derive(struct keytree *t, struct leaf_index leaf, enum key_use use, 
 
 	if (use < KEY_USE_WRAP || use > KEY_USE_LINK)
 		return -EINVAL;
-	scoped(shape_unlock) pthread_rwlock_t *shape = shape_read(t);
+	scoped(shape_unlock) __attribute__((unused)) pthread_rwlock_t *shape = shape_read(t);
 
 	n = find_above(t, index);
 	if (!n)
@@ -226,7 +226,7 @@ int keytree_derive(struct keytree *t, struct leaf_index leaf, enum key_use use, 
 
 bool keytree_holds(const struct keytree *t, struct leaf_index leaf)
 {
-	scoped(shape_unlock) pthread_rwlock_t *shape = shape_read(t);
+	scoped(shape_unlock) __attribute__((unused)) pthread_rwlock_t *shape = shape_read(t);
 
 	return find_above(t, leaf_index_u64(leaf)) != NULL;
 }
