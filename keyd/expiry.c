@@ -15,6 +15,7 @@
 #include "keyd/keyd.h"
 #include "keyd/notice.h"
 #include "keyd/outbox.h"
+#include "keyd/sendmail.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 #include "keyd/sweeps.h"
@@ -405,6 +406,7 @@ static int notify(struct keyd *k, const struct fact_client *c, const struct expi
 	scoped(facts_rollbackp) struct facts *open = NULL;
 	int64_t now = keyd_now();
 	struct notice_letter l = {.client = c, .policy = k->policy, .now = now};
+	char name[NOTICE_NAME_MAX];
 	struct fact_notice n;
 	int r;
 
@@ -419,7 +421,11 @@ static int notify(struct keyd *k, const struct fact_client *c, const struct expi
 		r = write_letter(k, &l, &e.detail);
 	if (r == 0)
 		r = outbox_put(k, &e);
-	return r < 0 ? r : facts_commit(k->facts);
+	if (r == 0)
+		r = facts_commit(k->facts);
+	if (r == 0)
+		notice_send(k, notice_name(l.row, c->client, name), c->client);
+	return r;
 }
 
 static int stop(struct keyd *k, const struct fact_client *c)

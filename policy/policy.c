@@ -67,7 +67,7 @@ struct raw_class {
 };
 
 struct raw_destruction {
-	char *wait;
+	char *wait, *sendmail;
 };
 
 struct raw_policy {
@@ -181,6 +181,7 @@ static const cyaml_schema_value_t class_value = {
 
 static const cyaml_schema_field_t destruction_fields[] = {
 	TEXT_OPTIONAL("wait", struct raw_destruction, wait, ID_MAX),
+	TEXT_OPTIONAL("sendmail", struct raw_destruction, sendmail, TEXT_MAX),
 	CYAML_FIELD_END,
 };
 
@@ -556,6 +557,10 @@ static int take_destruction(const struct check *c, const struct raw_policy *raw,
 	unsigned line = policy_lines_key(c->lines, "wait", policy_lines_key(c->lines, "destruction", 0));
 
 	p->wait = (struct period){.days = WAIT_DAYS};
+	p->sendmail = raw->destruction ? raw->destruction->sendmail : NULL;
+	if (p->sendmail && p->sendmail[0] != '/')
+		return refuse(c, policy_lines_key(c->lines, "sendmail", 0),
+			"\"%s\" is no absolute path: write /usr/sbin/sendmail", p->sendmail);
 	if (!wait)
 		return 0;
 	if (policy_period_parse(wait, &p->wait) < 0)

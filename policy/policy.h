@@ -68,6 +68,7 @@ struct policy {
 	char *name, *version;	/* "inemsoft", "2024-05-10" */
 	int64_t effective;
 	char *controller, *contact;
+	char *sendmail;		/* absolute path of the program that notices are handed to; NULL: none */
 	struct period wait;	/* between the notice of a destruction and the destruction */
 	char *text_hash;	/* BLAKE2b-256 of the file, hex: decisions record it */
 	struct policy_basis *bases;

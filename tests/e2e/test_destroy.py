@@ -277,6 +277,29 @@ def test_hold_stops_and_its_lift_releases(clock):
 
 # ---- notice and waiting ----
 
+def test_notice_is_handed_to_the_mail_program_and_the_policy_says_how_long(clock):
+    v = clock
+    v.down()
+    program, sent = v.base + "/send mail", v.base + "/sent"
+    with open(program, "w") as f:
+        f.write(f'#!/bin/sh\n{{ echo "$@"; cat; }} > "{sent}.new"; mv "{sent}.new" "{sent}"; exit 3\n')
+    os.chmod(program, 0o755)
+    with open(os.path.join(os.path.dirname(__file__), "../../policy/inemsoft.yaml")) as f:
+        policy = f.read().replace("legal_bases:", f'destruction: {{wait: 7d, sendmail: "{program}"}}\nlegal_bases:', 1)
+    with open(v.dir + "/policy.yaml", "w") as f:
+        f.write(policy)
+    v.up(env=v.clock.env)
+    end(v)
+    pass_time(v, due(v))
+    row, = v.json("expiry", "list")["expiry"]
+    assert as_time(row["wait_until"]).strftime("%Y-%m-%d") == v.clock.today(8)  # whole days
+    wait_for(lambda: os.path.exists(sent), "the mail program", limit=10)
+    with open(sent) as f:
+        text = f.read()
+    assert text.startswith("-oi -t\n") and "To: privacy@acme.example, info@inemsoft.com" in text, text
+    wait_for(lambda: [r for r in v.log() if r["op"] == "notice-unsent"], "the record of its failure", limit=10)
+
+
 def test_notice_cancellation_and_two_custodians(clock):
     v = clock
     end(v)

@@ -248,6 +248,7 @@ static const struct mistake mistakes[] = {
 	{4, "effective: \"2023-02-29\"", 4, "2023-02-29"},
 	{4, "effective: tomorrow", 4, "tomorrow"},
 	{5, "controller: &a Example", 5, NULL}, /* no error by itself: see below */
+	{6, "contact: a@b\ndestruction: {sendmail: sendmail}", 7, "absolute"},
 	{6, "contact: a@b\ndestruction: {wait: 6d}", 7, "7 days at least"},
 	{6, "contact: a@b\ndestruction:\n  wait: 0d", 8, "0d"},
 	{6, "contact: a@b\ndestruction: {wait: soon}", 7, "soon"},
