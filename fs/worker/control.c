@@ -1,4 +1,4 @@
-#include "fs/worker/control.h"
+#include "fs/worker/control_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,41 +29,6 @@
 #define TICK_USEC 1000000u
 #define END_USEC 600000u /* keyd waits a second for the end of a session, then kills us */
 #define KEYTREE_BYTES_MAX (4u << 20)
-#define TOKEN_MAX 128
-
-/* A member of a shared session whose end somebody may wait for. */
-struct parting {
-	struct parting *next;
-	uint64_t number;
-	char reason[SESSION_WORD];
-	struct varlink_call *end;
-};
-
-struct entry {
-	struct entry *next;
-	struct session *session;
-	char token[TOKEN_MAX]; /* "": used */
-	int64_t until;         /* seconds since 1970; 0: no end */
-	struct varlink_call *attach, *end;
-	sd_event_source *late; /* its end was asked for, and does not come */
-	struct parting *partings;
-};
-
-struct control {
-	sd_event *event;
-	struct varlink_server *server;
-	struct control_fds fds;
-	bool memory_locked, open, exiting;
-	struct worker worker;
-	struct keytree *tree;
-	struct entry *entries;
-	struct fsck *fsck;
-	struct survey_job *survey;
-	struct store *copy; /* of this client's store, to restore from; or NULL */
-	struct restore_job *restore;
-	struct varlink_call *watch_keyd, *watch_fsd, *exit;
-	uint64_t last_ping; /* monotonic seconds */
-};
 
 static uint64_t monotonic_seconds(void)
 {
@@ -82,7 +47,7 @@ static struct entry *entry_find(struct control *c, json_int_t number)
 	return NULL;
 }
 
-static int bad_parameters(struct varlink_call *call, const json_error_t *e)
+int control_bad_parameters(struct varlink_call *call, const json_error_t *e)
 {
 	return varlink_errorf(call, "InvalidParameter", NULL, "%s", e->text);
 }
@@ -365,7 +330,7 @@ static int method_open(struct varlink_call *call, json_t *params, void *userdata
 		return varlink_error(call, "AlreadyOpen", "this worker has its client", NULL);
 	if (json_unpack_ex(params, &e, 0, "{s:s,s:i,s:i,s:i}", "client_id", &client, "class", &class, "suite",
 		    &suite, "today", &today) < 0)
-		return bad_parameters(call, &e);
+		return control_bad_parameters(call, &e);
 	opt = (struct store_options){
 		.suite = (uint8_t)suite, .class = (uint16_t) class, .today = (uint16_t)today};
 	tree_fd = varlink_call_take_fd(call, 0);
@@ -399,7 +364,7 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b}", "session", &number, "token",
 		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared",
 		    &shared) < 0)
-		return bad_parameters(call, &e);
+		return control_bad_parameters(call, &e);
 	if (!c->open || c->exiting)
 		return varlink_error(call, "NotOpen", "this worker has no client, or ends", NULL);
 	if (entry_find(c, number) || !token[0] || strlen(token) >= TOKEN_MAX)
@@ -458,7 +423,7 @@ static int method_member_decided(struct varlink_call *call, json_t *params, void
 
 	if (json_unpack_ex(params, &error, 0, "{s:I,s:I,s:I,s:s,s:I,s:i}", "session", &number, "uid", &uid,
 		    "member", &member, "rights", &rights, "until", &until, "errno", &refused) < 0)
-		return bad_parameters(call, &error);
+		return control_bad_parameters(call, &error);
 	e = entry_find(c, number);
 	if (!e || !e->session->members)
 		return no_session(call);
@@ -482,7 +447,7 @@ static int method_access_list(struct varlink_call *call, json_t *params, void *u
 	int r;
 
 	if (json_unpack_ex(params, &error, 0, "{s:I,s:o}", "session", &number, "access", &rows) < 0)
-		return bad_parameters(call, &error);
+		return control_bad_parameters(call, &error);
 	e = entry_find(c, number);
 	if (!e || !e->session->members)
 		return no_session(call);
@@ -505,7 +470,7 @@ static int method_end(struct varlink_call *call, json_t *params, void *userdata)
 
 	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:i}", "session", &number, "reason", &reason, "errno",
 		    &error) < 0)
-		return bad_parameters(call, &e);
+		return control_bad_parameters(call, &e);
 	entry = entry_find(c, number);
 	if (!entry)
 		return member_end(c, call, (uint64_t)number, reason, error > 0 ? error : EKEYREVOKED);
@@ -528,7 +493,7 @@ static int method_breaker(struct varlink_call *call, json_t *params, void *userd
 	int fd;
 
 	if (json_unpack_ex(params, &e, 0, "{s:I}", "session", &number) < 0)
-		return bad_parameters(call, &e);
+		return control_bad_parameters(call, &e);
 	fd = varlink_call_take_fd(call, 0);
 	if (fd < 0)
 		return varlink_error(call, "InvalidParameter", "no descriptor came", NULL);
@@ -547,7 +512,7 @@ static int method_today(struct varlink_call *call, json_t *params, void *userdat
 	int today;
 
 	if (json_unpack_ex(params, &e, 0, "{s:i}", "today", &today) < 0)
-		return bad_parameters(call, &e);
+		return control_bad_parameters(call, &e);
 	if (c->open)
 		store_set_today(c->worker.store, (uint16_t)today);
 	return varlink_reply(call, NULL);
@@ -583,136 +548,6 @@ static int method_exit(struct varlink_call *call, json_t *params, void *userdata
 	c->exit = call;
 	end_all(c, EKEYREVOKED, "shut down");
 	return 0;
-}
-
-/* ---- the check ---- */
-
-static int method_fsck(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	scoped(close_fdp) int table_fd = varlink_call_take_fd(call, 0);
-	int r;
-
-	if (!c->open || c->exiting || c->fsck)
-		return varlink_error(call, "NotOpen", "no client, or a check already", NULL);
-	r = fsck_start(&c->worker, params, table_fd, &c->fsck);
-	if (r < 0)
-		return varlink_errorf(call, "InvalidParameter", NULL, "the check: %s", strerror(-r));
-	return varlink_reply(call, NULL);
-}
-
-static int method_fsck_next(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-
-	if (!c->fsck)
-		return varlink_error(call, "NotOpen", "there is no check", NULL);
-	return varlink_reply(call, fsck_next(c->fsck));
-}
-
-static int method_fsck_stop(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-
-	fsck_stop(take_ptr(&c->fsck));
-	return varlink_reply(call, NULL);
-}
-
-/* ---- the walk for the sake of keys ---- */
-
-static int method_survey(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	scoped(close_fdp) int leaves_fd = varlink_call_take_fd(call, 0);
-	int r;
-
-	if (!c->open || c->exiting || c->survey)
-		return varlink_error(call, "NotOpen", "no client, or a survey already", NULL);
-	r = survey_job_start(&c->worker, params, leaves_fd, &c->survey);
-	if (r < 0)
-		return varlink_errorf(call, "InvalidParameter", NULL, "the survey: %s", strerror(-r));
-	return varlink_reply(call, NULL);
-}
-
-/* The first call, and there is no client: nothing of this folder opens. */
-static int method_sweep_dead(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	struct sandbox_report box;
-	int r;
-
-	if (c->open || c->exiting || c->survey)
-		return varlink_error(call, "AlreadyOpen", "this worker has something to do", NULL);
-	r = sandbox_enter(c->fds.store, c->fds.proc, -1, &box);
-	if (r == 0)
-		r = survey_job_sweep_dead(c->fds.store, &c->survey);
-	if (r < 0)
-		return varlink_errorf(call, "OpenFailed", NULL, "the folder of the client: %s", strerror(-r));
-	return varlink_reply(call, NULL);
-}
-
-/* Leaves that nothing is under any more; all that was derived of them is wiped when this is answered. */
-static int method_forget(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	json_t *leaves, *v;
-	json_error_t e;
-	size_t i;
-
-	if (json_unpack_ex(params, &e, 0, "{s:o}", "leaves", &leaves) < 0)
-		return bad_parameters(call, &e);
-	if (!c->open)
-		return varlink_error(call, "NotOpen", "this worker has no client", NULL);
-	json_array_foreach(leaves, i, v)
-	{
-		const char *text = json_string_value(v);
-		int r = text ? keytree_puncture(c->tree, strtoull(text, NULL, 16), 64) : -EINVAL;
-
-		if (r < 0)
-			return r;
-	}
-	return varlink_reply(call, NULL);
-}
-
-static int method_survey_next(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-
-	if (!c->survey)
-		return varlink_error(call, "NotOpen", "there is no survey", NULL);
-	return varlink_reply(call, survey_job_next(c->survey));
-}
-
-static int method_survey_stop(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-
-	survey_job_stop(take_ptr(&c->survey));
-	return varlink_reply(call, NULL);
-}
-
-/* ---- restoring ---- */
-
-static int method_restore(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	int r;
-
-	if (!c->open || c->exiting || !c->copy || c->restore || c->entries)
-		return varlink_error(call, "NotOpen", "no copy, or it is being restored from already", NULL);
-	r = restore_job_start(c->copy, c->worker.store, params, &c->restore);
-	if (r < 0)
-		return varlink_errorf(call, r == -EINVAL ? "InvalidParameter" : "Failed", NULL, "%s", strerror(-r));
-	return varlink_reply(call, NULL);
-}
-
-static int method_restore_next(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-
-	if (!c->restore)
-		return varlink_error(call, "NotOpen", "nothing is being restored", NULL);
-	return varlink_reply(call, restore_job_next(c->restore));
 }
 
 /* ---- from fsd ---- */
@@ -773,7 +608,7 @@ static int method_attach(struct varlink_call *call, json_t *params, void *userda
 	int r;
 
 	if (json_unpack_ex(params, &e, 0, "{s:I,s:s}", "session", &number, "token", &token) < 0)
-		return bad_parameters(call, &e);
+		return control_bad_parameters(call, &e);
 	fuse_fd = varlink_call_take_fd(call, 0);
 	table_fd = varlink_call_take_fd(call, 1);
 	entry = entry_find(c, number);
@@ -803,16 +638,16 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.Today", ROLE_KEYD, 0, method_today},
 	{"org.coffer.worker.Ping", ROLE_KEYD, 0, method_ping},
 	{"org.coffer.worker.Exit", ROLE_KEYD, 0, method_exit},
-	{"org.coffer.worker.Fsck", ROLE_KEYD, 0, method_fsck},
-	{"org.coffer.worker.FsckNext", ROLE_KEYD, 0, method_fsck_next},
-	{"org.coffer.worker.FsckStop", ROLE_KEYD, 0, method_fsck_stop},
-	{"org.coffer.worker.Survey", ROLE_KEYD, 0, method_survey},
-	{"org.coffer.worker.SweepDead", ROLE_KEYD, 0, method_sweep_dead},
-	{"org.coffer.worker.Forget", ROLE_KEYD, 0, method_forget},
-	{"org.coffer.worker.SurveyNext", ROLE_KEYD, 0, method_survey_next},
-	{"org.coffer.worker.SurveyStop", ROLE_KEYD, 0, method_survey_stop},
-	{"org.coffer.worker.Restore", ROLE_KEYD, 0, method_restore},
-	{"org.coffer.worker.RestoreNext", ROLE_KEYD, 0, method_restore_next},
+	{"org.coffer.worker.Fsck", ROLE_KEYD, 0, control_fsck},
+	{"org.coffer.worker.FsckNext", ROLE_KEYD, 0, control_fsck_next},
+	{"org.coffer.worker.FsckStop", ROLE_KEYD, 0, control_fsck_stop},
+	{"org.coffer.worker.Survey", ROLE_KEYD, 0, control_survey},
+	{"org.coffer.worker.SweepDead", ROLE_KEYD, 0, control_sweep_dead},
+	{"org.coffer.worker.Forget", ROLE_KEYD, 0, control_forget},
+	{"org.coffer.worker.SurveyNext", ROLE_KEYD, 0, control_survey_next},
+	{"org.coffer.worker.SurveyStop", ROLE_KEYD, 0, control_survey_stop},
+	{"org.coffer.worker.Restore", ROLE_KEYD, 0, control_restore},
+	{"org.coffer.worker.RestoreNext", ROLE_KEYD, 0, control_restore_next},
 	{"org.coffer.worker.Journal", ROLE_FSD, 0, method_journal},
 	{"org.coffer.worker.Attach", ROLE_FSD, 0, method_attach},
 	{"org.coffer.worker.Watch", ROLE_KEYD | ROLE_FSD, 0, method_watch},

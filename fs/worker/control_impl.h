@@ -1,0 +1,69 @@
+/* What the sources of the worker's control share.  Not for others: control.h is. */
+#ifndef COFFER_CONTROL_IMPL_H
+#define COFFER_CONTROL_IMPL_H
+
+#include <systemd/sd-event.h>
+
+#include "common/varlink.h"
+#include "fs/worker/control.h"
+#include "fs/worker/session.h"
+#include "fs/worker/worker.h"
+
+#define TOKEN_MAX 128
+
+struct fsck;
+struct keytree;
+struct restore_job;
+struct store;
+struct survey_job;
+
+/* A member of a shared session whose end somebody may wait for. */
+struct parting {
+	struct parting *next;
+	uint64_t number;
+	char reason[SESSION_WORD];
+	struct varlink_call *end;
+};
+
+struct entry {
+	struct entry *next;
+	struct session *session;
+	char token[TOKEN_MAX]; /* "": used */
+	int64_t until;         /* seconds since 1970; 0: no end */
+	struct varlink_call *attach, *end;
+	sd_event_source *late; /* its end was asked for, and does not come */
+	struct parting *partings;
+};
+
+struct control {
+	sd_event *event;
+	struct varlink_server *server;
+	struct control_fds fds;
+	bool memory_locked, open, exiting;
+	struct worker worker;
+	struct keytree *tree;
+	struct entry *entries;
+	struct fsck *fsck;
+	struct survey_job *survey;
+	struct store *copy; /* of this client's store, to restore from; or NULL */
+	struct restore_job *restore;
+	struct varlink_call *watch_keyd, *watch_fsd, *exit;
+	uint64_t last_ping; /* monotonic seconds */
+};
+
+/* ---- control.c ---- */
+int control_bad_parameters(struct varlink_call *call, const json_error_t *e);
+
+/* ---- control_walks.c: methods that keyd calls ---- */
+int control_fsck(struct varlink_call *call, json_t *params, void *userdata);
+int control_fsck_next(struct varlink_call *call, json_t *params, void *userdata);
+int control_fsck_stop(struct varlink_call *call, json_t *params, void *userdata);
+int control_survey(struct varlink_call *call, json_t *params, void *userdata);
+int control_sweep_dead(struct varlink_call *call, json_t *params, void *userdata);
+int control_forget(struct varlink_call *call, json_t *params, void *userdata);
+int control_survey_next(struct varlink_call *call, json_t *params, void *userdata);
+int control_survey_stop(struct varlink_call *call, json_t *params, void *userdata);
+int control_restore(struct varlink_call *call, json_t *params, void *userdata);
+int control_restore_next(struct varlink_call *call, json_t *params, void *userdata);
+
+#endif

@@ -1,0 +1,143 @@
+/* What goes over the whole store of the client, piece by piece as keyd asks for it: the check, surveys, restoring. */
+#include "fs/worker/control_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/keytree.h"
+#include "common/scope.h"
+#include "fs/worker/fsck.h"
+#include "fs/worker/restore_job.h"
+#include "fs/worker/sandbox.h"
+#include "fs/worker/survey_job.h"
+
+/* ---- the check ---- */
+
+int control_fsck(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	scoped(close_fdp) int table_fd = varlink_call_take_fd(call, 0);
+	int r;
+
+	if (!c->open || c->exiting || c->fsck)
+		return varlink_error(call, "NotOpen", "no client, or a check already", NULL);
+	r = fsck_start(&c->worker, params, table_fd, &c->fsck);
+	if (r < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "the check: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+int control_fsck_next(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	if (!c->fsck)
+		return varlink_error(call, "NotOpen", "there is no check", NULL);
+	return varlink_reply(call, fsck_next(c->fsck));
+}
+
+int control_fsck_stop(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	fsck_stop(take_ptr(&c->fsck));
+	return varlink_reply(call, NULL);
+}
+
+/* ---- the walk for the sake of keys ---- */
+
+int control_survey(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	scoped(close_fdp) int leaves_fd = varlink_call_take_fd(call, 0);
+	int r;
+
+	if (!c->open || c->exiting || c->survey)
+		return varlink_error(call, "NotOpen", "no client, or a survey already", NULL);
+	r = survey_job_start(&c->worker, params, leaves_fd, &c->survey);
+	if (r < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "the survey: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+/* The first call, and there is no client: nothing of this folder opens. */
+int control_sweep_dead(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	struct sandbox_report box;
+	int r;
+
+	if (c->open || c->exiting || c->survey)
+		return varlink_error(call, "AlreadyOpen", "this worker has something to do", NULL);
+	r = sandbox_enter(c->fds.store, c->fds.proc, -1, &box);
+	if (r == 0)
+		r = survey_job_sweep_dead(c->fds.store, &c->survey);
+	if (r < 0)
+		return varlink_errorf(call, "OpenFailed", NULL, "the folder of the client: %s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+/* Leaves that nothing is under any more; all that was derived of them is wiped when this is answered. */
+int control_forget(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	json_t *leaves, *v;
+	json_error_t e;
+	size_t i;
+
+	if (json_unpack_ex(params, &e, 0, "{s:o}", "leaves", &leaves) < 0)
+		return control_bad_parameters(call, &e);
+	if (!c->open)
+		return varlink_error(call, "NotOpen", "this worker has no client", NULL);
+	json_array_foreach(leaves, i, v)
+	{
+		const char *text = json_string_value(v);
+		int r = text ? keytree_puncture(c->tree, strtoull(text, NULL, 16), 64) : -EINVAL;
+
+		if (r < 0)
+			return r;
+	}
+	return varlink_reply(call, NULL);
+}
+
+int control_survey_next(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	if (!c->survey)
+		return varlink_error(call, "NotOpen", "there is no survey", NULL);
+	return varlink_reply(call, survey_job_next(c->survey));
+}
+
+int control_survey_stop(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	survey_job_stop(take_ptr(&c->survey));
+	return varlink_reply(call, NULL);
+}
+
+/* ---- restoring ---- */
+
+int control_restore(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	int r;
+
+	if (!c->open || c->exiting || !c->copy || c->restore || c->entries)
+		return varlink_error(call, "NotOpen", "no copy, or it is being restored from already", NULL);
+	r = restore_job_start(c->copy, c->worker.store, params, &c->restore);
+	if (r < 0)
+		return varlink_errorf(call, r == -EINVAL ? "InvalidParameter" : "Failed", NULL, "%s", strerror(-r));
+	return varlink_reply(call, NULL);
+}
+
+int control_restore_next(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+
+	if (!c->restore)
+		return varlink_error(call, "NotOpen", "nothing is being restored", NULL);
+	return varlink_reply(call, restore_job_next(c->restore));
+}
