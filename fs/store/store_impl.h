@@ -131,8 +131,11 @@ int dir_entry_name(struct store_dir *d, const char *entry, char name[NAME_MAX_BY
 #define LINK_TARGET_MAX 4095
 int link_read(struct store_dir *d, const char *entry, char target[LINK_TARGET_MAX + 1]);
 int link_leaf(struct store_dir *d, const char *entry, struct leaf_index *ret);	/* nothing is opened: not authenticated */
+struct link_moved {
+	struct stat was, now;	/* `was` with all its names */
+};
 /* Seals the target anew under a leaf of that class and day, and puts it in the place of the old one. */
-int link_rewrap(struct store_dir *d, const char *entry, uint16_t class, uint16_t day);
+int link_rewrap(struct store_dir *d, const char *entry, uint16_t class, uint16_t day, struct link_moved *ret);
 int link_target_length(struct store_dir *d, const char *entry, off_t on_disk, off_t *ret);
 int link_side_of(struct store_dir *d, const char *entry, struct link_side *ret);
 int link_side_copy(const struct link_side *l, struct store_dir *from, struct store_dir *to);

@@ -307,7 +307,7 @@ static void link_copy_stat(struct store_dir *d, const char *entry, const struct 
 	(void)utimensat(d->fd, entry, times, AT_SYMLINK_NOFOLLOW);
 }
 
-int link_rewrap(struct store_dir *d, const char *entry, uint16_t class, uint16_t day)
+int link_rewrap(struct store_dir *d, const char *entry, uint16_t class, uint16_t day, struct link_moved *ret)
 {
 	const struct link_class c = {class, day};
 	char target[TARGET_MAX + 1], fresh[SIDE_RANDOM_TEXT];
@@ -334,6 +334,9 @@ int link_rewrap(struct store_dir *d, const char *entry, uint16_t class, uint16_t
 		(void)unlinkat(d->fd, fresh, 0);
 	} else {
 		link_side_drop(&old, d);
+		ret->was = st;
+		if (fstatat(d->fd, entry, &ret->now, AT_SYMLINK_NOFOLLOW) < 0)
+			r = -errno;
 	}
 	(void)futimens(d->fd, (const struct timespec[2]){{.tv_nsec = UTIME_OMIT}, dir.st_mtim});
 	return r;

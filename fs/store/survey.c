@@ -93,12 +93,15 @@ static void move_done(struct move *m)
 /* So short that nobody waits; what must be on disk is waited for afterwards. */
 static int move_one(struct survey *v, struct move *m)
 {
+	struct link_moved moved;
 	int r;
 
 	pthread_rwlock_wrlock(v->opt->names);
-	r = m->file ? file_rewrap(m->file, &m->to) : link_rewrap(m->dir, m->entry, m->to.class, m->to.day);
+	r = m->file ? file_rewrap(m->file, &m->to) : link_rewrap(m->dir, m->entry, m->to.class, m->to.day, &moved);
 	if (r == -ENOKEY && !m->file)
-		r = link_rewrap(m->dir, m->entry, m->to.class, (uint16_t)atomic_load(&v->store->today));
+		r = link_rewrap(m->dir, m->entry, m->to.class, (uint16_t)atomic_load(&v->store->today), &moved);
+	if (r == 0 && !m->file && v->opt->replaced)
+		v->opt->replaced(&moved.was, &moved.now, v->opt->arg);
 	pthread_rwlock_unlock(v->opt->names);
 	return r;
 }

@@ -14,6 +14,7 @@
 #define COFFER_SURVEY_H
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "fs/store/store.h"
 
@@ -60,6 +61,9 @@ struct survey_options {
 	bool (*step)(const struct survey_counts *c, void *arg);	/* false: stop */
 	/* CLASS: a label changed; who has opened directories lets them go.  With the namespace lock.  May be NULL. */
 	void (*relabelled)(void *arg);
+	/* A symlink is another one below now, and the number of the old one may be given to anything.  With the namespace
+	 * lock.  May be NULL. */
+	void (*replaced)(const struct stat *was, const struct stat *now, void *arg);
 	void *arg;
 };
 

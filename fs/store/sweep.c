@@ -119,13 +119,16 @@ static bool dir_is_dead(const struct sweep *s, int fd, bool parent_dead)
 static int drop(struct sweep *s, int dir, const char *entry, int flags)
 {
 	char side[NAME_MAX_BYTES + 4];
+	struct stat st;
 	mode_t mode;
 	int r;
 
 	if (s->opt->names)
 		pthread_rwlock_wrlock(s->opt->names);
 	backing_relax(dir, &mode);
-	r = unlinkat(dir, entry, flags) < 0 ? -errno : 0;
+	r = fstatat(dir, entry, &st, AT_SYMLINK_NOFOLLOW) < 0 || unlinkat(dir, entry, flags) < 0 ? -errno : 0;
+	if (r == 0 && s->opt->gone && (st.st_nlink == 1 || S_ISDIR(st.st_mode)))
+		s->opt->gone(&st, s->opt->arg);
 	if (r == 0 && entry[0] == '+') {
 		snprintf(side, sizeof(side), SIDE_NAME_PREFIX "%s", entry + 1);
 		(void)unlinkat(dir, side, 0);

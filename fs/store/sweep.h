@@ -4,6 +4,7 @@
 #ifndef COFFER_SWEEP_H
 #define COFFER_SWEEP_H
 
+#include <sys/stat.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,6 +22,8 @@ struct sweep_options {
 	struct keytree *tree;		/* NULL: the client is destroyed, nothing is held */
 	pthread_rwlock_t *names;	/* the namespace lock, or NULL: no session can be */
 	bool (*step)(const struct sweep_counts *c, void *arg);	/* false: stop */
+	/* The last name of it is gone, and its number may be given to anything.  With the namespace lock.  May be NULL. */
+	void (*gone)(const struct stat *was, void *arg);
 	void *arg;
 };
 

@@ -481,6 +481,32 @@ struct inode *inode_find(struct inode_table *t, const struct stat *st)
 	return i;
 }
 
+void inode_renumber(struct inode_table *t, const struct stat *was, const struct stat *now)
+{
+	struct inode *i;
+
+	pthread_mutex_lock(&t->lock);
+	i = hash_find(t, was->st_dev, was->st_ino);
+	if (i && was->st_nlink == 1) {
+		hash_remove(t, i);
+		i->dev = now->st_dev;
+		i->ino = now->st_ino;
+		hash_add(t, i);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void inode_number_gone(struct inode_table *t, const struct stat *was)
+{
+	struct inode *i;
+
+	pthread_mutex_lock(&t->lock);
+	i = hash_find(t, was->st_dev, was->st_ino);
+	if (i)
+		hash_remove(t, i);
+	pthread_mutex_unlock(&t->lock);
+}
+
 void inode_forget(struct inode_table *t, struct inode_view *v, uint64_t node, uint64_t n)
 {
 	struct inode *chain = NULL, *i;

@@ -111,6 +111,11 @@ int inode_enter_unnamed(struct inode_table *t, struct inode_view *v, const struc
 void inode_named(struct inode_table *t, struct inode *i);
 /* The inode with these backing numbers if any session knows it, with a reference. */
 struct inode *inode_find(struct inode_table *t, const struct stat *st);
+/* The same thing stands under other backing numbers from now on (a symlink with one name was written anew): the old ones may
+ * be given to something else at once.  With the namespace lock for writing. */
+void inode_renumber(struct inode_table *t, const struct stat *was, const struct stat *now);
+/* It was removed behind the sessions' backs: whatever gets its number is something else. */
+void inode_number_gone(struct inode_table *t, const struct stat *was);
 /* Tolerates more than there is, and ids that nobody was given. */
 void inode_forget(struct inode_table *t, struct inode_view *v, uint64_t node, uint64_t n);
 void inode_view_enter_root(struct inode_table *t, struct inode_view *v);

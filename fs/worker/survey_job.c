@@ -16,6 +16,7 @@
 #include "fs/store/store_impl.h"
 #include "fs/store/sweep.h"
 #include "fs/worker/notify.h"
+#include "fs/worker/inode.h"
 #include "fs/worker/resolve.h"
 #include "fs/worker/worker.h"
 
@@ -91,6 +92,13 @@ static bool sweep_step(const struct sweep_counts *c, void *arg)
 	return go_on;
 }
 
+static void gone(const struct stat *was, void *arg)
+{
+	struct survey_job *j = arg;
+
+	inode_number_gone(j->worker->inodes, was);
+}
+
 static void *run_sweep(void *arg)
 {
 	struct survey_job *j = arg;
@@ -98,6 +106,7 @@ static void *run_sweep(void *arg)
 	const struct sweep_options o = {.tree = alive ? j->worker->store->tree : NULL,
 		.names = alive ? &j->worker->names : NULL,
 		.step = sweep_step,
+		.gone = alive ? gone : NULL,
 		.arg = j};
 	struct sweep_counts counts = {0};
 	int r;
@@ -119,6 +128,13 @@ static void relabelled(void *arg)
 	struct survey_job *j = arg;
 
 	resolve_dirs_drop(j->worker->resolver);
+}
+
+static void replaced(const struct stat *was, const struct stat *now, void *arg)
+{
+	struct survey_job *j = arg;
+
+	inode_renumber(j->worker->inodes, was, now);
 }
 
 static void *run(void *arg)
@@ -271,6 +287,7 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 	j->opt.hand_out = hand_out;
 	j->opt.step = step;
 	j->opt.relabelled = relabelled;
+	j->opt.replaced = replaced;
 	j->opt.arg = j;
 	r = take_params(j);
 	if (r == 0)

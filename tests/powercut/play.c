@@ -558,13 +558,14 @@ static int do_rewrap(struct call *c)
 {
 	const struct rewrap to = {.class = (uint16_t)c->a, .day = REWRAP_DAY, .origin_class = (uint16_t)c->a};
 	struct object *o = object_of(c->p, c->path);
+	struct link_moved moved;
 	struct name_entry n;
 	struct file *f;
 	int r;
 
 	if (o->kind == 'l') {
 		r = name_seal(&c->dir->keys->name, c->name, &n);
-		return r < 0 ? r : link_rewrap(c->dir, n.entry, to.class, to.day);
+		return r < 0 ? r : link_rewrap(c->dir, n.entry, to.class, to.day, &moved);
 	}
 	r = open_for(c, o, &f);
 	if (r < 0)

@@ -290,6 +290,7 @@ static void link_rewrap_of(struct fixture *x, const char *name, size_t n)
 {
 	char target[LINK_TARGET_MAX + 1], got[LINK_TARGET_MAX + 1], entry[256];
 	struct leaf_index old, now;
+	struct link_moved moved;
 	struct stat st, before;
 
 	memset(target, 't', n);
@@ -298,7 +299,9 @@ static void link_rewrap_of(struct fixture *x, const char *name, size_t n)
 	assert_int_equal(store_lookup(x->root, name, &before), 0);
 	fixture_entry(x->fd, 0, entry);
 	assert_int_equal(link_leaf(x->root, entry, &old), 0);
-	assert_int_equal(link_rewrap(x->root, entry, MAIL, TODAY - 5), 0);
+	assert_int_equal(link_rewrap(x->root, entry, MAIL, TODAY - 5, &moved), 0);
+	assert_int_equal(moved.was.st_ino, before.st_ino);
+	assert_int_not_equal(moved.now.st_ino, before.st_ino);
 	assert_int_equal(link_leaf(x->root, entry, &now), 0);
 	assert_int_equal(now.class, MAIL);
 	assert_int_equal(now.day, TODAY - 5);
@@ -306,6 +309,7 @@ static void link_rewrap_of(struct fixture *x, const char *name, size_t n)
 	assert_int_equal(store_readlink(x->root, name, got, sizeof(got)), 0);
 	assert_string_equal(got, target);
 	assert_int_equal(store_lookup(x->root, name, &st), 0);
+	assert_int_equal(st.st_ino, moved.now.st_ino);
 	assert_int_equal(st.st_size, n);
 	assert_memory_equal(&before.st_mtim, &st.st_mtim, sizeof(st.st_mtim));
 	assert_int_equal(store_unlink(x->root, name), 0);

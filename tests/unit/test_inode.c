@@ -258,6 +258,32 @@ static void test_too_many_are_told_and_told_again(void **state)
 	assert_int_equal(full, 3); /* from the beginning again */
 }
 
+/* What is replaced or removed below without a session: the next thing with that number is not taken for it. */
+static void test_numbers_given_to_something_else(void **state)
+{
+	struct world *w = *state;
+	struct stat was = {.st_mode = S_IFLNK, .st_dev = 1, .st_ino = 50, .st_nlink = 1}, now = was, other = was;
+	struct inode *link, *dir, *again;
+
+	assert_int_equal(inode_enter(w->t, &w->a, w->root, "link", &was, &link), 0);
+	now.st_ino = 51;
+	inode_renumber(w->t, &was, &now);
+	other.st_mode = S_IFDIR;
+	assert_int_equal(inode_enter(w->t, &w->a, w->root, "dir", &other, &dir), 0);
+	assert_ptr_not_equal(dir, link);
+	assert_int_equal(inode_enter(w->t, &w->a, w->root, "link", &now, &again), 0);
+	assert_ptr_equal(again, link);
+	inode_unref(w->t, again);
+
+	inode_number_gone(w->t, &other);
+	assert_null(inode_find(w->t, &other));
+	assert_int_equal(inode_enter(w->t, &w->a, w->root, "file", &was, &again), 0);
+	assert_ptr_not_equal(again, dir);
+	inode_unref(w->t, again);
+	inode_unref(w->t, dir);
+	inode_unref(w->t, link);
+}
+
 static void test_the_limit_follows_the_memory(void **state)
 {
 	(void)state;
@@ -330,6 +356,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_conflicts_between_sessions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_are_told_and_told_again, setup, teardown),
 		cmocka_unit_test(test_the_limit_follows_the_memory),
+		cmocka_unit_test_setup_teardown(test_numbers_given_to_something_else, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_the_unused_are_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_oldest_go_first, setup, teardown),
 	};
