@@ -403,25 +403,30 @@ int journal_ready(struct journal_writer *w, int wait_ms)
 	return -ENOSPC;
 }
 
-bool journal_is_synced(struct journal_writer *w)
+static bool is_synced(struct journal_writer *w, uint64_t *ret_head)
 {
 	bool clean;
 
 	pthread_mutex_lock(&w->lock);
+	*ret_head = w->head;
 	clean = w->synced == w->head;
 	pthread_mutex_unlock(&w->lock);
 	return clean;
+}
+
+bool journal_is_synced(struct journal_writer *w)
+{
+	uint64_t head;
+
+	return is_synced(w, &head);
 }
 
 int journal_sync(struct journal_writer *w)
 {
 	uint64_t head;
 
-	if (journal_is_synced(w))
+	if (is_synced(w, &head))
 		return 0;
-	pthread_mutex_lock(&w->lock);
-	head = w->head;
-	pthread_mutex_unlock(&w->lock);
 	if (fdatasync(w->fd) < 0)
 		return -errno;
 	pthread_mutex_lock(&w->lock);

@@ -537,7 +537,7 @@ int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 		*ret = w;
 		return 0;
 	}
-	if (sodium_hex2bin(id.b, sizeof(id.b), c->hex, strlen(c->hex), NULL, NULL, NULL) < 0)
+	if (client_id_parse(c->hex, &id) < 0)
 		return -EINVAL;
 	r = worker_new(k, c, -1, &w, &fsd_end);
 	if (r < 0)
@@ -563,7 +563,7 @@ int worker_start_apart(struct keyd *k, const struct fact_client *c, int folder_f
 	struct worker *w;
 	int fsd_end = -1, r;
 
-	if (sodium_hex2bin(id.b, sizeof(id.b), c->hex, strlen(c->hex), NULL, NULL, NULL) < 0)
+	if (client_id_parse(c->hex, &id) < 0)
 		return -EINVAL;
 	r = worker_new(k, c, folder_fd, &w, &fsd_end);
 	if (r < 0)

@@ -66,16 +66,6 @@ static void erase_free(struct erase *e)
 DEFINE_SCOPED(struct erase *, erase_free)
 DEFINE_SCOPED(struct keytree *, keytree_free)
 
-static int client_id_of(const struct fact_client *c, struct client_id *ret)
-{
-	size_t n;
-
-	if (sodium_hex2bin(ret->b, sizeof(ret->b), c->hex, strlen(c->hex), NULL, &n, NULL) < 0 ||
-		n != sizeof(ret->b))
-		return -EINVAL;
-	return 0;
-}
-
 /* ---- the book ---- */
 
 static int put(struct keyd *k, const char *kind, const char *outcome, struct actor by,
@@ -221,7 +211,7 @@ static int is_gone(struct keyd *k, const struct fact_client *c, const struct fac
 	struct keys_error err = {0};
 	struct client_id id;
 	char first[HEX + 1];
-	int r = client_id_of(c, &id);
+	int r = client_id_parse(c->hex, &id);
 
 	*ret = true;
 	if (r < 0 || !keyring_has(k->ring, &id))
@@ -347,29 +337,22 @@ static void shred(struct erase *e)
 	enum shred_outcome outcome = SHRED_NOTHING;
 	struct keys_error err = {0};
 	struct keyd *k = e->k;
-	int ended, r;
+	int r;
 
-	r = cuts ? shred_run(&job, k->slot, &k->ring, &outcome, &err) : -ENOMEM;
+	r = cuts ? keyd_shred(k, &job, &outcome, &err) : -ENOMEM;
 	switch (outcome) {
 	case SHRED_DESTROYED:
 		destroyed(e);
 		return;
 	case SHRED_PENDING:
-		k->shred_unfinished = true;
-		log_error("the old root key is not overwritten yet, it is tried again: %s", err.text);
 		job_fail(e->job, "Pending", "it is certified when that is done",
 			"the keys are out of the new key state, but the old root key is not overwritten yet: "
 			"%s",
 			err.text);
 		return;
 	case SHRED_UNKNOWN:
-		log_error("the keys are sealed, since the disk took neither the new ones nor their removal: "
-			  "%s; make room or "
-			  "repair it, then run `coffer unseal`",
-			err.text);
 		job_fail(e->job, "Failed", "make room or repair the disk, then run `coffer unseal`",
 			"whether the keys are destroyed shows when they are unsealed: %s", err.text);
-		keyd_seal(k, &ended);
 		return;
 	default:
 		abandon(k, &e->client, &e->fact,
@@ -578,7 +561,7 @@ static struct erase *erase_new(
 	e->uid = by.uid;
 	e->user = strdup(by.user);
 	e->reason = strdup(reason);
-	return e->user && e->reason && client_id_of(c, &e->id) == 0 ? take_ptr(&e) : NULL;
+	return e->user && e->reason && client_id_parse(c->hex, &e->id) == 0 ? take_ptr(&e) : NULL;
 }
 
 int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_class *spec, struct job **job,

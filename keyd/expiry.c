@@ -151,16 +151,6 @@ static void batch_done(struct batch *b)
 	free(b->cuts);
 }
 
-static int client_id_of(const struct fact_client *c, struct client_id *ret)
-{
-	size_t n;
-
-	if (sodium_hex2bin(ret->b, sizeof(ret->b), c->hex, strlen(c->hex), NULL, &n, NULL) < 0 ||
-		n != sizeof(ret->b))
-		return -EINVAL;
-	return 0;
-}
-
 static int put(
 	struct keyd *k, const char *kind, const char *outcome, const struct victim *v, const char *text)
 {
@@ -320,7 +310,7 @@ static int add_victim(struct batch *b, const struct fact_client *c, const struct
 	b->cuts = cuts;
 	victims[b->n] = (struct victim){.client = *c, .destruction = *d};
 	cuts[b->n] = (struct keyring_cut){.whole = true};
-	if (client_id_of(c, &cuts[b->n].client) < 0)
+	if (client_id_parse(c->hex, &cuts[b->n].client) < 0)
 		return -EINVAL;
 	b->n++;
 	return 0;
@@ -334,27 +324,13 @@ static void shred(struct batch *b)
 	struct keys_error err = {0};
 	int r;
 
-	r = shred_run(&job, k->slot, &k->ring, &outcome, &err);
+	r = keyd_shred(k, &job, &outcome, &err);
 	if (outcome == SHRED_DESTROYED) {
 		finish_all(b);
 		return;
 	}
-	if (outcome == SHRED_PENDING) {
-		k->shred_unfinished = true;
-		log_error("the old root key is not overwritten yet, it is tried again: %s", err.text);
+	if (outcome == SHRED_PENDING || outcome == SHRED_UNKNOWN)
 		return;
-	}
-	if (outcome ==
-		SHRED_UNKNOWN) { /* the disk decides: as after a crash, when the keys are opened again */
-		int ended;
-
-		log_error("the keys are sealed, since the disk took neither the new ones nor their removal: "
-			  "%s; make room or "
-			  "repair it, then run `coffer unseal`",
-			err.text);
-		keyd_seal(k, &ended);
-		return;
-	}
 	for (size_t i = 0; i < b->n; i++)
 		abandon(k, &b->victims[i],
 			r == -EBUSY ? "a hold was placed"
@@ -523,7 +499,7 @@ static void settle_pending(struct keyd *k)
 			struct client_id id;
 			int r = 0;
 
-			if (clients[c].row != pending[i].client || client_id_of(&clients[c], &id) < 0)
+			if (clients[c].row != pending[i].client || client_id_parse(clients[c].hex, &id) < 0)
 				continue;
 			if (keyring_has(k->ring, &id))
 				abandon(k, &v, "it was interrupted before anything was destroyed");

@@ -288,15 +288,6 @@ static bool may_begin(struct keyd *k, struct varlink_call *call, const struct fa
 	return false;
 }
 
-static bool may_see_names(struct keyd *k, struct varlink_call *call, const char *hex)
-{
-	bool had = false;
-
-	if (has_role(call, ROLE_AUDITOR))
-		return true;
-	return facts_had_session(k->facts, hex, varlink_call_peer(call)->uid, &had) == 0 && had;
-}
-
 static struct fsck *fsck_new(
 	struct keyd *k, struct varlink_call *call, const struct fact_client *c, const struct wanted *w)
 {

@@ -76,6 +76,23 @@ void keyd_seal(struct keyd *k, int *ret_ended)
 	varlink_server_set_state(k->server, KEYD_SEALED, KEYD_SEALED_TEXT);
 }
 
+int keyd_shred(struct keyd *k, const struct shred_job *job, enum shred_outcome *ret_outcome, struct keys_error *err)
+{
+	int ended, r = shred_run(job, k->slot, &k->ring, ret_outcome, err);
+
+	if (*ret_outcome == SHRED_PENDING) {
+		k->shred_unfinished = true;
+		log_error("the old root key is not overwritten yet, it is tried again: %s", err->text);
+	}
+	if (*ret_outcome == SHRED_UNKNOWN) {
+		log_error("the keys are sealed, since the disk took neither the new ones nor their removal: %s; make "
+			  "room or repair it, then run `coffer unseal`",
+			err->text);
+		keyd_seal(k, &ended);
+	}
+	return r;
+}
+
 void keyd_remember_clock(struct keyd *k)
 {
 	struct clock_memory m;

@@ -13,6 +13,7 @@
 #include "keyd/clock.h"
 #include "keyd/facts.h"
 #include "keyd/keyring.h"
+#include "keyd/shred.h"
 #include "keyd/slot_file.h"
 #include "policy/policy.h"
 
@@ -71,6 +72,9 @@ bool keyd_is_sealed(const struct keyd *k);
 int keyd_unseal(struct keyd *k, const void *passphrase, size_t n, struct keys_error *err);
 /* Ends all sessions and workers, wipes the keys; *ret_ended sessions. */
 void keyd_seal(struct keyd *k, int *ret_ended);
+/* shred_run() on the slot and keys of this installation.  PENDING is noted, logged and tried again; after UNKNOWN only the disk
+ * knows, as after a crash: the keys are sealed.  *ret_outcome must be initialised to SHRED_NOTHING. */
+int keyd_shred(struct keyd *k, const struct shred_job *job, enum shred_outcome *ret_outcome, struct keys_error *err);
 
 /* Starts the one-second timer that drives everything that happens by itself. */
 int keyd_start_timer(struct keyd *k);

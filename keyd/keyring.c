@@ -228,6 +228,15 @@ int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, str
 	return 0;
 }
 
+int client_id_parse(const char *hex, struct client_id *ret)
+{
+	size_t n = 0;
+
+	if (sodium_hex2bin(ret->b, sizeof(ret->b), hex, strlen(hex), NULL, &n, NULL) < 0 || n != sizeof(ret->b))
+		return -EINVAL;
+	return 0;
+}
+
 uint64_t keyring_generation(const struct keyring *k)
 {
 	return k->ring->generation;

@@ -24,6 +24,9 @@
 
 struct keyring;
 
+/* The id that stands in hex in the facts and names the client's folder.  -EINVAL. */
+int client_id_parse(const char *hex, struct client_id *ret);
+
 #define SIGNATURE_BYTES 64
 #define PUBLIC_KEY_BYTES 32
 #define TRANSFER_KEY_BYTES 32

@@ -86,22 +86,14 @@ static int destroy(struct work *w)
 	struct keys_error err = {0};
 	struct keyd *k = w->k;
 	struct client_id id;
-	int ended, r;
+	int r;
 
-	if (!cuts ||
-		sodium_hex2bin(id.b, sizeof(id.b), w->client.hex, CLIENT_ID_HEX - 1, NULL, NULL, NULL) < 0)
-		return -ENOMEM;
+	r = cuts ? client_id_parse(w->client.hex, &id) : -ENOMEM;
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < w->n; i++)
 		cuts[i] = (struct keyring_cut){.client = id, .prefix = w->leaves[i], .bits = 64};
-	r = shred_run(&job, k->slot, &k->ring, &outcome, &err);
-	if (outcome == SHRED_UNKNOWN) {
-		log_error("the keys are sealed, since the disk took neither the new ones nor their removal: "
-			  "%s; make room or "
-			  "repair it, then run `coffer unseal`",
-			err.text);
-		keyd_seal(k, &ended);
-	}
-	k->shred_unfinished |= outcome == SHRED_PENDING;
+	r = keyd_shred(k, &job, &outcome, &err);
 	if (outcome != SHRED_DESTROYED)
 		return r < 0 ? r : -EIO; /* what is gone by then is destroyed again: nothing happens */
 	r = facts_dying_drop(k->facts, w->client.row, w->leaves, w->n);

@@ -350,7 +350,7 @@ static unsigned seconds_of(const char *name, unsigned most)
 
 int main(int argc, char **argv)
 {
-	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .fusectl_fd = -1, 
+	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .fusectl_fd = -1,
 		.recheck_seconds = seconds_of("COFFER_RECHECK", RECHECK_SECONDS),
 		.window_seconds = seconds_of("COFFER_WINDOW", WINDOW_SECONDS)};
 	struct arguments a = {0};

@@ -170,6 +170,15 @@ bool has_role(const struct varlink_call *call, unsigned roles)
 	return varlink_call_peer(call)->roles & roles;
 }
 
+bool may_see_names(struct keyd *k, const struct varlink_call *call, const char *hex)
+{
+	bool had = false;
+
+	if (has_role(call, ROLE_AUDITOR))
+		return true;
+	return facts_had_session(k->facts, hex, varlink_call_peer(call)->uid, &had) == 0 && had;
+}
+
 int reply_failure(struct keyd *k, struct varlink_call *call, int r, const char *what)
 {
 	const char *remedy = "see log/keyd.log in the state directory";

@@ -24,6 +24,8 @@ bool params_purpose(struct keyd *k, struct varlink_call *call, const char *id, c
 
 struct actor actor_of(const struct varlink_call *call);
 bool has_role(const struct varlink_call *call, unsigned roles);
+/* Names in a client's share (its id in hex) are for auditors, and for who has had a session with it: the rule of LedgerNames. */
+bool may_see_names(struct keyd *k, const struct varlink_call *call, const char *hex);
 /* For what the database or the disk refused; ends any open transaction. */
 int reply_failure(struct keyd *k, struct varlink_call *call, int r, const char *what);
 

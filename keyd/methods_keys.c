@@ -212,18 +212,14 @@ static void audit_keys_switch(
 	struct keyd *k, struct varlink_call *call, struct audit_keys *a, const char *hex)
 {
 	struct client_id id;
-	size_t n;
 
 	if (strcmp(a->hex, hex) == 0)
 		return;
 	keytree_free(a->tree);
 	a->tree = NULL;
 	snprintf(a->hex, sizeof(a->hex), "%s", hex);
-	a->allowed = has_role(call, ROLE_AUDITOR);
-	if (!a->allowed && facts_had_session(k->facts, hex, varlink_call_peer(call)->uid, &a->allowed) < 0)
-		a->allowed = false;
-	if (!a->allowed || keyd_is_sealed(k) ||
-		sodium_hex2bin(id.b, sizeof(id.b), hex, strlen(hex), NULL, &n, NULL) < 0 || n != sizeof(id.b))
+	a->allowed = may_see_names(k, call, hex);
+	if (!a->allowed || keyd_is_sealed(k) || client_id_parse(hex, &id) < 0)
 		return;
 	if (keyring_tree(k->ring, &id, &a->tree, NULL) < 0)
 		a->tree = NULL; /* destroyed: its names are gone, as they should be */
