@@ -524,17 +524,21 @@ int file_create(struct store_dir *d, const char *name, mode_t mode, struct file 
 	return r < 0 ? r : create(d, n.entry, mode, ret, ret_st);
 }
 
-int file_create_unnamed(struct store_dir *d, mode_t mode, struct file **ret, struct stat *ret_st)
+int file_create_unnamed(
+	struct store_dir *root, struct store_dir *d, mode_t mode, struct file **ret, struct stat *ret_st)
 {
 	char hidden[SIDE_RANDOM_TEXT];
-	int r;
+	int r = dir_check_class(d);
 
-	dir_side_random(SIDE_FILE_PREFIX, hidden);
-	r = create(d, hidden, mode, ret, ret_st);
 	if (r < 0)
 		return r;
+	dir_side_random(SIDE_FILE_PREFIX, hidden);
+	r = create(root, hidden, mode, ret, ret_st);
+	if (r < 0)
+		return r;
+	(*ret)->h.rec.origin_class = (uint16_t)atomic_load(&d->class);
 	memcpy((*ret)->hidden, hidden, sizeof(hidden));
-	(*ret)->hidden_in = store_dir_ref(d);
+	(*ret)->hidden_in = store_dir_ref(root);
 	ret_st->st_nlink = 0;
 	return 0;
 }

@@ -14,7 +14,12 @@ struct file;
 int file_open(struct store_dir *d, const char *name, struct file **ret);
 /* O_CREAT|O_EXCL.  Costs one openat: no header until there is content.  The umask of the process must be 0. */
 int file_create(struct store_dir *d, const char *name, mode_t mode, struct file **ret, struct stat *ret_st);
-int file_create_unnamed(struct store_dir *d, mode_t mode, struct file **ret, struct stat *ret_st);	/* O_TMPFILE */
+/* O_TMPFILE: stands hidden in `root`, is of the class that is made in d. */
+int file_create_unnamed(struct store_dir *root, struct store_dir *d, mode_t mode, struct file **ret,
+	struct stat *ret_st);
+/* Gives f, made with `mode` and without an entry in d, what d's default ACL says (acl(5), OBJECT CREATION AND DEFAULT
+ * ACLs).  Without one: nothing.  0, or a negative errno. */
+int file_inherit_acl(struct file *f, struct store_dir *d, mode_t mode);
 int file_link_unnamed(struct file *f, struct store_dir *to, const char *new_name);
 void file_close(struct file *f);	/* flushes the size hint; NULL is fine */
 

@@ -1,6 +1,12 @@
 /* POSIX ACLs are kept native, so that the backing file system keeps, inherits and backs them up itself. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/limits.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/xattr.h>
+#include <stdlib.h>
 #include <sys/xattr.h>
 
 #include "fs/store/backing.h"
@@ -40,6 +46,52 @@ int store_acl_set(
 		return r;
 	return val ? backing_setxattr(name ? fd : d->fd, attr, val, n, flags)
 		   : backing_removexattr(name ? fd : d->fd, attr);
+}
+
+/* Group class: the mask where there is one, else the owning group. */
+static void acl_mask_by(struct posix_acl_xattr_entry *e, size_t n, mode_t mode)
+{
+	struct posix_acl_xattr_entry *group = NULL;
+
+	for (size_t i = 0; i < n; i++)
+		switch (e[i].e_tag) {
+		case ACL_USER_OBJ:
+			e[i].e_perm &= (uint16_t)(mode >> 6 & 7);
+			break;
+		case ACL_OTHER:
+			e[i].e_perm &= (uint16_t)(mode & 7);
+			break;
+		case ACL_GROUP_OBJ:
+			if (!group)
+				group = &e[i];
+			break;
+		case ACL_MASK:
+			group = &e[i];
+			break;
+		}
+	if (group)
+		group->e_perm &= (uint16_t)(mode >> 3 & 7);
+}
+
+int file_inherit_acl(struct file *f, struct store_dir *d, mode_t mode)
+{
+	struct {
+		struct posix_acl_xattr_header head;
+		struct posix_acl_xattr_entry entries[XATTR_SIZE_MAX / sizeof(struct posix_acl_xattr_entry)];
+	} *acl = malloc(sizeof(*acl));
+	int n, r = 0;
+
+	if (!acl)
+		return -ENOMEM;
+	n = store_acl_get(d, NULL, XATTR_NAME_POSIX_ACL_DEFAULT, acl, sizeof(*acl));
+	if (n > (int)sizeof(acl->head)) {
+		acl_mask_by(acl->entries, ((size_t)n - sizeof(acl->head)) / sizeof(acl->entries[0]), mode);
+		r = backing_setxattr(f->fd, XATTR_NAME_POSIX_ACL_ACCESS, acl, (size_t)n, 0);
+	} else if (n < 0 && n != -ENODATA && n != -EOPNOTSUPP) {
+		r = n;
+	}
+	free(acl);
+	return r;
 }
 
 /* Without CAP_FSETID the bit can be set only for a group of our own: so the directory has one for a moment.

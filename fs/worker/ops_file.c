@@ -247,7 +247,7 @@ static int create_unnamed(const struct op *o, struct inode *dir, mode_t mode, st
 	if (r == 0)
 		r = store_dir_root(o->w->store, &root);
 	if (r == 0)
-		r = file_create_unnamed(root, op_new_mode(o, d, mode), &f, &st);
+		r = file_create_unnamed(root, d, op_new_mode(o, d, mode), &f, &st);
 	if (r < 0)
 		return r;
 	r = op_new_unnamed_owner(o, d, f, &st);

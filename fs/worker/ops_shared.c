@@ -66,15 +66,28 @@ int op_new_owner(const struct op *o, struct inode *dir, struct store_dir *d, con
 	return 0;
 }
 
+/* The set-id bits stay what was asked for: the owner's change drops them on disk, and gives them back. */
+static int inherit_acl(struct store_dir *d, struct file *f, struct stat *st)
+{
+	struct stat now;
+	int r = file_inherit_acl(f, d, st->st_mode);
+
+	if (r == 0)
+		r = file_stat(f, &now);
+	if (r == 0)
+		st->st_mode = (now.st_mode & ~(mode_t)SET_IDS) | (st->st_mode & SET_IDS);
+	return r;
+}
+
 /* It does not stand in d, so nothing is inherited by itself. */
 int op_new_unnamed_owner(const struct op *o, struct store_dir *d, struct file *f, struct stat *st)
 {
 	gid_t gid = o->gid;
 	struct stat in;
-	int r;
+	int r = inherit_acl(d, f, st);
 
-	if (!o->w->owners)
-		return 0;
+	if (r < 0 || !o->w->owners)
+		return r;
 	r = store_dir_stat(d, &in);
 	if (r == 0 && (in.st_mode & S_ISGID))
 		gid = in.st_gid;

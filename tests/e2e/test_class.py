@@ -56,6 +56,10 @@ def test_class_of_a_tree(acme):
     assert m.sh("cat hr/one hr/old/two; readlink hr/link").out == "one\ntwo\none\n"
     m.sh("echo n > hr/old/new && mkdir hr/dir && echo m > hr/dir/made && echo p > plain2")
     assert sorted(v[0] for v in headers(acme).values()) == sorted([*default] * 2 + [wanted] * 4)
+    m.python("import os; fd = os.open('hr', os.O_TMPFILE | os.O_RDWR, 0o600); os.write(fd, b'x'); "
+             "os.link(f'/proc/self/fd/{fd}', 'hr/unnamed', dst_dir_fd=os.open('.', 0), follow_symlinks=True)")
+    assert sorted(v[0] for v in headers(acme).values()) == sorted([*default] * 2 + [wanted] * 5)
+    m.sh("rm hr/unnamed")
     # O_TRUNC, a rename over it, vim's ways of saving, rsync: class and origin stay.
     shown = acme.json("class", "show", "acme", "hr")
     assert shown["class"] == OTHER and shown["labelled"] and shown["old_keys"] == 3

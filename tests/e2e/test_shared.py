@@ -199,6 +199,9 @@ umask 022; touch p/f; mkdir p/d; touch p/d/g; umask 077; touch p/h
 touch plain; setfacl -m u:%(bob)d:r plain; chmod 600 plain
 mkdir q; setfacl -d -m u::rwx,g::-,o::- q; touch q/only; setfacl -k q; touch q/again
 setfacl -m u:%(bob)d:rw p/h; setfacl -b p/h
+for d in p q; do for m in 666 751; do /usr/bin/python3 -c "
+import os; fd = os.open('$d', os.O_TMPFILE | os.O_RDWR, 0o$m)
+os.link(f'/proc/self/fd/{fd}', '$d/unnamed$m', dst_dir_fd=os.open('.', 0), follow_symlinks=True)"; done; done
 mkdir g; chgrp %(own)d g; chmod 2770 g; setfacl -m u:%(bob)d:rwx g
 """
 ACL_USE = r"""

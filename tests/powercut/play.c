@@ -269,7 +269,7 @@ static int do_tmpfile(struct call *c)
 	struct file *f;
 	int r;
 
-	r = file_create_unnamed(c->dir, 0640, &f, &st);
+	r = file_create_unnamed(c->dir, c->dir, 0640, &f, &st);
 	if (r < 0)
 		return r;
 	o = new_object(c->p, 'f', 0640);

@@ -173,7 +173,7 @@ static void test_leftovers(void **state)
 	assert_int_equal(st.st_size, 5);
 
 	/* An unnamed file that somebody has open is his. */
-	assert_int_equal(file_create_unnamed(x->root, 0600, &f, &st), 0);
+	assert_int_equal(file_create_unnamed(x->root, x->root, 0600, &f, &st), 0);
 	check_run(x, &c);
 	check_expect_clean(&c);
 	file_close(f);

@@ -411,13 +411,13 @@ static void test_unnamed(void **state)
 	struct file *f;
 	char back[8];
 
-	assert_int_equal(file_create_unnamed(x->root, 0600, &f, &st), 0);
+	assert_int_equal(file_create_unnamed(x->root, x->root, 0600, &f, &st), 0);
 	assert_int_equal(st.st_nlink, 0);
 	assert_int_equal(file_write(f, "hello", 5, 0), 5);
 	assert_int_equal(file_link_unnamed(f, x->root, "named"), 0);
 	file_close(f);
 	assert_int_equal(open_and_read(x, "named", back, sizeof(back)), 5);
-	assert_int_equal(file_create_unnamed(x->root, 0600, &f, &st), 0);
+	assert_int_equal(file_create_unnamed(x->root, x->root, 0600, &f, &st), 0);
 	assert_int_equal(file_write(f, "gone", 4, 0), 4);
 	file_close(f);
 	assert_int_equal(store_unlink(x->root, "named"), 0);
