@@ -10,10 +10,7 @@
 
 #include "common/scope.h"
 
-static const struct {
-	const char *rel;
-	mode_t mode;
-} layout[] = {
+const struct statedir_entry statedir_layout[] = {
 	{"keyd", 0700},
 	{"keyd/keys", 0700},
 	{"keyd/slot", 0700},
@@ -23,6 +20,7 @@ static const struct {
 	{"store", 0700},
 	{"outbox", 0700},
 	{"log", 0700},
+	{0},
 };
 
 /* The absolute path of a folder that need not exist, while its parent must. */
@@ -110,8 +108,8 @@ int statedir_create(const struct statedir *d)
 	root = open(d->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return -errno;
-	for (size_t i = 0; i < ARRAY_SIZE(layout); i++) {
-		r = make_dir(root, layout[i].rel, layout[i].mode);
+	for (const struct statedir_entry *e = statedir_layout; e->rel; e++) {
+		r = make_dir(root, e->rel, e->mode);
 		if (r < 0)
 			return r;
 	}

@@ -28,6 +28,13 @@ struct statedir {
 int statedir_find(const char *dir, bool must_exist, struct statedir *ret);
 void statedir_done(struct statedir *d);
 
+/* The folders below D, each with the mode it is made with.  Ends with a NULL rel. */
+struct statedir_entry {
+	const char *rel;
+	unsigned mode;
+};
+extern const struct statedir_entry statedir_layout[];
+
 /* Creates what is missing, with the modes above (D itself 0711 if it is new).  Idempotent. */
 int statedir_create(const struct statedir *d);
 

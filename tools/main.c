@@ -13,6 +13,7 @@ const struct command commands[] = {
 	{"up", cmd_up, "start the daemons"},
 	{"down", cmd_down, "end all sessions and stop the daemons"},
 	{"status", cmd_status, "what runs, how it is protected, what to mind"},
+	{"doctor", cmd_doctor, "whether this installation is as it should be, and how to mend it"},
 	{"mount", cmd_mount, "mount a client's share for a purpose"},
 	{"unmount", cmd_unmount, "end a session and remove its mount"},
 	{"umount", cmd_unmount, NULL},
