@@ -133,6 +133,36 @@ static int find_policy(const struct tool *t, const char *named, char **ret)
 	return EXIT_OK;
 }
 
+/* The directory, the policy and the program. */
+static int prepare(struct tool *t, const char *policy, char **ret_policy, char **ret_program)
+{
+	int r = statedir_create(&t->dir);
+
+	if (r < 0)
+		return fail(EXIT_FAILED, "%s cannot be set up: %s", t->dir.root, strerror(-r));
+	r = find_policy(t, policy, ret_policy);
+	if (r != EXIT_OK)
+		return r;
+	*ret_program = find_program("keyd", "coffer-keyd");
+	if (!*ret_program)
+		return fail(
+			EXIT_FAILED, "coffer-keyd is neither beside this program nor in " COFFER_LIBEXECDIR);
+	return EXIT_OK;
+}
+
+/* For a service manager: this process becomes the daemon. */
+static int run_here(struct tool *t, const char *policy)
+{
+	scoped(freep) char *program = NULL, *policy_path = NULL;
+	int r = prepare(t, policy, &policy_path, &program);
+
+	if (r != EXIT_OK)
+		return r;
+	execv(program, (char *const *)(const char *[]){program, "--dir", t->dir.root, policy_path ? "--policy" : NULL,
+			       policy_path, NULL});
+	return fail(EXIT_FAILED, "%s: %s", program, strerror(errno));
+}
+
 static int start(struct tool *t, const char *policy)
 {
 	scoped(freep) char *program = NULL, *policy_path = NULL;
@@ -141,16 +171,9 @@ static int start(struct tool *t, const char *policy)
 	pid_t pid;
 	int r;
 
-	r = statedir_create(&t->dir);
-	if (r < 0)
-		return fail(EXIT_FAILED, "%s cannot be set up: %s", t->dir.root, strerror(-r));
-	r = find_policy(t, policy, &policy_path);
+	r = prepare(t, policy, &policy_path, &program);
 	if (r != EXIT_OK)
 		return r;
-	program = find_program("keyd", "coffer-keyd");
-	if (!program)
-		return fail(
-			EXIT_FAILED, "coffer-keyd is neither beside this program nor in " COFFER_LIBEXECDIR);
 	log = statedir_open(&t->dir, "log/keyd.log", O_RDWR | O_CREAT | O_APPEND, 0600);
 	if (log < 0)
 		return fail(EXIT_FAILED, "%s/log/keyd.log: %s", t->dir.root, strerror(-log));
@@ -167,6 +190,7 @@ int cmd_up(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
 		{"policy", "policy", "FILE", FIELD_TEXT, false, "policy file (default: the built-in one)"},
+		{"foreground", "foreground", NULL, FIELD_FLAG, false, "become coffer-keyd, for a service manager"},
 		{0},
 	};
 	static const struct request rq = {fields, NULL,
@@ -180,7 +204,9 @@ int cmd_up(struct tool *t, int argc, char **argv)
 	r = make_dir(t);
 	if (r == EXIT_OK)
 		r = tool_find_dir(t, true);
-	if (r == EXIT_OK && tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) == EXIT_OK) {
+	if (r == EXIT_OK && json_is_true(json_object_get(params, "foreground"))) {
+		r = run_here(t, json_string_value(json_object_get(params, "policy")));
+	} else if (r == EXIT_OK && tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) == EXIT_OK) {
 		if (json_object_get(params, "policy"))
 			r = fail(EXIT_FAILED,
 				"already running in %s; for another policy stop it first: coffer down --dir "
