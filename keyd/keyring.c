@@ -242,6 +242,16 @@ uint64_t keyring_generation(const struct keyring *k)
 	return k->ring->generation;
 }
 
+const struct root_key *keyring_root(const struct keyring *k)
+{
+	return &k->secrets->root;
+}
+
+int keyring_folder(const struct keyring *k)
+{
+	return k->keyd_fd;
+}
+
 size_t keyring_count(const struct keyring *k)
 {
 	return k->ring->count;

@@ -41,6 +41,9 @@ int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, str
 void keyring_free(struct keyring *k); /* wipes; NULL is fine */
 
 uint64_t keyring_generation(const struct keyring *k);
+/* The R it is under, and D/keyd: for keyd/recovery.h alone.  Borrowed. */
+const struct root_key *keyring_root(const struct keyring *k);
+int keyring_folder(const struct keyring *k);
 size_t keyring_count(const struct keyring *k);
 const struct client_id *keyring_client(const struct keyring *k, size_t i); /* ascending; borrowed */
 bool keyring_has(const struct keyring *k, const struct client_id *client);

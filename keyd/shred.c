@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/scope.h"
+#include "keyd/recovery.h"
 
 DEFINE_SCOPED(struct keyring *, keyring_free)
 
@@ -55,7 +56,17 @@ static int write_state(const struct shred_job *job, const struct keyring *ring, 
 		*ret_crash = true;
 		return r;
 	}
-	return keyring_check(*ret, ring, err);
+	r = keyring_check(*ret, ring, err);
+	return r < 0 ? r : recovery_prepare(ring, *ret, err);
+}
+
+/* Nothing happened: what was made for the next generation goes. */
+static int sweep_back(const struct keyring *ring)
+{
+	int r = keyring_sweep(ring, NULL);
+
+	(void)recovery_settle(ring, NULL, NULL);
+	return r;
 }
 
 /* The slot did not take the fresh R for certain.  Either of these makes it certain that nothing has happened:
@@ -64,7 +75,7 @@ static int write_state(const struct shred_job *job, const struct keyring *ring, 
 static int undo_slot(struct slot_file *slot, struct keyring *ring, int cause, enum shred_outcome *ret_outcome,
 	struct keys_error *err)
 {
-	int swept = keyring_sweep(ring, NULL), reverted = slot_file_revert(slot, NULL);
+	int swept = sweep_back(ring), reverted = slot_file_revert(slot, NULL);
 
 	if (swept < 0 && reverted < 0) {
 		keys_error_set(err,
@@ -80,6 +91,8 @@ int shred_finish(struct slot_file *slot, struct keyring *ring, struct keys_error
 	int r;
 
 	r = slot_file_settle(slot, err);
+	if (r == 0)
+		r = recovery_settle(ring, NULL, err);
 	if (r < 0)
 		return r;
 	/* What is left lying about does not open any more: no reason to say that it is not destroyed. */
@@ -97,6 +110,8 @@ static int forget(const struct shred_job *job, struct slot_file *slot, struct ke
 	if (r < 0)
 		return r;
 	r = slot_file_settle(slot, err);
+	if (r == 0)
+		r = recovery_settle(ring, NULL, err);
 	if (r < 0)
 		return r;
 	*ret_outcome = SHRED_DESTROYED;
@@ -136,7 +151,7 @@ int shred_run(const struct shred_job *job, struct slot_file *slot, struct keyrin
 	r = write_state(job, *ring, fresh, &next, &crash, err);
 	if (r < 0) {
 		if (!crash)
-			(void)keyring_sweep(*ring, NULL);
+			(void)sweep_back(*ring);
 		return r;
 	}
 	r = before(job, SHRED_STEP_SLOT);
@@ -215,6 +230,10 @@ int shred_open(int keyd_fd, struct slot_file *slot, struct shred_opened *ret, st
 	}
 	if (r < 0)
 		return r;
+	if (recovery_settle(o.ring, NULL, &warn) < 0) {
+		o.found = SHRED_FOUND_PENDING;
+		(void)snprintf(o.warning, sizeof(o.warning), "%s", warn.text);
+	}
 	/* Only now, with everything of ours known to be there, what is not ours may go. */
 	r = keyring_check(o.ring, NULL, &warn);
 	if (r == 0)

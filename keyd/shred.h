@@ -3,9 +3,11 @@
  *
  *	CONFIRM    the caller checks holds again and revokes sessions: the last moment to say no
  *	STATE      new trees and ring of generation + 1, synced, read back
- *	CHECK      what is new opens (a tree damaged before hinders nobody else's destruction)
+ *	CHECK      what is new opens (a tree damaged before hinders nobody else's destruction); the fresh R sealed to
+ *	           the recovery keys (keyd/recovery.h)
  *	SLOT       the fresh R into one half of the slot, synced, read back  <- from here on forward only
- *	FORGET     the old half overwritten in place, read back, mirrored    <- from here on destroyed
+ *	FORGET     the old half overwritten in place, read back, mirrored; recovery copies of the old R, too
+ *	                                                                     <- from here on destroyed
  *	SWEEP      old state unlinked (it does not open any more)
  *
  * Nothing is remembered here between steps but what is on disk, so any step may be the last before a crash:

@@ -17,6 +17,8 @@ static const uint8_t personals[][crypto_generichash_blake2b_PERSONALBYTES] = {
 	[WRAP_SLOT] = "coffer-wrap-slot",
 	[WRAP_RING] = "coffer-wrap-ring",
 	[WRAP_TREE] = "coffer-wrap-tree",
+	[WRAP_RECOVERY_KEY] = "coffer-wrap-rkey",
+	[WRAP_RECOVERY_SET] = "coffer-wrap-rset",
 };
 
 struct wrap_keys {

@@ -18,6 +18,8 @@ enum wrap_use {
 	WRAP_SLOT, /* root key under the slot's protector */
 	WRAP_RING, /* ring under the root key */
 	WRAP_TREE, /* key tree under its client's key */
+	WRAP_RECOVERY_KEY, /* a recovery key's secret under what a passphrase makes */
+	WRAP_RECOVERY_SET, /* whom R is sealed to, under R */
 };
 
 #define WRAP_OVERHEAD (24 + 32 + 16)
