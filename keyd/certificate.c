@@ -17,15 +17,56 @@ static json_t *time_json(int64_t t)
 	return json_string(date_format(t, text));
 }
 
+/* Who had the old root key sealed to him, and what became of that copy. */
+static json_t *recovery(const struct certificate_facts *f)
+{
+	json_t *rows, *row;
+	size_t i;
+
+	if (!f->recovery)
+		return json_string("not known: the list of recovery copies could not be read");
+	if (json_array_size(f->recovery) == 0)
+		return json_string("none: no recovery copies exist");
+	rows = json_array();
+	json_array_foreach((json_t *)f->recovery, i, row)
+	{
+		const char *may = json_string_value(json_object_get(row, "may_remain"));
+
+		json_array_append_new(rows,
+			json_pack("{s:O*, s:O*, s:O*, s:s}", "name", json_object_get(row, "name"), "public_key",
+				json_object_get(row, "public_key"), "path", json_object_get(row, "path"), "old_copy",
+				may ? may : "overwritten and removed"));
+	}
+	return rows;
+}
+
+static void add_recovery_copies(json_t *remains, const json_t *rows)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		const char *may = json_string_value(json_object_get(row, "may_remain"));
+
+		if (may)
+			json_array_append_new(remains,
+				json_sprintf("recovery key %s: %s; with that key it would open old backups of the key state",
+					json_string_value(json_object_get(row, "name")), may));
+	}
+}
+
 static json_t *remains(const struct certificate_facts *f)
 {
-	return json_pack("[s, s, s, s]",
+	json_t *o = json_pack("[s, s, s, s]",
 		"the ciphertext in the store and in its backups, which no key opens any more: sizes, counts, "
 		"times",
 		"the record of who had access, when and why; file names in it are ciphertext too",
 		"copies that programs made outside the share, while they had access",
 		"any copy of the slot file that was taken before: it would open old backups of the key "
 		"state");
+	add_recovery_copies(o, f->recovery);
+	return o;
 }
 
 static json_t *separation(const struct certificate_facts *f)
@@ -69,7 +110,7 @@ int certificate_make(const struct certificate_facts *f, json_t **ret)
 		json_pack("[{s:s, s:s, s:s, s:s}]", "kind", "file", "path", f->slot_path, "state",
 			"forgotten", "assurance",
 			"best effort: an SSD or a copy-on-write file system may keep overwritten blocks"));
-	json_object_set_new(c, "recovery", json_string("none: no recovery copies exist"));
+	json_object_set_new(c, "recovery", recovery(f));
 	json_object_set_new(c, "remains", remains(f));
 	json_object_set_new(c, "separation", separation(f));
 	json_object_set_new(c, "mode", json_string(f->embedded ? "embedded" : "installed"));

@@ -19,6 +19,7 @@ struct certificate_facts {
 	const char *policy_name, *policy_version, *policy_hash;
 	const char *slot_path;
 	const json_t *notice;		/* of the destruction; or NULL */
+	const json_t *recovery;		/* rows of recovery_json(); NULL: not known */
 	bool embedded;			/* one user has all roles: said on it */
 	const struct fact_head *head;	/* or NULL: none signed yet */
 };

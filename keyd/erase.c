@@ -15,6 +15,7 @@
 #include "keyd/expiry.h"
 #include "keyd/facts_leaves.h"
 #include "keyd/head.h"
+#include "keyd/holders.h"
 #include "keyd/job.h"
 #include "keyd/leaves.h"
 #include "keyd/methods.h"
@@ -108,6 +109,7 @@ static json_t *certificate_of(
 {
 	struct fact_destruction d = {
 		.intent_at = f->intent_at, .due = f->intent_at, .generation = f->generation};
+	scoped(json_decrefp) json_t *recovery = holders_json(k, NULL);
 	struct fact_head head;
 	bool have_head = facts_head_last(k->facts, &head) == 0;
 	const struct certificate_facts facts = {.client = c,
@@ -117,6 +119,7 @@ static json_t *certificate_of(
 		.policy_version = k->policy->version,
 		.policy_hash = k->policy->text_hash,
 		.slot_path = SLOT_PATH,
+		.recovery = recovery,
 		.embedded = k->embedded,
 		.head = have_head ? &head : NULL};
 	char text[DATE_TEXT_MAX];

@@ -11,6 +11,7 @@
 #include "common/scope.h"
 #include "keyd/certificate.h"
 #include "keyd/head.h"
+#include "keyd/holders.h"
 #include "keyd/disk.h"
 #include "keyd/keyd.h"
 #include "keyd/notice.h"
@@ -200,6 +201,7 @@ static int certify(struct keyd *k, const struct victim *v, int64_t now, json_t *
 	struct fact_head head;
 	bool have_head = facts_head_last(k->facts, &head) == 0;
 	scoped(json_decrefp) json_t *notice = expiry_notice_json(k, &v->client);
+	scoped(json_decrefp) json_t *recovery = holders_json(k, NULL);
 	struct certificate_facts f = {
 		.client = &v->client,
 		.destruction = &v->destruction,
@@ -209,6 +211,7 @@ static int certify(struct keyd *k, const struct victim *v, int64_t now, json_t *
 		.policy_hash = k->policy->text_hash,
 		.slot_path = SLOT_PATH,
 		.notice = notice,
+		.recovery = recovery,
 		.embedded = k->embedded,
 		.head = have_head ? &head : NULL,
 	};

@@ -20,6 +20,7 @@
 #include "keyd/leaves.h"
 #include "keyd/sweeps.h"
 #include "keyd/head.h"
+#include "keyd/holders.h"
 #include "keyd/member.h"
 #include "keyd/outbox.h"
 #include "keyd/restore.h"
@@ -179,6 +180,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 		(void)outbox_deliver(k);
 	if (k->tick % EVERY_MINUTE == 0) {
 		keyd_remember_clock(k);
+		holders_tick(k);
 		if (k->traffic && !keyd_is_sealed(k))
 			(void)head_sign(k, NULL);
 	}

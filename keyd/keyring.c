@@ -170,6 +170,13 @@ static int refuse_ring(const char *name, void *arg)
 	return strncmp(name, "ring.", 5) == 0 ? -EEXIST : 0;
 }
 
+bool keyring_exists(int keyd_fd)
+{
+	scoped(close_fdp) int fd = openat(keyd_fd, FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd >= 0 && each_file(fd, refuse_ring, NULL) < 0;
+}
+
 int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, struct keys_error *err)
 {
 	scoped(keyring_freep) struct keyring *k = NULL;

@@ -31,6 +31,8 @@ int client_id_parse(const char *hex, struct client_id *ret);
 #define PUBLIC_KEY_BYTES 32
 #define TRANSFER_KEY_BYTES 32
 
+/* There are rings in keyd/keys: whoever finds no slot then has lost it, and makes no new one. */
+bool keyring_exists(int keyd_fd);
 /* Generation 1: no clients, a fresh signing key.  -EEXIST: there are rings already (text says what to do). */
 int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, struct keys_error *err);
 

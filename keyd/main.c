@@ -175,6 +175,11 @@ static int create_keys(struct keyd *k, struct keys_error *err)
 {
 	int r;
 
+	if (keyring_exists(k->keyd_fd)) {
+		keys_error_set(err, "there are keys, but the slot that opens them, keyd/slot/root.slot, is missing: put it "
+				    "back, or make another with a recovery key: coffer recovery open");
+		return -ENOKEY;
+	}
 	r = slot_file_create(k->keyd_fd, &k->slot, err);
 	if (r == 0)
 		r = keyring_create(k->keyd_fd, slot_file_root(k->slot), &k->ring, err);

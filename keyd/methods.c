@@ -10,6 +10,7 @@
 #include "keyd/classes.h"
 #include "keyd/erase.h"
 #include "keyd/fsck.h"
+#include "keyd/holders.h"
 #include "keyd/job.h"
 #include "keyd/restore.h"
 #include "keyd/transfer.h"
@@ -47,6 +48,11 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("Seal"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_seal_method},
 	{NAME("Unseal"), ROLE_CUSTODIAN, ANY_STATE, keyd_unseal_method},
 	{NAME("PassphraseSet"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_passphrase_set},
+	{NAME("RecoveryAdd"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_add},
+	{NAME("RecoveryRemove"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_remove},
+	{NAME("RecoveryConfirm"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_confirm},
+	{NAME("RecoveryList"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_recovery_list},
+	{NAME("RecoveryCheck"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_check},
 	{NAME("LedgerNames"), ROLES_ALL, ANY_STATE, keyd_ledger_names},
 	{NAME("LedgerHead"), ROLE_AUDITOR, ANY_STATE, keyd_ledger_head},
 	{NAME("Fsck"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_fsck},

@@ -10,6 +10,7 @@
 #include "keyd/certificate.h"
 #include "keyd/decision.h"
 #include "keyd/expiry.h"
+#include "keyd/holders.h"
 #include "keyd/methods.h"
 #include "keyd/session.h"
 
@@ -143,7 +144,7 @@ static size_t count_workers(const struct keyd *k)
 int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
-	json_t *warnings = json_array(), *o;
+	json_t *warnings = json_array(), *recovery, *o;
 
 	o = json_pack("{s:s, s:s, s:s, s:b, s:s, s:{s:s, s:s, s:s}, s:{s:s, s:s}}", "version", COFFER_VERSION,
 		"state", keyd_is_sealed(k) ? "sealed" : "open", "mode",
@@ -154,6 +155,8 @@ int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 	common_warnings(k, warnings);
 	json_object_set_new(o, "directory", json_string(k->dir.root));
 	json_object_set_new(o, "slots", slots_json(k, warnings));
+	recovery = holders_json(k, warnings);
+	json_object_set_new(o, "recovery", recovery ? recovery : json_null());
 	json_object_set_new(o, "sandbox", sandbox_json(k, warnings));
 	json_object_set_new(o, "clients", json_integer((json_int_t)count_clients(k)));
 	json_object_set_new(o, "sessions", json_integer((json_int_t)sessions_count(k)));

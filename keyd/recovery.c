@@ -20,6 +20,8 @@
 
 #define FOLDER "recovery"
 #define SAY_FOLDER "keyd/" FOLDER
+#define KEYS "keys"
+#define SET_WORD "holders"
 #define MAGIC "COFRRSET"
 #define MAGIC_BYTES 8
 #define VERSION 1
@@ -40,9 +42,9 @@ static int say(int r, const char *what, struct keys_error *err)
 	return r;
 }
 
-static int open_folder(const struct keyring *k)
+static int open_below(const struct keyring *k, const char *name)
 {
-	int fd = openat(keyring_folder(k), FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = openat(keyring_folder(k), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -54,7 +56,7 @@ static int make_folder(const struct keyring *k)
 
 	if (mkdirat(keyring_folder(k), FOLDER, 0700) < 0 && errno != EEXIST)
 		return -errno;
-	fd = open_folder(k);
+	fd = open_below(k, FOLDER);
 	if (fd < 0)
 		return fd;
 	disk_mark_private(fd);
@@ -102,8 +104,10 @@ static int holder_parse(json_t *o, struct recovery_holder *h)
 	return 0;
 }
 
-static int set_write(int fd, const struct recovery_set *s, const struct root_key *r)
+/* With the root key of k, in whose folder it stands. */
+static int set_write(const struct keyring *k, const struct recovery_set *s)
 {
+	scoped(close_fdp) int fd = open_below(k, KEYS);
 	json_t *o = json_pack("{s:[]}", "holders");
 	scoped(freep) uint8_t *file = NULL;
 	scoped(freep) char *text = NULL;
@@ -117,6 +121,8 @@ static int set_write(int fd, const struct recovery_set *s, const struct root_key
 	json_decref(o);
 	n = text ? strlen(text) : 0;
 	file = malloc(HEAD_BYTES + n + WRAP_OVERHEAD);
+	if (fd < 0)
+		return fd;
 	if (!text || !file)
 		return -ENOMEM;
 	bytes_writer_init(&w, file, HEAD_BYTES);
@@ -125,8 +131,8 @@ static int set_write(int fd, const struct recovery_set *s, const struct root_key
 	bytes_put_zeros(&w, 6);
 	bytes_put_u64(&w, s->generation);
 	bytes_put(&w, s->installation, sizeof(s->installation));
-	wrap_seal(&r->key, WRAP_RECOVERY_SET, file, HEAD_BYTES, text, n, file + HEAD_BYTES);
-	return disk_replace(fd, file_name("set", s->generation, name), file, HEAD_BYTES + n + WRAP_OVERHEAD);
+	wrap_seal(&keyring_root(k)->key, WRAP_RECOVERY_SET, file, HEAD_BYTES, text, n, file + HEAD_BYTES);
+	return disk_replace(fd, file_name(SET_WORD, s->generation, name), file, HEAD_BYTES + n + WRAP_OVERHEAD);
 }
 
 static int holders_parse(const char *text, size_t n, struct recovery_set *s)
@@ -169,35 +175,25 @@ static int set_decode(const uint8_t *file, size_t n, uint64_t generation, const 
 	return r < 0 ? r : holders_parse(text, n - HEAD_BYTES - WRAP_OVERHEAD, s);
 }
 
-/* -ENOENT: there is none. */
-static int set_read(int fd, const struct keyring *k, struct recovery_set *ret, struct keys_error *err)
+int recovery_load(const struct keyring *k, struct recovery_set *ret, struct keys_error *err)
 {
+	scoped(close_fdp) int fd = open_below(k, KEYS);
+	char name[FILE_NAME_MAX], what[FILE_NAME_MAX + 16];
 	scoped(freep) uint8_t *file = NULL;
-	char name[FILE_NAME_MAX], what[FILE_NAME_MAX + sizeof(SAY_FOLDER)];
 	size_t n;
-	int r;
+	int r = fd;
 
 	memset(ret, 0, sizeof(*ret));
 	ret->generation = keyring_generation(k);
-	r = disk_read(fd, file_name("set", ret->generation, name), SET_FILE_MAX, &file, &n);
+	if (fd >= 0)
+		r = disk_read(fd, file_name(SET_WORD, ret->generation, name), SET_FILE_MAX, &file, &n);
+	if (r == -ENOENT)
+		return 0;
 	if (r == 0)
 		r = set_decode(file, n, ret->generation, keyring_root(k), ret);
-	if (r < 0 && r != -ENOENT) {
-		(void)snprintf(what, sizeof(what), SAY_FOLDER "/%s", name);
+	if (r < 0) {
+		(void)snprintf(what, sizeof(what), "keyd/" KEYS "/%s", file_name(SET_WORD, keyring_generation(k), name));
 		(void)say(r, what, err);
-	}
-	return r;
-}
-
-int recovery_load(const struct keyring *k, struct recovery_set *ret, struct keys_error *err)
-{
-	scoped(close_fdp) int fd = open_folder(k);
-	int r = fd < 0 ? fd : set_read(fd, k, ret, err);
-
-	if (r == -ENOENT) {
-		memset(ret, 0, sizeof(*ret));
-		ret->generation = keyring_generation(k);
-		r = 0;
 	}
 	return r;
 }
@@ -365,8 +361,6 @@ static bool is_wanted(const struct recovery_set *s, const char *name)
 {
 	char want[FILE_NAME_MAX];
 
-	if (strcmp(name, file_name("set", s->generation, want)) == 0)
-		return true;
 	for (size_t i = 0; i < s->count; i++)
 		if (!s->holders[i].removed_at &&
 			strcmp(name, file_name(s->holders[i].name, s->generation, want)) == 0)
@@ -374,21 +368,31 @@ static bool is_wanted(const struct recovery_set *s, const char *name)
 	return false;
 }
 
-static int sweep(int folder, const struct recovery_set *s)
+/* A list of now, or none: names of `holders` in keys/ are ours, too. */
+static bool is_old_list(const struct recovery_set *s, const char *name)
 {
-	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0, one;
+	char want[FILE_NAME_MAX];
+
+	return strncmp(name, SET_WORD ".", sizeof(SET_WORD)) == 0 && name_is_ours(name) &&
+	       (s->count == 0 || strcmp(name, file_name(SET_WORD, s->generation, want)) != 0);
+}
+
+static int sweep(const struct keyring *k, const char *folder, const struct recovery_set *s)
+{
+	int fd = open_below(k, folder), r = 0, one;
+	bool copies = strcmp(folder, FOLDER) == 0;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 
 	if (!d) {
-		r = -errno;
+		r = fd < 0 ? fd : -errno;
 		close_fdp(&fd);
-		return r;
+		return r == -ENOENT ? 0 : r;
 	}
 	for (errno = 0; (e = readdir(d)); errno = 0) {
-		if (!name_is_ours(e->d_name) || is_wanted(s, e->d_name))
+		if (copies ? !name_is_ours(e->d_name) || is_wanted(s, e->d_name) : !is_old_list(s, e->d_name))
 			continue;
-		one = disk_destroy(folder, e->d_name);
+		one = disk_destroy(fd, e->d_name);
 		if (one < 0 && r == 0)
 			r = one;
 	}
@@ -408,10 +412,11 @@ static void drop_finished(struct recovery_set *s)
 	s->count = n;
 }
 
-static int settle(int fd, const struct keyring *k, struct recovery_set *s, bool *ret_changed)
+static int settle(const struct keyring *k, struct recovery_set *s, bool *ret_changed)
 {
+	scoped(close_fdp) int fd = s->count > 0 ? make_folder(k) : -1;
 	struct recovery_set before = *s;
-	int r = 0;
+	int r = s->count > 0 && fd < 0 ? fd : 0;
 
 	for (size_t i = 0; r == 0 && i < s->count; i++) {
 		if (!s->holders[i].removed_at)
@@ -421,27 +426,26 @@ static int settle(int fd, const struct keyring *k, struct recovery_set *s, bool 
 	}
 	drop_finished(s);
 	if (r == 0 && memcmp(&before, s, sizeof(before)) != 0) {
-		r = set_write(fd, s, keyring_root(k));
+		r = set_write(k, s);
 		if (ret_changed)
 			*ret_changed = true;
 	}
-	return r == 0 ? sweep(fd, s) : r;
+	if (r == 0)
+		r = sweep(k, FOLDER, s);
+	return r == 0 ? sweep(k, KEYS, s) : r;
 }
 
 int recovery_settle(const struct keyring *k, bool *ret_changed, struct keys_error *err)
 {
-	scoped(close_fdp) int fd = open_folder(k);
 	struct recovery_set s;
 	int r;
 
 	if (ret_changed)
 		*ret_changed = false;
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : say(fd, SAY_FOLDER, err);
-	r = set_read(fd, k, &s, err);
-	if (r < 0 && r != -ENOENT)
+	r = recovery_load(k, &s, err);
+	if (r < 0)
 		return r;
-	r = settle(fd, k, &s, ret_changed);
+	r = settle(k, &s, ret_changed);
 	if (r < 0)
 		keys_error_set(err, SAY_FOLDER ": copies of an older root key cannot be exchanged: %s", strerror(-r));
 	return r;
@@ -449,15 +453,16 @@ int recovery_settle(const struct keyring *k, bool *ret_changed, struct keys_erro
 
 int recovery_prepare(const struct keyring *now, const struct keyring *next, struct keys_error *err)
 {
-	scoped(close_fdp) int fd = open_folder(now);
+	scoped(close_fdp) int fd = -1;
 	struct recovery_set s;
 	int r;
 
+	r = recovery_load(now, &s, err);
+	if (r < 0 || s.count == 0)
+		return r;
+	fd = make_folder(now);
 	if (fd < 0)
-		return fd == -ENOENT ? 0 : say(fd, SAY_FOLDER, err);
-	r = set_read(fd, now, &s, err);
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
+		r = fd;
 	for (size_t i = 0; r == 0 && i < s.count; i++) {
 		if (s.holders[i].removed_at)
 			continue;
@@ -467,7 +472,7 @@ int recovery_prepare(const struct keyring *now, const struct keyring *next, stru
 	}
 	s.generation = keyring_generation(next);
 	if (r == 0)
-		r = set_write(fd, &s, keyring_root(next));
+		r = set_write(next, &s);
 	if (r < 0)
 		keys_error_set(err, SAY_FOLDER ": the new root key cannot be sealed to the recovery keys: %s", strerror(-r));
 	return r;
@@ -480,7 +485,7 @@ static bool name_will_do(const char *name)
 	size_t n = strlen(name);
 
 	return n > 0 && n < RECOVERY_NAME_MAX && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == n &&
-	       strcmp(name, "set") != 0;
+	       strcmp(name, SET_WORD) != 0;
 }
 
 static struct recovery_holder *find(struct recovery_set *s, const char *name)
@@ -529,7 +534,7 @@ static int may_add(struct recovery_set *s, const struct recovery_holder *h, stru
 		return -EEXIST;
 	}
 	if (!name_will_do(h->name)) {
-		keys_error_set(err, "%s: a name has 1 to %d of a-z, 0-9 and -, and is not \"set\"", h->name, RECOVERY_NAME_MAX - 1);
+		keys_error_set(err, "%s: a name has 1 to %d of a-z, 0-9 and -, and is not \"" SET_WORD "\"", h->name, RECOVERY_NAME_MAX - 1);
 		return -EINVAL;
 	}
 	if (recovery_copy_seal(&(struct recovery_copy){.generation = 1, .to = h->public}, &none, bytes) < 0) {
@@ -544,7 +549,6 @@ static int may_add(struct recovery_set *s, const struct recovery_holder *h, stru
 
 int recovery_add(const struct keyring *k, const struct recovery_holder *h, struct keys_error *err)
 {
-	scoped(close_fdp) int fd = -1;
 	struct recovery_set s;
 	int r = recovery_load(k, &s, err);
 
@@ -554,29 +558,25 @@ int recovery_add(const struct keyring *k, const struct recovery_holder *h, struc
 		return r;
 	if (bytes_are_zero(s.installation, sizeof(s.installation)))
 		randombytes_buf(s.installation, sizeof(s.installation));
-	fd = make_folder(k);
-	if (fd < 0)
-		return say(fd, SAY_FOLDER, err);
 	s.holders[s.count] = *h;
 	s.holders[s.count].at_path = s.holders[s.count].astray = 0;
 	s.holders[s.count++].removed_at = 0;
 	/* The list before the copy: there is none that nobody knows of. */
-	r = set_write(fd, &s, keyring_root(k));
+	r = set_write(k, &s);
 	if (r == 0)
-		r = settle(fd, k, &s, NULL);
+		r = settle(k, &s, NULL);
 	if (r < 0)
 		return say(r, SAY_FOLDER, err);
 	if (s.holders[s.count - 1].at_path == s.generation)
 		return 0;
 	keys_error_set(err, "%s: the copy cannot be written there", h->path);
 	s.holders[s.count - 1].removed_at = h->added_at;
-	(void)settle(fd, k, &s, NULL);
+	(void)settle(k, &s, NULL);
 	return -EIO;
 }
 
 int recovery_remove(const struct keyring *k, const char *name, int64_t now, struct keys_error *err)
 {
-	scoped(close_fdp) int fd = open_folder(k);
 	struct recovery_holder *h;
 	struct recovery_set s;
 	int r = recovery_load(k, &s, err);
@@ -584,20 +584,19 @@ int recovery_remove(const struct keyring *k, const char *name, int64_t now, stru
 	if (r < 0)
 		return r;
 	h = find(&s, name);
-	if (fd < 0 || !h || h->removed_at) {
+	if (!h || h->removed_at) {
 		keys_error_set(err, "there is no recovery key %s", name);
 		return -ENOENT;
 	}
 	h->removed_at = now;
-	r = set_write(fd, &s, keyring_root(k));
+	r = set_write(k, &s);
 	if (r == 0)
-		r = settle(fd, k, &s, NULL);
+		r = settle(k, &s, NULL);
 	return r < 0 ? say(r, SAY_FOLDER, err) : 0;
 }
 
 int recovery_confirm(const struct keyring *k, const char *name, struct keys_error *err)
 {
-	scoped(close_fdp) int fd = open_folder(k);
 	struct recovery_holder *h;
 	struct recovery_set s;
 	int r = recovery_load(k, &s, err);
@@ -605,7 +604,7 @@ int recovery_confirm(const struct keyring *k, const char *name, struct keys_erro
 	if (r < 0)
 		return r;
 	h = find(&s, name);
-	if (fd < 0 || !h || !recovery_may_remain(&s, h)) {
+	if (!h || !recovery_may_remain(&s, h)) {
 		keys_error_set(err, h ? "no copy of %s may remain: there is nothing to confirm" : "there is no recovery key %s", name);
 		return -ENOENT;
 	}
@@ -613,7 +612,7 @@ int recovery_confirm(const struct keyring *k, const char *name, struct keys_erro
 	if (h->at_path != s.generation || h->removed_at)
 		h->at_path = 0;
 	drop_finished(&s);
-	r = set_write(fd, &s, keyring_root(k));
+	r = set_write(k, &s);
 	return r < 0 ? say(r, SAY_FOLDER, err) : 0;
 }
 

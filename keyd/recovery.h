@@ -1,6 +1,6 @@
 /* Whom R is sealed to, so that losing every slot is not losing everything; and the copies.  Below D/keyd:
  *
- *	recovery/set.<generation>       the holders, sealed under R: nobody adds himself to the file
+ *	keys/holders.<generation>       who they are, sealed under R: nobody adds himself to the file
  *	recovery/<name>.<generation>    a copy of R for each of them
  *	recovery/CACHEDIR.TAG           so that backup tools leave it out
  * and one at the path that was named for each holder, on another medium; there PATH.new while R is being exchanged.

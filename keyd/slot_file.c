@@ -283,7 +283,9 @@ static int write_first(struct slot_file *s)
 	return disk_sync_dir(s->dir_fd);
 }
 
-int slot_file_create(int keyd_fd, struct slot_file **ret, struct keys_error *err)
+/* root NULL: a fresh one. */
+static int create(int keyd_fd, const struct root_key *root, uint64_t generation, struct slot_file **ret,
+	struct keys_error *err)
 {
 	scoped(slot_file_closep) struct slot_file *s = NULL;
 	int r;
@@ -295,7 +297,10 @@ int slot_file_create(int keyd_fd, struct slot_file **ret, struct keys_error *err
 	if (r == 0) {
 		randombytes_buf(s->secrets->protector.b, KEY_BYTES);
 		randombytes_buf(s->secrets->newest.key.b, KEY_BYTES);
-		s->head = (struct slot_head){.protection = SLOT_BY_KEY_FILE, .generation = 1, .sequence = 1};
+		if (root)
+			s->secrets->newest = *root;
+		s->head = (struct slot_head){
+			.protection = SLOT_BY_KEY_FILE, .generation = generation, .sequence = 1};
 		r = write_first(s);
 	}
 	if (r == 0)
@@ -307,6 +312,17 @@ int slot_file_create(int keyd_fd, struct slot_file **ret, struct keys_error *err
 	}
 	*ret = take_ptr(&s);
 	return 0;
+}
+
+int slot_file_create(int keyd_fd, struct slot_file **ret, struct keys_error *err)
+{
+	return create(keyd_fd, NULL, 1, ret, err);
+}
+
+int slot_file_recreate(int keyd_fd, const struct root_key *r, uint64_t generation, struct slot_file **ret,
+	struct keys_error *err)
+{
+	return create(keyd_fd, r, generation, ret, err);
 }
 
 static int read_key_file(int dir_fd, struct key32 *ret, struct keys_error *err)

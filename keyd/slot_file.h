@@ -42,6 +42,9 @@ int slot_file_inspect(int keyd_fd, struct slot_status *ret, struct keys_error *e
 
 /* A fresh R of generation 1 under a fresh key file, in keyd/slot (made, 0700).  -EEXIST. */
 int slot_file_create(int keyd_fd, struct slot_file **ret, struct keys_error *err);
+/* The same for an R that a recovery key opened. */
+int slot_file_recreate(int keyd_fd, const struct root_key *r, uint64_t generation, struct slot_file **ret,
+	struct keys_error *err);
 
 /* Opens the newest sound half.  `passphrase` NULL: by the key file.
  * -ENOENT: no slot.  -ENOKEY: it wants a passphrase.  -EKEYREJECTED: not this passphrase or key file.

@@ -10,6 +10,7 @@
 #include "common/scope.h"
 #include "tools/backup_dir.h"
 #include "tools/commands.h"
+#include "tools/recovery.h"
 #include "tools/request.h"
 
 /* ---- a file or a tree ---- */
@@ -159,8 +160,61 @@ static int copy_slot(const char *slot, const char *to)
 	return backup_copy_part(*from ? from : "/", keyd, "slot", true);
 }
 
+static void pair_freep(struct recovery_pair **p)
+{
+	secret_free(*p);
+}
+
+static void root_freep(struct root_key **p)
+{
+	secret_free(*p);
+}
+
+struct opener { /* what makes a new slot; all NULL: nothing does */
+	struct recovery_pair *pair;
+	struct root_key *root;
+	uint64_t generation;
+};
+
+static void opener_done(struct opener *o)
+{
+	root_freep(&o->root);
+	pair_freep(&o->pair);
+	secret_done();
+}
+
+/* Before anything is copied: a wrong key is told at once. */
+static int prepare_opener(const json_t *params, struct opener *o)
+{
+	const char *key = json_string_value(json_object_get(params, "key"));
+	const char *copy = json_string_value(json_object_get(params, "copy"));
+	const json_t *fd = json_object_get(params, "fd");
+	int r;
+
+	if (!key && !copy)
+		return EXIT_OK;
+	if (!key || !copy || json_object_get(params, "slot"))
+		return fail(EXIT_USAGE, "restore --all: --recovery-key FILE and --recovery-copy PATH belong together, and take the "
+					"place of --slot");
+	r = recovery_begin();
+	if (r == EXIT_OK)
+		r = recovery_read(key, fd ? (int)json_integer_value(fd) : -1, &o->pair);
+	return r == EXIT_OK ? recovery_open_copy(copy, o->pair, &o->root, &o->generation) : r;
+}
+
+static int make_slot(const char *to, const struct opener *o)
+{
+	struct statedir d = {0};
+	int r = statedir_find(to, true, &d);
+
+	r = r < 0 ? fail(EXIT_FAILED, "%s: %s", to, strerror(-r)) : recovery_make_slot(&d, o->pair, o->root, o->generation);
+	statedir_done(&d);
+	return r;
+}
+
 static int restore_all(struct tool *t, const char *backup, const json_t *params)
 {
+	scoped(opener_done) struct opener opener = {0};
 	const char *to = json_string_value(json_object_get(params, "to"));
 	const char *slot = json_string_value(json_object_get(params, "slot"));
 	scoped(freep) char *path = realpath(backup, NULL), *state = path ? backup_newest_beside(path) : NULL;
@@ -170,19 +224,25 @@ static int restore_all(struct tool *t, const char *backup, const json_t *params)
 		return fail(EXIT_USAGE, "restore --all: name the new directory with --to");
 	if (!state)
 		return fail(EXIT_FAILED, "%s: %s", backup, strerror(errno));
-	r = backup_unpack(path, state, to);
+	r = prepare_opener(params, &opener);
+	if (r == EXIT_OK)
+		r = backup_unpack(path, state, to);
 	if (r == EXIT_OK && slot)
 		r = copy_slot(slot, to);
+	if (r == EXIT_OK && opener.root)
+		r = make_slot(to, &opener);
 	if (r != EXIT_OK)
 		return r;
 	if (t->json) {
 		json_auto_t *o = json_pack("{s:s, s:s, s:s, s:b}", "to", to, "store_of", path, "state_of", state, "slot",
-			slot != NULL);
+			slot || opener.root);
 
 		return print_json(o);
 	}
 	r = say("%s: store of %s, keys, facts and record of %s", to, path, state);
-	if (r == EXIT_OK && !slot)
+	if (r == EXIT_OK && opener.root)
+		r = say("a new slot, sealed by a key file; a lost one still opens these keys until: coffer rotate root");
+	else if (r == EXIT_OK && !slot)
 		r = say("the slot is missing: put it into %s/keyd/slot; without it nothing opens", to);
 	return r == EXIT_OK ? say("then: coffer up --dir %s", to) : r;
 }
@@ -196,6 +256,9 @@ int cmd_restore(struct tool *t, int argc, char **argv)
 		{"to", "to", "PATH", FIELD_TEXT, false, "put it there, where nothing may be yet"},
 		{"all", "all", NULL, FIELD_FLAG, false, "make a whole state directory of it: --to DIR"},
 		{"slot", "slot", "FOLDER", FIELD_TEXT, false, "with --all: the folder keyd/slot, kept apart"},
+		{"key", "recovery-key", "FILE", FIELD_TEXT, false, "with --all, when every slot is lost: a recovery key"},
+		{"copy", "recovery-copy", "PATH", FIELD_TEXT, false, "and the newest copy of the root key that is sealed to it"},
+		{"fd", "passphrase-fd", "N", FIELD_NUMBER, false, "read the recovery key's passphrase from descriptor N"},
 		{0},
 	};
 	static const struct request rq = {fields, "FROM [CLIENT [PATH]]",

@@ -12,8 +12,6 @@
 #include "common/scope.h"
 #include "tools/tool.h"
 
-#define PASSPHRASE_MAX 1024
-
 static volatile sig_atomic_t caught;
 
 static void remember_signal(int number)
@@ -113,7 +111,7 @@ static int memory_file(const char *buf, size_t n, int *ret_fd)
 
 static int get(int fd, const char *prompt, bool confirm, char *one, char *two)
 {
-	int n = fd >= 0 ? read_line(fd, one, PASSPHRASE_MAX, NULL) : ask_terminal(prompt, one, PASSPHRASE_MAX);
+	int n = fd >= 0 ? read_line(fd, one, PASSPHRASE_BYTES_MAX, NULL) : ask_terminal(prompt, one, PASSPHRASE_BYTES_MAX);
 	int m;
 
 	if (n == -ENOTTY)
@@ -125,7 +123,7 @@ static int get(int fd, const char *prompt, bool confirm, char *one, char *two)
 		return -fail(EXIT_USAGE, "the passphrase is empty");
 	if (!confirm || fd >= 0)
 		return n;
-	m = ask_terminal("The same again", two, PASSPHRASE_MAX);
+	m = ask_terminal("The same again", two, PASSPHRASE_BYTES_MAX);
 	if (m != n || memcmp(one, two, (size_t)n) != 0)
 		return -fail(EXIT_USAGE, "the two passphrases differ; nothing was changed");
 	return n;
@@ -133,7 +131,7 @@ static int get(int fd, const char *prompt, bool confirm, char *one, char *two)
 
 int passphrase_ask(int fd, const char *prompt, bool confirm, int *ret_fd)
 {
-	char one[PASSPHRASE_MAX], two[PASSPHRASE_MAX];
+	char one[PASSPHRASE_BYTES_MAX], two[PASSPHRASE_BYTES_MAX];
 	int n, r;
 
 	caught = 0;

@@ -63,6 +63,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_USAGE, "BadMountpoint")                                                                       \
 	X(EXIT_USAGE, "PathExists")                                                                       \
 	X(EXIT_USAGE, "ClientExists")                                                                        \
+	X(EXIT_USAGE, "RecoveryKeyExists")                                                                   \
 	X(EXIT_USAGE, "InvalidDate")                                                                         \
 	X(EXIT_USAGE, "InvalidName")                                                                         \
 	X(EXIT_USAGE, "InvalidParameter")                                                                    \
@@ -105,6 +106,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_NOT_FOUND, "UnknownHold")                                                                     \
 	X(EXIT_NOT_FOUND, "UnknownParty")                                                                    \
 	X(EXIT_NOT_FOUND, "UnknownPurpose")                                                                  \
+	X(EXIT_NOT_FOUND, "UnknownRecoveryKey")                                                              \
 	X(EXIT_NOT_FOUND, "UnknownSession")                                                                  \
 	X(EXIT_NOT_FOUND, "UnknownUser")                                                                     \
 	X(EXIT_UNREACHABLE, "LedgerUnavailable")                                                             \

@@ -178,9 +178,13 @@ static int opens(struct place *p, const char *path, uint64_t *ret_generation)
 static void is_tidy(struct place *p)
 {
 	static const char *const folders[] = {"recovery", "usb"};
-	char word[32];
+	char word[32], list[64];
 
 	snprintf(word, sizeof(word), ".%llu", (unsigned long long)keyring_generation(p->ring));
+	snprintf(list, sizeof(list), "keys/holders.%llu", (unsigned long long)keyring_generation(p->ring));
+	assert_int_equal(faccessat(p->fd, list, F_OK, 0), 0);
+	snprintf(list, sizeof(list), "keys/holders.%llu", (unsigned long long)keyring_generation(p->ring) - 1);
+	assert_int_equal(faccessat(p->fd, list, F_OK, 0), -1);
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		int fd = openat(p->fd, folders[i], O_RDONLY | O_DIRECTORY);
 		DIR *d = fdopendir(fd);
@@ -504,7 +508,7 @@ static void test_refused(void **state)
 	refused(p, "ada", &bob->public, p->other, -EEXIST);
 	refused(p, "bob", &p->pair->public, p->other, -EEXIST);
 	refused(p, "bob", &bob->public, p->copy, -EEXIST);
-	refused(p, "set", &bob->public, p->other, -EINVAL);
+	refused(p, "holders", &bob->public, p->other, -EINVAL);
 	refused(p, "b/b", &bob->public, p->other, -EINVAL);
 	refused(p, "", &bob->public, p->other, -EINVAL);
 	refused(p, "bob", &zero, p->other, -EINVAL);
@@ -529,15 +533,15 @@ static void test_altered_set(void **state)
 	size_t n;
 
 	add(p, "ada", &p->pair->public, p->copy);
-	assert_int_equal(disk_read(p->fd, "recovery/set.1", 1u << 16, &file, &n), 0);
+	assert_int_equal(disk_read(p->fd, "keys/holders.1", 1u << 16, &file, &n), 0);
 	for (size_t i = 0; i < n; i++) {
 		file[i] ^= 1;
-		assert_int_equal(disk_replace(p->fd, "recovery/set.1", file, n), 0);
+		assert_int_equal(disk_replace(p->fd, "keys/holders.1", file, n), 0);
 		assert_true(recovery_load(p->ring, &s, NULL) < 0);
 		file[i] ^= 1;
 	}
 	file[n - 1] ^= 1;
-	assert_int_equal(disk_replace(p->fd, "recovery/set.1", file, n), 0);
+	assert_int_equal(disk_replace(p->fd, "keys/holders.1", file, n), 0);
 	assert_int_equal(rotate(p, NULL, 0, &o), -EBADMSG);
 	assert_int_equal(o, SHRED_NOTHING);
 	free(file);
