@@ -24,6 +24,7 @@
 #include "keyd/member.h"
 #include "keyd/outbox.h"
 #include "keyd/restore.h"
+#include "keyd/rotate.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 
@@ -63,6 +64,7 @@ int keyd_unseal(struct keyd *k, const void *passphrase, size_t n, struct keys_er
 	if (k->server)
 		varlink_server_set_state(k->server, KEYD_OPEN, NULL);
 	expiry_settle(k);
+	rotate_settle(k);
 	return 0;
 }
 
@@ -181,6 +183,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	if (k->tick % EVERY_MINUTE == 0) {
 		keyd_remember_clock(k);
 		holders_tick(k);
+		rotate_settle(k);
 		if (k->traffic && !keyd_is_sealed(k))
 			(void)head_sign(k, NULL);
 	}

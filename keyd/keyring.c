@@ -432,7 +432,7 @@ static int puncture_entry(const struct keyring *k, struct ring_entry *e, const s
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < count; i++) {
-		if (!is_cut(&e->client, &cuts[i]))
+		if (!is_cut(&e->client, &cuts[i]) || cuts[i].rekey)
 			continue;
 		r = keytree_puncture(tree, cuts[i].prefix, cuts[i].bits);
 		if (r < 0) {

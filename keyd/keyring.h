@@ -66,10 +66,11 @@ int keyring_tree_bytes(const struct keyring *k, const struct client_id *client, 
  * */
 int keyring_check(const struct keyring *k, const struct keyring *since, struct keys_error *err);
 
-/* What is to be destroyed: all of a client, or the leaves below a prefix of its tree. */
+/* What is to be destroyed: all of a client, or the leaves below a prefix of its tree; or nothing. */
 struct keyring_cut {
 	struct client_id client;
 	bool whole;
+	bool rekey;      /* a fresh K_c for the same tree, nothing else */
 	uint64_t prefix; /* as keytree_puncture; one client may be named several times */
 	unsigned bits;
 };

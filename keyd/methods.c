@@ -13,6 +13,7 @@
 #include "keyd/holders.h"
 #include "keyd/job.h"
 #include "keyd/restore.h"
+#include "keyd/rotate.h"
 #include "keyd/transfer.h"
 
 #define NAME(method) "org.coffer.keyd." method
@@ -53,6 +54,8 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("RecoveryConfirm"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_confirm},
 	{NAME("RecoveryList"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_recovery_list},
 	{NAME("RecoveryCheck"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_check},
+	{NAME("RotateRoot"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_root},
+	{NAME("RotateClient"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_client},
 	{NAME("LedgerNames"), ROLES_ALL, ANY_STATE, keyd_ledger_names},
 	{NAME("LedgerHead"), ROLE_AUDITOR, ANY_STATE, keyd_ledger_head},
 	{NAME("Fsck"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_fsck},

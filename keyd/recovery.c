@@ -506,6 +506,13 @@ static int check_place(const struct recovery_set *s, const struct recovery_holde
 
 	if (r == 0 && fstat(p.fd, &st) < 0)
 		r = -errno;
+	if (r == 0 && faccessat(p.fd, ".", W_OK, AT_EACCESS) < 0)
+		r = -errno;
+	if (r == -EROFS) {
+		keys_error_set(err, "%s: coffer-keyd cannot write there: mounted read-only, or the service may not (ReadWritePaths=)",
+			h->path);
+		return r;
+	}
 	if (r == 0 && (st.st_mode & 022)) {
 		keys_error_set(err, "%s: others can write to that folder (mode %04o): take one that only its owner can",
 			h->path, (unsigned)st.st_mode & 07777);

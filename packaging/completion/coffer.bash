@@ -61,7 +61,7 @@ _coffer() {
 		return
 	fi
 	case ${words[0]}:${#words[@]} in
-	client:1 | hold:1 | expiry:1 | event:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1 | recovery:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
+	client:1 | hold:1 | expiry:1 | event:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1 | recovery:1 | rotate:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
 	certificate:1) _coffer_offer < <(_coffer_ask client client list; printf '%s\n' list show verify) ;;
 	certificate:2 | policy:2) _coffer_files -f ;;
 	client:2 | retention:2 | expiry:2 | event:2 | mount:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | fsck:1 | why:2)
@@ -74,6 +74,7 @@ _coffer() {
 	restore:2) _coffer_offer < <(_coffer_ask client client list) ;;
 	mount:2 | bench:1 | backup:2 | restore:1 | drill:1 | adopt:1) _coffer_files -d ;;
 	transfer:1) _coffer_offer < <(_coffer_ask client client list) ;;
+	rotate:2) [[ ${words[1]} != client ]] || _coffer_offer < <(_coffer_ask client client list) ;;
 	recovery:2) case ${words[1]} in
 		keygen | add) _coffer_files -f ;;
 		confirm | remove) _coffer_offer < <(_coffer_ask name recovery list) ;;

@@ -1,0 +1,16 @@
+/* Keys that are exchanged though nothing is destroyed: R, a client's K_c.  By the protocol of a destruction
+ * (keyd/shred.h), with nothing to cut; the intent stands in the facts until it is recorded how it ended.  On keyd's
+ * loop. */
+#ifndef COFFER_KEYD_ROTATE_H
+#define COFFER_KEYD_ROTATE_H
+
+#include "common/varlink.h"
+#include "keyd/keyd.h"
+
+int keyd_rotate_root(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_rotate_client(struct varlink_call *call, json_t *params, void *userdata);
+
+/* After the keys were opened, and when an exchange was finished late: records what became of the one that was begun. */
+void rotate_settle(struct keyd *k);
+
+#endif

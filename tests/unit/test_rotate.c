@@ -1,0 +1,225 @@
+/* Keys that are exchanged though nothing is destroyed: everything opens as before, at whatever step it was cut short;
+ * what opened it before opens nothing. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/scope.h"
+#include "keyd/disk.h"
+#include "keyd/shred.h"
+
+static const struct client_id acme = {{0xaa}}, other = {{0xbb}};
+static const struct leaf_index leaf = {16, 2500, 7};
+static const struct keyring_cut rekey[] = {{.client = {{0xaa}}, .rekey = true}};
+
+struct place {
+	char path[64];
+	int fd;
+	struct slot_file *slot;
+	struct keyring *ring;
+	struct key32 acme, other;
+	enum shred_step stop_at;
+};
+
+static int setup_all(void **state)
+{
+	return secret_init(1u << 20);
+}
+
+static int teardown_all(void **state)
+{
+	int r = secret_in_use() == 0 ? 0 : -1;
+
+	secret_done();
+	return r;
+}
+
+static struct key32 key_of(struct place *p, const struct client_id *c)
+{
+	struct key32 key = {0};
+	struct keytree *t;
+
+	assert_int_equal(keyring_tree(p->ring, c, &t, NULL), 0);
+	assert_int_equal(keytree_derive(t, leaf, KEY_USE_WRAP, &key), 0);
+	keytree_free(t);
+	return key;
+}
+
+static int setup(void **state)
+{
+	struct place *p = calloc(1, sizeof(*p));
+
+	*state = p;
+	snprintf(p->path, sizeof(p->path), "/tmp/coffer-test-rotate.XXXXXX");
+	if (!mkdtemp(p->path))
+		return -1;
+	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (slot_file_create(p->fd, &p->slot, NULL) < 0 ||
+		keyring_create(p->fd, slot_file_root(p->slot), &p->ring, NULL) < 0 ||
+		keyring_add(p->ring, &acme, NULL) < 0 || keyring_add(p->ring, &other, NULL) < 0)
+		return -1;
+	p->acme = key_of(p, &acme);
+	p->other = key_of(p, &other);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct place *p = *state;
+	char command[128];
+
+	keyring_free(p->ring);
+	slot_file_close(p->slot);
+	close(p->fd);
+	snprintf(command, sizeof(command), "rm -rf %s", p->path);
+	if (system(command) != 0)
+		return -1;
+	free(p);
+	return 0;
+}
+
+static int before(enum shred_step step, void *arg)
+{
+	struct place *p = arg;
+
+	return step == p->stop_at ? -EINTR : 0;
+}
+
+static int run(struct place *p, const struct shred_job *what)
+{
+	struct shred_job job = *what;
+	enum shred_outcome o;
+	int r;
+
+	job.before = before;
+	job.arg = p;
+	r = shred_run(&job, p->slot, &p->ring, &o, NULL);
+	assert_int_equal(o == SHRED_DESTROYED, r == 0 || p->stop_at == SHRED_STEP_SWEEP);
+	return r;
+}
+
+static void reopen(struct place *p)
+{
+	struct keys_error err = {0};
+	struct shred_opened o;
+
+	keyring_free(p->ring);
+	slot_file_close(p->slot);
+	p->ring = NULL;
+	p->slot = NULL;
+	if (slot_file_open(p->fd, NULL, 0, &p->slot, &err) < 0 || shred_open(p->fd, p->slot, &o, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(o.warning, "");
+	p->ring = o.ring;
+}
+
+static void all_opens(struct place *p)
+{
+	struct key32 a = key_of(p, &acme), b = key_of(p, &other);
+
+	assert_memory_equal(&a, &p->acme, sizeof(a));
+	assert_memory_equal(&b, &p->other, sizeof(b));
+}
+
+/* At each step, then for good: the generation counts those that went forward. */
+static void at_each_step(struct place *p, const struct shred_job *job)
+{
+	for (int step = SHRED_STEP_CONFIRM; step <= SHRED_STEP_SWEEP; step++) {
+		uint64_t g = keyring_generation(p->ring);
+
+		p->stop_at = (enum shred_step)step;
+		assert_int_equal(run(p, job), -EINTR);
+		reopen(p);
+		assert_int_equal(keyring_generation(p->ring), step > SHRED_STEP_SLOT ? g + 1 : g);
+		all_opens(p);
+	}
+	p->stop_at = 0;
+	assert_int_equal(run(p, job), 0);
+	all_opens(p);
+	reopen(p);
+	all_opens(p);
+}
+
+static void test_root(void **state)
+{
+	struct place *p = *state;
+
+	at_each_step(p, &(struct shred_job){0});
+	assert_int_equal(faccessat(p->fd, "keys/aa000000000000000000000000000000.1.tree", F_OK, 0), 0);
+}
+
+static void test_client(void **state)
+{
+	struct place *p = *state;
+
+	at_each_step(p, &(struct shred_job){.cuts = rekey, .count = 1});
+	assert_int_equal(faccessat(p->fd, "keys/aa000000000000000000000000000000.1.tree", F_OK, 0), -1);
+	assert_int_equal(faccessat(p->fd, "keys/bb000000000000000000000000000000.1.tree", F_OK, 0), 0);
+}
+
+static void put_back(struct place *p, const char *name, const uint8_t *bytes, size_t n)
+{
+	assert_int_equal(disk_replace(p->fd, name, bytes, n), 0);
+}
+
+/* With what opened all before: not the ring of now, and the old ring not with the slot of now. */
+static void test_old_opens_nothing(void **state)
+{
+	struct place *p = *state;
+	struct slot_file *old_slot = NULL;
+	struct shred_opened o;
+	struct keyring *k;
+	uint8_t *slot, *ring, *tree;
+	size_t slot_n, ring_n, tree_n;
+	const char *first = "keys/aa000000000000000000000000000000.1.tree";
+
+	assert_int_equal(disk_read(p->fd, "slot/root.slot", 1u << 20, &slot, &slot_n), 0);
+	assert_int_equal(disk_read(p->fd, "keys/ring.1", 1u << 20, &ring, &ring_n), 0);
+	assert_int_equal(disk_read(p->fd, first, 1u << 20, &tree, &tree_n), 0);
+	assert_int_equal(run(p, &(struct shred_job){.cuts = rekey, .count = 1}), 0);
+	put_back(p, "keys/ring.1", ring, ring_n);
+	assert_int_equal(keyring_load(p->fd, slot_file_root(p->slot), 1, &k, NULL), -EKEYREJECTED);
+	assert_int_equal(unlinkat(p->fd, "keys/ring.1", 0), 0);
+	/* the old tree in place of the new one: sealed under a K_c that is gone */
+	put_back(p, "keys/aa000000000000000000000000000000.2.tree", tree, tree_n);
+	assert_true(keyring_check(p->ring, NULL, NULL) < 0);
+	put_back(p, "slot/root.slot", slot, slot_n);
+	assert_int_equal(slot_file_open(p->fd, NULL, 0, &old_slot, NULL), 0);
+	assert_int_equal(shred_open(p->fd, old_slot, &o, NULL), -ENOENT);
+	slot_file_close(old_slot);
+	free(slot);
+	free(ring);
+	free(tree);
+}
+
+static void test_unknown_client(void **state)
+{
+	struct place *p = *state;
+	const struct keyring_cut cut = {.client = {{0xdd}}, .rekey = true};
+
+	assert_int_equal(run(p, &(struct shred_job){.cuts = &cut, .count = 1}), -ENOKEY);
+	all_opens(p);
+}
+
+#define IN_PLACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		IN_PLACE(test_root),
+		IN_PLACE(test_client),
+		IN_PLACE(test_old_opens_nothing),
+		IN_PLACE(test_unknown_client),
+	};
+
+	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+}
