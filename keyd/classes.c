@@ -97,20 +97,12 @@ static int put(struct work *w, const char *kind, const char *outcome, json_t *de
 
 /* ---- setting ---- */
 
-static int note(struct keyd *k, const uint64_t *leaves, size_t n, void *arg)
-{
-	struct work *w = arg;
-
-	return facts_dying_add(k->facts, w->client.row, leaves, n, keyd_now());
-}
-
 static void set_done(struct keyd *k, const struct survey_result *r, void *arg);
 
 static int set_start(struct work *w)
 {
 	const struct survey_spec spec = {.mode = "class",
 		.params = json_pack("{s:s, s:i}", "only", w->store, "class", (int)w->class->number),
-		.note = note,
 		.done = set_done,
 		.arg = w};
 

@@ -41,7 +41,7 @@ struct erase {
 	char *reason;
 	struct fact_erasure fact;
 	uint64_t *leaves, *dying;
-	size_t n, dying_n;
+	size_t n, dying_n, covered_n; /* behind the dying_n: what the prefixes take with them */
 	const struct policy_class *class; /* one class before a date; NULL: a path */
 	uint16_t before;
 	struct prefix prefixes[PREFIXES_MAX];
@@ -207,13 +207,14 @@ static void abandon(
 	(void)outbox_deliver(k);
 }
 
-/* Whether the first of its leaves is still there; without keys of that client all are gone. */
+/* Whether all of its leaves are gone: the first one alone may be since long, as that of a class of which something was
+ * destroyed before.  Without keys of that client all are. */
 static int is_gone(struct keyd *k, const struct fact_client *c, const struct fact_erasure *f, bool *ret)
 {
 	scoped(keytree_freep) struct keytree *tree = NULL;
 	struct keys_error err = {0};
 	struct client_id id;
-	char first[HEX + 1];
+	char hex[HEX + 1] = "";
 	int r = client_id_parse(c->hex, &id);
 
 	*ret = true;
@@ -222,8 +223,10 @@ static int is_gone(struct keyd *k, const struct fact_client *c, const struct fac
 	r = keyring_tree(k->ring, &id, &tree, &err);
 	if (r < 0)
 		return r;
-	snprintf(first, sizeof(first), "%s", f->leaves);
-	*ret = !keytree_holds(tree, leaf_index_from_u64(strtoull(first, NULL, 16)));
+	for (const char *p = f->leaves; *ret && strnlen(p, HEX) == HEX; p += HEX) {
+		memcpy(hex, p, HEX);
+		*ret = !keytree_holds(tree, leaf_index_from_u64(strtoull(hex, NULL, 16)));
+	}
 	return 0;
 }
 
@@ -317,7 +320,7 @@ static void destroyed(struct erase *e)
 	if (e->done)
 		e->done(k, 0, e->arg);
 	e->done = NULL;
-	(void)facts_dying_drop(k->facts, e->client.row, e->dying, e->dying_n);
+	(void)facts_dying_drop(k->facts, e->client.row, e->dying, e->dying_n + e->covered_n);
 	r = certify(k, &e->client, &e->fact);
 	if (r < 0)
 		log_error("an erasure of %s is not certified yet: %s", e->client.client, strerror(-r));
@@ -387,25 +390,61 @@ static void destroy(struct erase *e)
 	shred(e);
 }
 
+#define OLD_KEYS_TEXT                                                                                        \
+	"whether something is still under older keys of these files could not be told: nothing was destroyed"
+
 /* Old leaves that something is still under (a crash came before it moved) are none. */
 static void checked(struct keyd *k, const struct survey_result *r, void *arg)
 {
 	scoped(erase_freep) struct erase *e = arg;
 	scoped(freep) uint64_t *used = NULL;
+	size_t n;
 
-	if (r->error) {
-		e->dying_n = 0; /* they wait for another time */
-	} else if (r->leaves_n > 0) {
+	if (r->error || survey_is_incomplete(r)) {
+		refuse(e, "Failed", "log/worker.log in the state directory says more, then try again", OLD_KEYS_TEXT);
+		return;
+	}
+	if (r->leaves_n > 0) {
 		used = malloc(r->leaves_n * sizeof(*used));
-		if (used)
-			memcpy(used, r->leaves, r->leaves_n * sizeof(*used));
-		e->dying_n = used ? leaves_without(e->dying, e->dying_n, used, r->leaves_n) : 0;
+		if (!used) {
+			refuse(e, "Failed", NULL, strerror(ENOMEM));
+			return;
+		}
+		memcpy(used, r->leaves, r->leaves_n * sizeof(*used));
+		n = leaves_without(e->dying, e->dying_n, used, r->leaves_n);
+		memmove(e->dying + n, e->dying + e->dying_n, e->covered_n * sizeof(*used));
+		e->dying_n = n;
 		(void)facts_dying_drop(k->facts, e->client.row, r->leaves, r->leaves_n);
 	}
 	if (keyd_is_sealed(k))
 		refuse(e, "Sealed", NULL, KEYD_SEALED_TEXT);
 	else
 		destroy(e);
+}
+
+static bool is_covered(const struct erase *e, uint64_t leaf)
+{
+	for (size_t i = 0; i < e->prefixes_n; i++)
+		if (leaf >> (64 - e->prefixes[i].bits) == e->prefixes[i].prefix >> (64 - e->prefixes[i].bits))
+			return true;
+	return false;
+}
+
+/* What lies below the prefixes was left by what survives, and goes with them. */
+static void part_covered(struct erase *e)
+{
+	size_t all = e->dying_n, n = 0;
+
+	for (size_t i = 0; i < all; i++) {
+		uint64_t leaf = e->dying[i];
+
+		if (is_covered(e, leaf))
+			continue;
+		e->dying[i] = e->dying[n];
+		e->dying[n++] = leaf;
+	}
+	e->dying_n = n;
+	e->covered_n = all - n;
 }
 
 static int look_at_dying(struct erase *e)
@@ -420,6 +459,26 @@ static int look_at_dying(struct erase *e)
 		.arg = e};
 
 	return survey_start(e->k, &e->client, &spec);
+}
+
+/* Takes e.  What was re-wrapped lately has an older leaf: with that alive, nothing of it would be gone. */
+static void with_old_leaves(struct erase *taken)
+{
+	scoped(erase_freep) struct erase *e = taken;
+	int r = facts_dying(e->k->facts, e->client.row, &e->dying, &e->dying_n);
+
+	if (r == 0)
+		part_covered(e);
+	if (r == 0 && e->dying_n == 0) {
+		destroy(e);
+		return;
+	}
+	if (r == 0)
+		r = look_at_dying(e);
+	if (r < 0)
+		refuse(e, "Failed", NULL, OLD_KEYS_TEXT);
+	else
+		e = NULL;
 }
 
 static json_t *counts_for(const json_t *counts)
@@ -440,7 +499,7 @@ static bool take_found(struct erase *e, const struct survey_result *r)
 
 	if (r->error)
 		refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
-	else if (json_integer_value(json_object_get(r->counts, "failed")) > 0)
+	else if (survey_is_incomplete(r))
 		refuse(e, "Failed", "log/worker.log in the state directory says more",
 			"a file that shares a key with it could not be moved: nothing was destroyed");
 	else if (r->leaves_n == 0)
@@ -477,13 +536,7 @@ static void enumerated(struct keyd *k, const struct survey_result *r, void *arg)
 		job_done(e->job, answer);
 		return;
 	}
-	if (facts_dying(k->facts, e->client.row, &e->dying, &e->dying_n) == 0 && e->dying_n > 0 &&
-		look_at_dying(e) == 0) {
-		e = NULL;
-		return;
-	}
-	e->dying_n = 0;
-	destroy(e);
+	with_old_leaves(take_ptr(&e));
 }
 
 /* ---- one class before a date ---- */
@@ -511,7 +564,7 @@ static bool take_moved(struct erase *e, const struct survey_result *r)
 
 	if (r->error)
 		refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
-	else if (r->moved || json_integer_value(json_object_get(r->counts, "failed")) > 0 ||
+	else if (r->moved || survey_is_incomplete(r) ||
 		 json_integer_value(json_object_get(r->counts, "damaged")) > 0)
 		refuse(e, "Failed",
 			"`coffer fsck` finds what is damaged; isolate or remove it, then try again",
@@ -543,13 +596,7 @@ static void class_moved(struct keyd *k, const struct survey_result *r, void *arg
 
 	if (!take_moved(e, r))
 		return;
-	if (facts_dying(k->facts, e->client.row, &e->dying, &e->dying_n) == 0 && e->dying_n > 0 &&
-		look_at_dying(e) == 0) {
-		e = NULL;
-		return;
-	}
-	e->dying_n = 0;
-	destroy(e);
+	with_old_leaves(take_ptr(&e));
 }
 
 static struct erase *erase_new(

@@ -111,7 +111,7 @@ static void checked(struct keyd *k, const struct survey_result *r, void *arg)
 	scoped(freep) uint64_t *used = NULL;
 
 	k->leaves_retry_at = k->tick + EVERY_RETRY;
-	if (r->error || r->moved || keyd_is_sealed(k) || k->shred_unfinished)
+	if (r->error || r->moved || survey_is_incomplete(r) || keyd_is_sealed(k) || k->shred_unfinished)
 		return; /* another time */
 	used = malloc((r->leaves_n + 1) * sizeof(*used));
 	if (!used)

@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/facts_leaves.h"
 #include "keyd/keyd.h"
 #include "keyd/restore.h"
 #include "keyd/session.h"
@@ -24,6 +25,7 @@ struct survey {
 	struct survey *next;
 	struct keyd *k;
 	char client[CLIENT_NAME_MAX];
+	int64_t client_row;
 	struct worker *worker; /* NULL: gone */
 	struct survey_spec spec;
 	sd_event_source *timer;
@@ -56,6 +58,11 @@ static struct survey *find(const struct keyd *k, const char *client)
 		if (strcmp(s->client, client) == 0)
 			return s;
 	return NULL;
+}
+
+bool survey_is_incomplete(const struct survey_result *r)
+{
+	return json_integer_value(json_object_get(r->counts, "failed")) > 0;
 }
 
 bool survey_runs(const struct keyd *k, const char *client)
@@ -123,11 +130,43 @@ void survey_worker_gone(struct keyd *k, const struct worker *w)
 	}
 }
 
+static int parse_leaves(const json_t *list, uint64_t *out)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach((json_t *)list, i, v)
+	{
+		const char *text = json_string_value(v);
+
+		if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+			return -EBADMSG;
+		out[i] = strtoull(text, NULL, 16);
+	}
+	return 0;
+}
+
+/* What something is about to move away from: on disk before the worker hears of it. */
+static int note(struct survey *s, const json_t *list)
+{
+	size_t n = json_array_size(list);
+	scoped(freep) uint64_t *leaves = NULL;
+	int r;
+
+	if (n == 0)
+		return 0;
+	leaves = calloc(n, sizeof(*leaves));
+	if (!leaves)
+		return -ENOMEM;
+	r = parse_leaves(list, leaves);
+	return r == 0 ? facts_dying_add(s->k->facts, s->client_row, leaves, n, keyd_now()) : r;
+}
+
 static int take(struct survey *s, const json_t *list)
 {
-	size_t count = json_array_size(list), i;
+	size_t count = json_array_size(list);
 	uint64_t *more;
-	const json_t *v;
+	int r;
 
 	if (s->n + count > s->cap) {
 		more = reallocarray(s->leaves, s->n + count + s->cap, sizeof(*more));
@@ -136,21 +175,10 @@ static int take(struct survey *s, const json_t *list)
 		s->leaves = more;
 		s->cap += s->n + count;
 	}
-	json_array_foreach((json_t *)list, i, v)
-	{
-		const char *text = json_string_value(v);
-
-		if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
-			return -EBADMSG;
-		s->leaves[s->n++] = strtoull(text, NULL, 16);
-	}
-	if (s->spec.note && s->n > 0) {
-		int r = s->spec.note(s->k, s->leaves, s->n, s->spec.arg);
-
-		s->n = 0;
-		return r;
-	}
-	return 0;
+	r = parse_leaves(list, s->leaves + s->n);
+	if (r == 0)
+		s->n += count;
+	return r;
 }
 
 static void take_answer(struct survey *s, const json_t *answer)
@@ -158,8 +186,10 @@ static void take_answer(struct survey *s, const json_t *answer)
 	const char *state = json_string_value(json_object_get(answer, "state"));
 	const json_t *counts = json_object_get(answer, "counts");
 	struct survey_result result = {.counts = counts};
-	int r = take(s, json_object_get(answer, "leaves"));
+	int r = note(s, json_object_get(answer, "leaving"));
 
+	if (r == 0)
+		r = take(s, json_object_get(answer, "leaves"));
 	if (r < 0) {
 		fail(s, r, strerror(-r));
 	} else if (state && strcmp(state, "running") == 0) {
@@ -277,6 +307,7 @@ static int start(struct keyd *k, const struct fact_client *c, const struct surve
 	s->k = k;
 	s->spec = *spec;
 	snprintf(s->client, sizeof(s->client), "%s", c->client);
+	s->client_row = c->row;
 	s->dead = strcmp(spec->mode, "sweep-dead") == 0;
 	r = s->dead ? worker_get_dead(k, c, &s->worker) : worker_get(k, c, &s->worker);
 	if (r == 0)

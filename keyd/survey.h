@@ -5,7 +5,10 @@
  *	survey_start(mode "move", {class, before, modified_since?, keep?, keep_ids?, keep_class?}, alone)
  * re-wraps what survives, and its result's `leaves` are those to be punctured singly with the prefix.  It is complete when
  * error is 0, counts.failed is 0 and `moved` is false (always, when alone: no session, no rename); else try again.
- * Days of origin are kept in the files' records. */
+ * Days of origin are kept in the files' records.
+ *
+ * What a file or symlink moves away from stands in the facts (facts_dying_add) before it does: whatever becomes of the
+ * survey, its old leaf is destroyed with the client's next destruction, or by itself (keyd/leaves.h). */
 #ifndef COFFER_KEYD_SURVEY_H
 #define COFFER_KEYD_SURVEY_H
 
@@ -24,10 +27,13 @@ struct survey_result {
 	const char *text;
 	const json_t *counts;	/* as in doc/PROTOCOL.md; NULL on most errors */
 	const char *store;	/* where `only` stands in the store; NULL unless error is 0 */
-	const uint64_t *leaves;	/* all that was handed out (not with `note`); with the error 0 */
+	const uint64_t *leaves;	/* all that was handed out; with the error 0 */
 	size_t leaves_n;
 	bool moved;		/* something was renamed meanwhile, and may have been missed */
 };
+
+/* Something could not be looked at, and may be under any key. */
+bool survey_is_incomplete(const struct survey_result *r);
 
 struct survey_spec {
 	const char *mode;	/* doc/PROTOCOL.md; "sweep-dead": of a destroyed client */
@@ -37,8 +43,6 @@ struct survey_spec {
 	bool alone;		/* ends the client's sessions (`why`), and lets none begin until it is done */
 	const char *why;
 	struct actor by;	/* who ends them; no user: the clock */
-	/* What is handed out, as it comes: on disk when it returns 0; what it is about goes on only then.  Or NULL. */
-	int (*note)(struct keyd *k, const uint64_t *leaves, size_t n, void *arg);
 	/* Once, never from within survey_start.  May start the next one of that client; still alone until it returns. */
 	void (*done)(struct keyd *k, const struct survey_result *r, void *arg);
 	void *arg;

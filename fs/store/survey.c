@@ -98,8 +98,11 @@ static int move_one(struct survey *v, struct move *m)
 
 	pthread_rwlock_wrlock(v->opt->names);
 	r = m->file ? file_rewrap(m->file, &m->to) : link_rewrap(m->dir, m->entry, m->to.class, m->to.day, &moved);
-	if (r == -ENOKEY && !m->file)
-		r = link_rewrap(m->dir, m->entry, m->to.class, (uint16_t)atomic_load(&v->store->today), &moved);
+	if (r == -ENOKEY && !m->file) {
+		uint16_t today = (uint16_t)atomic_load(&v->store->today);
+
+		r = link_rewrap(m->dir, m->entry, m->to.class, today < v->opt->before ? v->opt->before : today, &moved);
+	}
 	if (r == 0 && !m->file && v->opt->replaced)
 		v->opt->replaced(&moved.was, &moved.now, v->opt->arg);
 	pthread_rwlock_unlock(v->opt->names);
@@ -108,14 +111,14 @@ static int move_one(struct survey *v, struct move *m)
 
 static int flush_moves(struct survey *v)
 {
+	uint64_t old[BATCH];
 	int r = 0, k;
 
-	if (v->opt->mode == SURVEY_CLASS) {
-		for (size_t i = 0; r == 0 && i < v->moves_n; i++)
-			r = hand_out(v, v->moves[i].old);
-		if (r == 0)
-			r = flush_out(v);
-	}
+	for (size_t i = 0; i < v->moves_n; i++)
+		old[i] = v->moves[i].old;
+	v->counts->leaves += v->moves_n;
+	if (v->moves_n > 0)
+		r = v->opt->leaving(old, v->moves_n, v->opt->arg);
 	for (size_t i = 0; i < v->moves_n; i++) {
 		struct move *m = &v->moves[i];
 
@@ -270,8 +273,12 @@ static int do_move(struct survey *v, const struct item *i)
 		return hand_out(v, leaf_index_u64(i->leaf));
 	if (kept && o->keep_class)
 		to.class = o->keep_class;
-	if (to.class == o->class && to.day < o->before)
+	if (to.class == o->class && to.day < o->before) {
 		to.day = (uint16_t)atomic_load(&v->store->today);
+		/* Whoever set `before` knows the day better than we, who are told of it: never into what is to die. */
+		if (to.day < o->before)
+			to.day = o->before;
+	}
 	return plan_move(v, i, &to);
 }
 

@@ -29,7 +29,7 @@ struct survey_counts {
 	uint64_t destroyed;	/* their key is gone already */
 	uint64_t rewrapped, failed;
 	uint64_t dying;		/* MOVE: what the prefix takes with it */
-	uint64_t leaves;	/* handed out */
+	uint64_t leaves;	/* handed out, or left */
 	uint64_t other_names;	/* ERASE: names outside of `only` of what is handed out */
 	uint16_t class;		/* of `only`: a directory's, for what is made in it */
 	bool labelled;		/* it has a label of its own */
@@ -56,8 +56,10 @@ struct survey_options {
 	uint64_t *leaves;	/* CHECK; are sorted by the call */
 	size_t leaves_n;
 	pthread_rwlock_t *names;	/* the namespace lock */
-	/* CLASS: before anything moves away from them, and returns when they are noted for good; others: the result. */
-	int (*hand_out)(const uint64_t *leaves, size_t n, void *arg);
+	/* Before anything moves away from them; returns when they are noted for good.  Both copies of a header open while
+	 * the old leaf lives: whoever moved here must be able to see to its end.  Modes CLASS, MOVE, ERASE. */
+	int (*leaving)(const uint64_t *leaves, size_t n, void *arg);
+	int (*hand_out)(const uint64_t *leaves, size_t n, void *arg);	/* the result */
 	bool (*step)(const struct survey_counts *c, void *arg);	/* false: stop */
 	/* CLASS: a label changed; who has opened directories lets them go.  With the namespace lock.  May be NULL. */
 	void (*relabelled)(void *arg);
@@ -68,7 +70,7 @@ struct survey_options {
 };
 
 /* *ret_store: where `only` stands in the store, malloc'd ("" : all); may be NULL.
- * -ENOENT: no such `only`; -ECANCELED; -EDEADLK: a leaf is two directories' (ERASE); errors of hand_out. */
+ * -ENOENT: no such `only`; -ECANCELED; -EDEADLK: a leaf is two directories' (ERASE); errors of leaving and hand_out. */
 int store_survey(struct store *s, const struct survey_options *opt, struct survey_counts *ret, char **ret_store);
 
 #endif

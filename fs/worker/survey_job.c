@@ -38,6 +38,7 @@ struct survey_job {
 	pthread_cond_t moved_on;
 	enum batch batch;
 	json_t *leaves;
+	bool leaving; /* what `leaves` is */
 	struct survey_counts counts;
 	struct sweep_counts swept;
 	char *store;
@@ -45,9 +46,8 @@ struct survey_job {
 	int result;
 };
 
-static int hand_out(const uint64_t *leaves, size_t n, void *arg)
+static int give(struct survey_job *j, const uint64_t *leaves, size_t n, bool leaving)
 {
-	struct survey_job *j = arg;
 	json_t *list = json_array();
 	char hex[17];
 	int r;
@@ -59,6 +59,7 @@ static int hand_out(const uint64_t *leaves, size_t n, void *arg)
 	pthread_mutex_lock(&j->lock);
 	json_decref(j->leaves);
 	j->leaves = list;
+	j->leaving = leaving;
 	j->batch = BATCH_READY;
 	while (!j->stop && j->batch != BATCH_NOTED)
 		pthread_cond_wait(&j->moved_on, &j->lock);
@@ -66,6 +67,16 @@ static int hand_out(const uint64_t *leaves, size_t n, void *arg)
 	j->batch = BATCH_NONE;
 	pthread_mutex_unlock(&j->lock);
 	return r;
+}
+
+static int hand_out(const uint64_t *leaves, size_t n, void *arg)
+{
+	return give(arg, leaves, n, false);
+}
+
+static int leaving(const uint64_t *leaves, size_t n, void *arg)
+{
+	return give(arg, leaves, n, true);
 }
 
 static bool step(const struct survey_counts *c, void *arg)
@@ -285,6 +296,7 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 	j->params = json_incref(params);
 	j->opt.names = &w->names;
 	j->opt.hand_out = hand_out;
+	j->opt.leaving = leaving;
 	j->opt.step = step;
 	j->opt.relabelled = relabelled;
 	j->opt.replaced = replaced;
@@ -374,7 +386,7 @@ json_t *survey_job_next(struct survey_job *j)
 		: j->result == 0 ? "done"
 				 : "failed",
 		"error", j->done && j->result < 0 ? error_text(j->result) : NULL, "errno",
-		j->done ? -j->result : 0, "leaves", leaves, "counts",
+		j->done ? -j->result : 0, j->leaving ? "leaving" : "leaves", leaves, "counts",
 		j->sweep ? swept_json(&j->swept) : counts_json(&j->counts), "store", j->store);
 	pthread_mutex_unlock(&j->lock);
 	return o;

@@ -11,9 +11,9 @@
 struct run {
 	struct survey_options opt;
 	struct survey_counts n;
-	uint64_t out[OUT_MAX];
-	size_t out_n;
-	int refuse;	/* what hand_out answers */
+	uint64_t out[OUT_MAX], left[OUT_MAX];
+	size_t out_n, left_n;
+	int refuse;	/* what leaving answers */
 	char *store;
 };
 
@@ -25,6 +25,15 @@ static int take(const uint64_t *leaves, size_t n, void *arg)
 
 	for (size_t i = 0; i < n && r->out_n < OUT_MAX; i++)
 		r->out[r->out_n++] = leaves[i];
+	return 0;
+}
+
+static int leave(const uint64_t *leaves, size_t n, void *arg)
+{
+	struct run *r = arg;
+
+	for (size_t i = 0; i < n && r->left_n < OUT_MAX; i++)
+		r->left[r->left_n++] = leaves[i];
 	return r->refuse;
 }
 
@@ -38,10 +47,11 @@ static int run(struct fixture *x, struct run *r)
 	r->opt.names = &names;
 	r->opt.by_name = true;
 	r->opt.hand_out = take;
+	r->opt.leaving = leave;
 	r->opt.step = go_on;
 	r->opt.arg = r;
 	memset(&r->n, 0, sizeof(r->n));
-	r->out_n = 0;
+	r->out_n = r->left_n = 0;
 	free(r->store);
 	r->store = NULL;
 	return store_survey(x->store, &r->opt, &r->n, &r->store);
@@ -56,6 +66,14 @@ static bool has(const struct run *r, uint64_t leaf)
 {
 	for (size_t i = 0; i < r->out_n; i++)
 		if (r->out[i] == leaf)
+			return true;
+	return false;
+}
+
+static bool left(const struct run *r, uint64_t leaf)
+{
+	for (size_t i = 0; i < r->left_n; i++)
+		if (r->left[i] == leaf)
 			return true;
 	return false;
 }
@@ -167,10 +185,11 @@ static void test_class(void **state)
 	assert_int_equal(run(x, &r), 0);
 	assert_int_equal(r.n.rewrapped, 3);
 	assert_int_equal(r.n.failed, 0);
-	assert_int_equal(r.out_n, 3);
-	assert_true(has(&r, one) && has(&r, link) && !has(&r, other));
-	for (size_t i = 0; i < r.out_n; i++)
-		assert_int_equal(keytree_puncture(x->tree, r.out[i], 64), 0);
+	assert_int_equal(r.out_n, 0);
+	assert_int_equal(r.left_n, 3);
+	assert_true(left(&r, one) && left(&r, link) && !left(&r, other));
+	for (size_t i = 0; i < r.left_n; i++)
+		assert_int_equal(keytree_puncture(x->tree, r.left[i], 64), 0);
 	/* Also for whoever opens it all anew. */
 	store_dir_unref(a);
 	store_dir_unref(sub);
@@ -188,7 +207,7 @@ static void test_class(void **state)
 	/* Again: nothing is left to be done. */
 	assert_int_equal(run(x, &r), 0);
 	assert_int_equal(r.n.rewrapped, 0);
-	assert_int_equal(r.out_n, 0);
+	assert_int_equal(r.left_n, 0);
 	/* An empty file alone. */
 	r.opt.only = "a/empty";
 	r.opt.class = MAIL + 1;
@@ -265,6 +284,8 @@ static void test_move(void **state)
 	assert_int_equal(run(x, &r), 0);
 	/* Held, and modified later, survive; the replacement of an old document is a straggler. */
 	assert_int_equal(r.n.rewrapped, 2);
+	assert_int_equal(r.left_n, 2); /* which were told of before */
+	assert_int_equal(r.left[0] >> 32 & 0xffff, OLD);
 	assert_int_equal(r.n.dying, 3); /* "one" under both names, the link */
 	assert_int_equal(r.out_n, 1);
 	assert_int_equal(r.out[0], replaced);
@@ -291,6 +312,30 @@ static void test_move(void **state)
 	file_close(f);
 	store_dir_unref(a);
 	store_dir_unref(sub);
+}
+
+/* Midnight: who destroys knows the new day, the store not yet.  Nothing may move into what is to die; and nothing moves
+ * of whose old leaf nobody knows. */
+static void test_move_never_into_the_prefix(void **state)
+{
+	struct fixture *x = *state;
+	scoped(run_done) struct run r;
+	uint16_t class, day;
+
+	move_of(&r);
+	r.opt.before = TODAY + 1;
+	make_file(x->root, "f", "1");
+	assert_int_equal(store_symlink(x->root, "l", "f", &(struct stat){0}), 0);
+	assert_int_equal(set_modified(x->root, "f", 2000000), 0);
+	r.refuse = -ENOSPC;
+	assert_int_equal(run(x, &r), -ENOSPC);
+	assert_int_equal(leaf_of(x->root, "f", &class, &day).day, TODAY);
+	r.refuse = 0;
+	assert_int_equal(run(x, &r), 0);
+	assert_int_equal(r.n.failed, 0);
+	assert_int_equal(leaf_of(x->root, "f", &class, &day).day, TODAY + 1);
+	assert_int_equal(day, TODAY);
+	assert_int_equal(link_number(x->root, "l") >> 32 & 0xffff, TODAY + 1);
 }
 
 static void test_move_keeps_ids(void **state)
@@ -438,7 +483,7 @@ int main(void)
 {
 #define T(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_look), T(test_class), T(test_class_refused), T(test_move), T(test_move_keeps_ids), T(test_erase),
+		T(test_look), T(test_class), T(test_class_refused), T(test_move), T(test_move_never_into_the_prefix), T(test_move_keeps_ids), T(test_erase),
 		T(test_erase_shared_leaf), T(test_check), T(test_erase_altered), T(test_moved_is_told),
 	};
 

@@ -1,0 +1,221 @@
+"""Destructions, each of which something interrupts at some step: erasures of trees, of a class before a date."""
+import errno
+import sys
+import time
+
+from harness import wait_for
+from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD, Proof, Steps, headers
+
+TREES = 12
+MODES = {"kill": (KILL, 0, ""), "eio": (FAIL_ONCE, errno.EIO, ""), "eio-on": (FAIL_ON, errno.EIO, ""),
+         "full": (FAIL_ON, errno.ENOSPC, ""), "worker": (KILL_CHILD, 0, "coffer-worker"), "fsd": (KILL_CHILD, 0, "coffer-fsd")}
+
+
+class Erasing:
+    """Trees t0, t1, ... of acme, one after the other a victim; `stays` must stay whatever happens."""
+
+    def __init__(self, vault, trees=TREES, say=lambda text: print(text, file=sys.stderr, flush=True)):
+        self.v, self.say, self.next = vault, say, 0
+        self.steps, self.proof = Steps(vault), Proof(vault)
+        self.outcomes = {True: 0, False: 0}
+        self.old_keys = 0  # 1: victims with a leaf that waits for its end
+        self.up()
+        vault.add()
+        vault.grant("acme", vault.alice)
+        self.client = vault.client_id()
+        self.victims = {}
+        self.make(trees, stays=True)
+
+    def up(self):
+        self.v.up(env=self.steps.env)
+
+    def make(self, n, stays=False):
+        wait_for(lambda: not self.proof.facts("SELECT 1 FROM sweep"), "the sweep of before", limit=30)
+        m = self.v.mount(self.v.alice)
+        if stays:
+            m.sh("mkdir stays && echo one > stays/one && head -c 9000 /dev/zero > stays/two")
+        known = set(headers(self.v.store()))
+        for i in range(self.next, self.next + n):
+            m.sh('mkdir -p t$1/sub && echo $1a > t$1/a && echo $1b > t$1/sub/b && ln -s a t$1/l && ln t$1/a t$1/sub/hard', str(i))
+            if i % 2:  # one of them was under another leaf, which waits for its end
+                m.sh("echo $1c > t$1/c", str(i))
+                self.v.coffer("class", "set", "acme", f"t{i}/c", "project")
+            now = set(headers(self.v.store()))
+            self.victims[f"t{i}"] = now - known
+            known = now
+        self.next += n
+        m.unmount()
+        self.proof.note()
+
+    def victim(self):
+        """The next of those that the current pass wants."""
+        while True:
+            fit = [v for v in self.victims if int(v[1:]) % 2 == self.old_keys]
+            if fit:
+                return fit[0]
+            self.make(TREES)
+
+    def shred(self, victim):
+        return self.v.coffer("shred", "acme", victim, "--reason", "request", "--yes", "--json", check=None, timeout=60)
+
+    def attempt(self, mode, at, error=errno.EIO, child="", word=""):
+        """One erasure with something at step `at`; whether that step was reached."""
+        self.now = self.victim()
+        wait_for(lambda: not self.proof.facts("SELECT 1 FROM sweep"), "the sweep of before", limit=30)
+        self.steps.arm(mode, at, error, child, word)
+        r = self.shred(self.now)
+        hit, self.what = self.steps.hits > 0, f"{mode} at {at} {word}: {self.steps.last}"
+        self.steps.off()
+        if mode == KILL and hit:
+            wait_for(lambda: not self.v.pids("keyd") and not self.v.pids("fsd"), "the daemons' end", limit=20)
+        elif hit and self.unsettled():
+            self.v.down()
+        if not self.v.pids("keyd"):
+            self.up()
+        self.judge(r)
+        return hit
+
+    def unsettled(self):
+        """A failed disk: keyd tries again in a minute, or is sealed; a restart decides it at once."""
+        s = self.v.status(check=None)
+        return s.get("sealed") or self.proof.pending() or any("old root key" in w or "root.slot:" in w for w in s.get("warnings", []))
+
+    def judge(self, r):
+        try:
+            alive = self.proof.check()
+            dead = {f for f in self.victims[self.now] if not alive[self.client, f]}
+            assert dead in (set(), self.victims[self.now]), (len(dead), "of", len(self.victims[self.now]), "are gone")
+            rows = self.proof.facts("SELECT destroyed FROM erasure ORDER BY id DESC LIMIT 1")
+            done = bool(dead)
+            if r.rc == 0:
+                assert done, "it said that it was done"
+            if done:
+                assert rows == [(1,)], rows
+            self.outcomes[done] += 1
+            self.last = done
+            if done:
+                del self.victims[self.now]
+            others = {f for fs in self.victims.values() for f in fs}
+            assert all(alive[self.client, f] for f in others), "another one lost its key"
+            assert len(self.proof.certificates()) == self.proof.facts("SELECT count(*) FROM erasure WHERE destroyed = 1")[0][0]
+        except AssertionError as e:
+            raise AssertionError(f"{getattr(self, 'what', '')}: {e}\n{r}\n{self.steps.calls[-5:]}") from e
+
+    def every_step(self, name, first, seconds):
+        """Steps `first`, ... until an erasure is through before it."""
+        mode, error, child = MODES[name]
+        end = time.monotonic() + seconds
+        total = 0
+        for self.old_keys in (0, 1):
+            n = first
+            while time.monotonic() < end and self.attempt(mode, n, error, child):
+                self.say(f"{self.what}: {'destroyed' if self.last else 'not destroyed'}")
+                n += 1
+            total += n - first
+        if time.monotonic() > end:
+            self.say(f"{name}: stopped at step {n} for want of time")
+        self.finish()
+        self.say(f"{name}: {total} steps, {self.outcomes[True]} destroyed, {self.outcomes[False]} not destroyed: all well")
+
+    def finish(self):
+        """What was not to go is there and opens."""
+        m = self.v.mount(self.v.alice)
+        wait_for(lambda: not self.proof.facts("SELECT 1 FROM sweep"), "the sweep", limit=30)
+        names = set(m.sh("ls").out.split())
+        assert names == {"stays", *self.victims}, (names, self.victims)
+        assert m.sh('for t in t*; do cat $t/a $t/sub/hard $t/sub/b; readlink $t/l; done; cat stays/one').out.split()[-1] == "one"
+        assert m.sh("wc -c < stays/two").out.strip() == "9000"
+        m.unmount()
+        assert self.v.coffer("fsck", "acme").rc == 0
+        self.v.coffer("log", "verify")
+
+
+class Ageing(Erasing):
+    """One class before a date, of one client after the other.  Of each dies: what is under the prefix and what replaced an
+    older file; and there survives what was used later, which is under the prefix.  Then, a second time, that dies alone,
+    when the prefix is gone already.
+
+    `pass_time` is test_destroy's."""
+
+    def __init__(self, vault, clock, pass_time, clients, say=lambda text: print(text, file=sys.stderr, flush=True)):
+        self.v, self.say, self.clock, self.pass_time = vault, say, clock, pass_time
+        vault.clock = clock
+        self.steps, self.proof = Steps(vault, clock.env), Proof(vault)
+        self.outcomes, self.clients, self.files = {True: 0, False: 0}, [f"c{i}" for i in range(clients)], {}
+        self.up()
+        today = clock.today()
+        self.before, later = clock.today(2), clock.today(40)
+        for c in self.clients:
+            vault.add(c)
+            vault.grant(c, vault.alice)
+            m = vault.mount(vault.alice, c)
+            m.sh("mkdir c && echo plain > plain && cd c && for f in old used strag; do echo $f > $f; done")
+            vault.coffer("class", "set", c, "c", "credentials")
+            m.sh('touch -d "$1" c/used && touch -d "$2" c/old c/strag', later, today)
+            m.unmount()
+        self.proof.note()
+        pass_time(vault, 5)
+        for c in self.clients:
+            m = vault.mount(vault.alice, c)
+            m.sh('echo again > c/new && touch -d "$1" c/new && mv c/new c/strag', today)
+            m.unmount()
+        self.proof.note()
+        pass_time(vault, 41)
+        self.ids = {c: i for c, i in self.proof.facts("SELECT client, client_id FROM client")}
+        self.second = False
+
+    def shred(self, client):
+        return self.v.coffer("shred", client, "--class", "credentials", "--before", self.before, "--reason", "R", "--yes",
+                             "--json", check=None, timeout=60)
+
+    def attempt(self, mode, at, error=errno.EIO, child="", word=""):
+        self.now = self.clients.pop(0)
+        wait_for(lambda: not self.proof.facts("SELECT 1 FROM sweep"), "the sweep of before", limit=30)
+        self.steps.arm(mode, at, error, child, word)
+        r = self.shred(self.now)
+        hit, self.what = self.steps.hits > 0, f"{self.now}, {mode} at {at} {word}: {self.steps.last}"
+        self.steps.off()
+        if mode == KILL and hit:
+            wait_for(lambda: not self.v.pids("keyd") and not self.v.pids("fsd"), "the daemons' end", limit=20)
+        elif hit and self.unsettled():
+            self.v.down()
+        if not self.v.pids("keyd"):
+            self.up()
+        self.judge(r)
+        return hit
+
+    def judge(self, r):
+        try:
+            alive, now = self.proof.check(), self.proof.note()
+            of = [leaves for (c, _), leaves in alive.items() if c == self.ids[self.now]]
+            dead = sum(not leaves for leaves in of)
+            row = self.proof.facts("SELECT destroyed FROM erasure e JOIN client c ON c.id = e.client WHERE c.client = ?"
+                                   " ORDER BY e.id DESC LIMIT 1", self.now)
+            done = row == [(1,)] if not self.second else dead == len(of) - 1
+            assert row == [(1,)] or not done, (row, dead)
+            if r.rc == 0:
+                assert done, "it said that it was done"
+            # five files were ever there: plain, old, used, strag and the strag that was replaced
+            gone = {False: {False: 0, True: 3}, True: {False: 3, True: 4}}[self.second][done]
+            assert dead == gone, (dead, "of", len(of), "are gone, not", gone, alive)
+            certificates = [n for n in self.proof.certificates() if n.startswith(self.now + "-erasure-")]
+            assert len(certificates) == self.second + done, certificates
+            self.outcomes[done] += 1
+            self.last = done
+        except AssertionError as e:
+            raise AssertionError(f"{self.what}: {e}\n{r}\n{self.steps.calls[-5:]}") from e
+
+    def again(self, clients):
+        """What is left of these is done, and time passes until the survivors are due, too."""
+        for c in clients:
+            if not self.proof.facts("SELECT 1 FROM erasure e JOIN client c ON c.id = e.client WHERE c.client = ? AND destroyed = 1", c):
+                r = self.shred(c)
+                assert r.rc == 0, r
+        self.pass_time(self.v, 80)
+        self.clients, self.second = list(clients), True
+
+    def finish(self):
+        for c in self.ids:
+            m = self.v.mount(self.v.alice, c)
+            assert m.sh("cat plain").out == "plain\n"
+            m.unmount()

@@ -1,0 +1,60 @@
+"""coffer-keyd is killed, or the disk fails, at chosen steps of destructions.  All of them: tests/stress/erasures."""
+import os
+
+import pytest
+
+import harness
+from erasing import Ageing, Erasing
+from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD
+from test_destroy import Clock, faketime, pass_time  # noqa: F401 (a fixture among them)
+
+pytestmark = pytest.mark.skipif(harness.SANITIZED, reason="a preloaded library and a sanitizer both want to come first")
+
+
+@pytest.fixture
+def erasing(make_vault):
+    return Erasing(make_vault(up=False))
+
+
+def test_tree_is_erased_or_not_at_chosen_steps(erasing):
+    e = erasing
+    assert e.attempt(KILL, 4, word="facts.db-wal") and not e.last
+    assert e.attempt(KILL, 0, word="pwrite keyd/keys") and not e.last
+    assert e.attempt(KILL, 0, word="pwrite keyd/slot") and not e.last
+    assert e.attempt(KILL, 1, word="pwrite keyd/slot") and e.last
+    e.old_keys = 1  # one of its files was under another leaf before
+    assert e.attempt(KILL, 0, word="rename keyd/certificates") and e.last
+    assert e.attempt(FAIL_ONCE, 0, word="fsync keyd/keys/ring") and not e.last
+    assert e.attempt(FAIL_ON, 1, word="keyd/slot") and not e.last
+    assert e.attempt(FAIL_ON, 2, word="keyd/slot") and e.last  # pending, until the disk takes writes again
+    assert e.attempt(KILL_CHILD, 0, word="fsync keyd/slot", child="coffer-worker") and e.last
+    e.finish()
+
+
+@pytest.fixture
+def ageing(make_vault, faketime):  # noqa: F811
+    def make(clients):
+        v = make_vault(up=False)
+        return Ageing(v, Clock(v.base + "/clock", faketime), pass_time, clients)
+    return make
+
+
+def test_class_before_a_date_is_destroyed_or_not_at_chosen_steps(ageing):
+    """The second time the prefix is gone already: that alone must not count as destroyed."""
+    e = ageing(3)
+    clients = list(e.clients)
+    assert e.attempt(KILL, 0, word="pwrite keyd/keys") and not e.last
+    assert e.attempt(KILL, 1, word="pwrite keyd/slot") and e.last
+    assert e.attempt(FAIL_ONCE, 0, word="pwrite keyd/keys") and not e.last
+    e.again(clients)
+    assert e.attempt(KILL, 0, word="pwrite keyd/keys") and not e.last
+    assert e.attempt(KILL, 1, word="pwrite keyd/slot") and e.last
+    assert e.attempt(KILL, 0, word="rename keyd/certificates") and e.last
+    e.finish()
+
+
+if "COFFER_CRASH_MODES" in os.environ:  # tests/stress/erasures
+    @pytest.mark.limit(int(os.environ.get("COFFER_CRASH_SECONDS", "3600")) + 120)
+    @pytest.mark.parametrize("mode", os.environ["COFFER_CRASH_MODES"].split(","))
+    def test_every_step(erasing, mode):
+        erasing.every_step(mode, int(os.environ.get("COFFER_CRASH_FROM", "0")), float(os.environ.get("COFFER_CRASH_SECONDS", "3600")))
