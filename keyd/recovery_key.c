@@ -87,13 +87,28 @@ int recovery_public_parse(const char *line, struct recovery_public *ret)
 	return 0;
 }
 
+/* X25519 ignores these bits of a secret (RFC 7748, 5); fixed, so that one key has one text. */
+static void fix_bits(uint8_t secret[KEY_BYTES])
+{
+	secret[0] &= 248;
+	secret[31] &= 127;
+	secret[31] |= 64;
+}
+
+static bool bits_are_fixed(const uint8_t secret[KEY_BYTES])
+{
+	return (secret[0] & 7) == 0 && (secret[31] & 192) == 64;
+}
+
 int recovery_pair_new(struct recovery_pair **ret)
 {
 	struct recovery_pair *p = secret_alloc(sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;
-	(void)crypto_box_keypair(p->public.b, p->secret.b);
+	randombytes_buf(p->secret.b, KEY_BYTES);
+	fix_bits(p->secret.b);
+	(void)crypto_scalarmult_base(p->public.b, p->secret.b);
 	*ret = p;
 	return 0;
 }
@@ -270,7 +285,7 @@ int recovery_file_parse(
 		r = from_hex(line, len, p->secret.b, KEY_BYTES) ? 0 : -EBADMSG;
 	if (r < 0)
 		return r;
-	if (crypto_scalarmult_base(public, p->secret.b) < 0 || memcmp(public, h.public.b, sizeof(public)) != 0)
+	if (!bits_are_fixed(p->secret.b) || crypto_scalarmult_base(public, p->secret.b) < 0 || memcmp(public, h.public.b, sizeof(public)) != 0)
 		return -EBADMSG;
 	p->public = h.public;
 	*ret = take_ptr(&p);
