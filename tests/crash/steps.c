@@ -1,10 +1,6 @@
-/* Preloaded into coffer-keyd: counts what it does to files below a directory (writes, syncs, renames, removals, sizes),
- * SQLite's included, and at call number `at` (from 0) ends the process, ends a child of it, or lets the call fail.
- *
- *	COFFER_STEPS	a file of struct plan, mapped: the test changes it while keyd runs
- *	COFFER_STEPS_DIR	what counts: files below it, but for its log/ and run/
- */
 #undef _FILE_OFFSET_BITS /* both names of a call are wanted, as they are */
+#include "tests/crash/steps.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,18 +14,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum mode { OFF, COUNT, KILL, FAIL_ONCE, FAIL_ON, KILL_CHILD };
-
-struct plan { /* tests/e2e/steps.py has the same */
-	uint32_t mode, at, error, count, hits, used;
-	char child[40];
-	char word[64]; /* only calls with it in their text count; "": all */
-	char last[192]; /* what happened at `at` */
-	char text[1 << 18]; /* each call, a line */
-};
-
-static volatile struct plan *plan;
+static volatile struct steps_plan *plan;
 static const char *top;
+
+void steps_use(struct steps_plan *p, const char *dir)
+{
+	top = dir;
+	plan = p;
+}
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -89,7 +81,14 @@ static void kill_child(const char *name)
 	}
 }
 
-static int act(const char *call, const char *path)
+struct torn {
+	int fd;
+	const void *buf;
+	size_t n;
+	off64_t at;
+};
+
+static int act(const char *call, const char *path, const struct torn *w)
 {
 	uint32_t n = plan->count, at = plan->at, mode = plan->mode;
 	char line[256];
@@ -102,15 +101,17 @@ static int act(const char *call, const char *path)
 		memcpy((char *)plan->text + plan->used, line, (size_t)len);
 		plan->used += (uint32_t)len;
 	}
-	if (mode == COUNT || n < at || (n > at && mode != FAIL_ON))
+	if (mode == STEPS_COUNT || n < at || (n > at && mode != STEPS_FAIL_ON))
 		return 0;
 	plan->hits++;
 	if (plan->hits == 1)
 		snprintf((char *)plan->last, sizeof(plan->last), "%s %s", call, path);
-	if (mode == KILL)
+	if (mode == STEPS_TEAR && w)
+		(void)!syscall(SYS_pwrite64, w->fd, w->buf, w->n / 2, w->at);
+	if (mode == STEPS_KILL || mode == STEPS_TEAR)
 		for (;;)
 			syscall(SYS_kill, getpid(), SIGKILL);
-	if (mode == KILL_CHILD) {
+	if (mode == STEPS_KILL_CHILD) {
 		kill_child((const char *)plan->child);
 		return 0;
 	}
@@ -118,13 +119,13 @@ static int act(const char *call, const char *path)
 }
 
 /* 0, or the errno to fail with. */
-static int step_at(const char *call, int dir, const char *name)
+static int step_at(const char *call, int dir, const char *name, const struct torn *w)
 {
 	char link[64], path[8192];
 	const char *rest;
 	ssize_t n = 0;
 
-	if (!plan || plan->mode == OFF)
+	if (!plan || plan->mode == STEPS_OFF)
 		return 0;
 	if (!name || name[0] != '/') {
 		snprintf(link, sizeof(link), dir == AT_FDCWD ? "/proc/self/cwd" : "/proc/self/fd/%d", dir);
@@ -136,13 +137,13 @@ static int step_at(const char *call, int dir, const char *name)
 	if (name)
 		snprintf(path + n, sizeof(path) - (size_t)n, "%s%s", n > 0 ? "/" : "", name);
 	rest = below(path);
-	return rest ? act(call, rest) : 0;
+	return rest ? act(call, rest, w) : 0;
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define STEP(call, dir, path)                                                                                \
+#define STEP(call, dir, path, torn)                                                                                \
 	do {                                                                                                 \
-		int e_ = step_at(call, dir, path);                                                           \
+		int e_ = step_at(call, dir, path, torn);                                                           \
                                                                                                              \
 		if (e_) {                                                                                    \
 			errno = e_;                                                                          \
@@ -152,72 +153,72 @@ static int step_at(const char *call, int dir, const char *name)
 
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
 {
-	STEP("pwrite", fd, NULL);
+	STEP("pwrite", fd, NULL, (&(struct torn){fd, buf, n, at}));
 	return REAL(pwrite)(fd, buf, n, at);
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t at)
 {
-	STEP("pwrite", fd, NULL);
+	STEP("pwrite", fd, NULL, (&(struct torn){fd, buf, n, at}));
 	return REAL(pwrite64)(fd, buf, n, at);
 }
 
 ssize_t write(int fd, const void *buf, size_t n)
 {
-	STEP("write", fd, NULL);
+	STEP("write", fd, NULL, NULL);
 	return REAL(write)(fd, buf, n);
 }
 
 int fsync(int fd)
 {
-	STEP("fsync", fd, NULL);
+	STEP("fsync", fd, NULL, NULL);
 	return REAL(fsync)(fd);
 }
 
 int fdatasync(int fd)
 {
-	STEP("fdatasync", fd, NULL);
+	STEP("fdatasync", fd, NULL, NULL);
 	return REAL(fdatasync)(fd);
 }
 
 int ftruncate(int fd, off_t n)
 {
-	STEP("ftruncate", fd, NULL);
+	STEP("ftruncate", fd, NULL, NULL);
 	return REAL(ftruncate)(fd, n);
 }
 
 int ftruncate64(int fd, off64_t n)
 {
-	STEP("ftruncate", fd, NULL);
+	STEP("ftruncate", fd, NULL, NULL);
 	return REAL(ftruncate64)(fd, n);
 }
 
 int rename(const char *from, const char *to)
 {
-	STEP("rename", AT_FDCWD, to);
+	STEP("rename", AT_FDCWD, to, NULL);
 	return REAL(rename)(from, to);
 }
 
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
-	STEP("rename", to_dir, to);
+	STEP("rename", to_dir, to, NULL);
 	return REAL(renameat)(from_dir, from, to_dir, to);
 }
 
 int unlink(const char *path)
 {
-	STEP("unlink", AT_FDCWD, path);
+	STEP("unlink", AT_FDCWD, path, NULL);
 	return REAL(unlink)(path);
 }
 
 int unlinkat(int dir, const char *path, int flags)
 {
-	STEP("unlink", dir, path);
+	STEP("unlink", dir, path, NULL);
 	return REAL(unlinkat)(dir, path, flags);
 }
 
 int mkdirat(int dir, const char *path, mode_t mode)
 {
-	STEP("mkdir", dir, path);
+	STEP("mkdir", dir, path, NULL);
 	return REAL(mkdirat)(dir, path, mode);
 }

@@ -4,10 +4,10 @@ import sys
 import time
 
 from harness import wait_for
-from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD, Proof, Steps, headers
+from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD, TEAR, Proof, Steps, headers
 
 TREES = 12
-MODES = {"kill": (KILL, 0, ""), "eio": (FAIL_ONCE, errno.EIO, ""), "eio-on": (FAIL_ON, errno.EIO, ""),
+MODES = {"kill": (KILL, 0, ""), "tear": (TEAR, 0, ""), "eio": (FAIL_ONCE, errno.EIO, ""), "eio-on": (FAIL_ON, errno.EIO, ""),
          "full": (FAIL_ON, errno.ENOSPC, ""), "worker": (KILL_CHILD, 0, "coffer-worker"), "fsd": (KILL_CHILD, 0, "coffer-fsd")}
 
 
@@ -66,7 +66,7 @@ class Erasing:
         r = self.shred(self.now)
         hit, self.what = self.steps.hits > 0, f"{mode} at {at} {word}: {self.steps.last}"
         self.steps.off()
-        if mode == KILL and hit:
+        if mode in (KILL, TEAR) and hit:
             wait_for(lambda: not self.v.pids("keyd") and not self.v.pids("fsd"), "the daemons' end", limit=20)
         elif hit and self.unsettled():
             self.v.down()
@@ -175,7 +175,7 @@ class Ageing(Erasing):
         r = self.shred(self.now)
         hit, self.what = self.steps.hits > 0, f"{self.now}, {mode} at {at} {word}: {self.steps.last}"
         self.steps.off()
-        if mode == KILL and hit:
+        if mode in (KILL, TEAR) and hit:
             wait_for(lambda: not self.v.pids("keyd") and not self.v.pids("fsd"), "the daemons' end", limit=20)
         elif hit and self.unsettled():
             self.v.down()

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.join(harness.SOURCE, "tests", "adversary"))
 import adversary  # noqa: E402
 
 LIBRARY = os.path.join(harness.BUILD, "tests", "crash", "steps.so")
-OFF, COUNT, KILL, FAIL_ONCE, FAIL_ON, KILL_CHILD = range(6)  # as in steps.c
+OFF, COUNT, KILL, FAIL_ONCE, FAIL_ON, KILL_CHILD, TEAR = range(7)  # as in steps.h
 HEAD = struct.Struct("<6I40s64s192s")
 BYTES = HEAD.size + (1 << 18)
 

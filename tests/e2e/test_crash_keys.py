@@ -1,11 +1,13 @@
 """coffer-keyd is killed, or the disk fails, at chosen steps of destructions.  All of them: tests/stress/erasures."""
 import os
+import shutil
+import subprocess
 
 import pytest
 
 import harness
 from erasing import Ageing, Erasing
-from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD
+from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD, Proof
 from test_destroy import Clock, faketime, pass_time  # noqa: F401 (a fixture among them)
 
 pytestmark = pytest.mark.skipif(harness.SANITIZED, reason="a preloaded library and a sanitizer both want to come first")
@@ -29,6 +31,32 @@ def test_tree_is_erased_or_not_at_chosen_steps(erasing):
     assert e.attempt(FAIL_ON, 2, word="keyd/slot") and e.last  # pending, until the disk takes writes again
     assert e.attempt(KILL_CHILD, 0, word="fsync keyd/slot", child="coffer-worker") and e.last
     e.finish()
+
+
+def test_older_keys_that_cannot_be_looked_at_stop_an_erasure(acme):
+    """`doc` was re-wrapped, and whether something is still under its old key cannot be looked up (keyd gets no descriptor for
+    the list that it asks about).  Without the old key's end nothing of `doc` would be gone."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    v, proof = acme, Proof(acme)
+    m = v.mount(v.alice)
+    m.sh("echo secret > doc")
+    proof.note()
+    v.coffer("class", "set", "acme", "doc", "project")
+    m.unmount()
+    trace = subprocess.Popen(["strace", "-o", v.base + "/trace", "-p", str(v.pid("keyd")), "-e", "trace=memfd_create",
+                              "-e", "inject=memfd_create:error=EMFILE"], stderr=subprocess.PIPE)
+    try:
+        assert b"attached" in trace.stderr.readline()
+        r = v.coffer("shred", "acme", "doc", "--reason", "R", "--yes", check=harness.FAILED)
+    finally:
+        trace.terminate()
+        trace.communicate(timeout=10)
+    with open(v.base + "/trace") as f:
+        assert "INJECTED" in f.read() and "older keys" in r.err, r
+    assert all(proof.check().values()) and not proof.certificates()
+    assert v.json("shred", "acme", "doc", "--reason", "R", "--yes")["old_keys"] == 1
+    assert not any(proof.check().values())
 
 
 @pytest.fixture

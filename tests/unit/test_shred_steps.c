@@ -1,0 +1,335 @@
+/* A destruction, a new client, a new passphrase: the process ends, or the disk fails, at every step that they do on the
+ * disk, one after the other.  Whatever step it was, all opens as before or exactly what was to go is gone; both halves of
+ * the slot are there; what was said of it is true; and the next try gets through. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/scope.h"
+#include "keyd/recovery.h"
+#include "keyd/shred.h"
+#include "tests/crash/steps.h"
+
+#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
+#define PASSPHRASE "one"
+
+static const struct client_id alpha = {{0xaa}}, beta = {{0xbb}}, stays = {{0xcc}}, fresh = {{0xdd}};
+static const struct leaf_index leaf16 = {16, 2500, 7}, leaf17 = {17, 2500, 7};
+static const struct keyring_cut cuts[] = {
+	{.client = {{0xaa}}, .whole = true},
+	{.client = {{0xbb}}, .prefix = (uint64_t)16 << 48, .bits = 16},
+};
+
+enum op { DESTROY, ADD, SET_PASSPHRASE };
+
+static struct shared { /* with the processes that the steps happen in */
+	struct steps_plan plan;
+	struct key32 alpha16, beta16, beta17, stays16;
+	bool returned; /* the operation did; what it said: */
+	int result;
+	enum shred_outcome outcome;
+} *shared;
+
+static char path[64], usb[96], copy[128];
+
+/* In a process of its own, whose exit status counts. */
+#define CHECK(what)                                                                                          \
+	do {                                                                                                 \
+		if (!(what)) {                                                                               \
+			fprintf(stderr, "line %d: %s\n", __LINE__, #what);                                   \
+			_exit(1);                                                                            \
+		}                                                                                            \
+	} while (0)
+
+struct place {
+	int fd;
+	struct slot_file *slot;
+	struct keyring *ring;
+};
+
+static int key_of(const struct keyring *k, const struct client_id *c, struct leaf_index leaf, struct key32 *ret)
+{
+	struct keytree *t;
+	int r = keyring_tree(k, c, &t, NULL);
+
+	if (r == 0) {
+		r = keytree_derive(t, leaf, KEY_USE_WRAP, ret);
+		keytree_free(t);
+	}
+	return r;
+}
+
+static bool same(const struct place *p, const struct client_id *c, struct leaf_index leaf, const struct key32 *want)
+{
+	struct key32 got;
+
+	return key_of(p->ring, c, leaf, &got) == 0 && memcmp(&got, want, sizeof(got)) == 0;
+}
+
+static bool is_gone(const struct place *p, const struct client_id *c, struct leaf_index leaf)
+{
+	struct key32 got;
+
+	return key_of(p->ring, c, leaf, &got) == -ENOKEY;
+}
+
+static void begin(struct place *p)
+{
+	struct recovery_holder h = {.name = "safe", .added_at = 5, .by = "ada"};
+	struct recovery_pair *pair = NULL;
+
+	CHECK(secret_init(1u << 20) == 0);
+	p->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(p->fd >= 0 && slot_file_create(p->fd, &p->slot, NULL) == 0);
+	CHECK(keyring_create(p->fd, slot_file_root(p->slot), &p->ring, NULL) == 0);
+	CHECK(keyring_add(p->ring, &alpha, NULL) == 0 && keyring_add(p->ring, &beta, NULL) == 0);
+	CHECK(keyring_add(p->ring, &stays, NULL) == 0);
+	CHECK(recovery_pair_new(&pair) == 0);
+	h.public = pair->public;
+	snprintf(h.path, sizeof(h.path), "%s", copy);
+	CHECK(recovery_add(p->ring, &h, NULL) == 0);
+	secret_free(pair);
+	CHECK(key_of(p->ring, &alpha, leaf16, &shared->alpha16) == 0);
+	CHECK(key_of(p->ring, &beta, leaf16, &shared->beta16) == 0);
+	CHECK(key_of(p->ring, &beta, leaf17, &shared->beta17) == 0);
+	CHECK(key_of(p->ring, &stays, leaf16, &shared->stays16) == 0);
+}
+
+static int operate(struct place *p, enum op op)
+{
+	const struct shred_job job = {.cuts = cuts, .count = ARRAY_SIZE(cuts)};
+
+	switch (op) {
+	case DESTROY:
+		return shred_run(&job, p->slot, &p->ring, &shared->outcome, NULL);
+	case ADD:
+		return keyring_add(p->ring, &fresh, NULL);
+	case SET_PASSPHRASE:
+		return slot_file_set_passphrase(p->slot, PASSPHRASE, strlen(PASSPHRASE), &WEAK, NULL);
+	}
+	return -EINVAL;
+}
+
+static bool all_opens(const struct place *p)
+{
+	return keyring_generation(p->ring) == slot_file_generation(p->slot) &&
+	       same(p, &alpha, leaf16, &shared->alpha16) && same(p, &beta, leaf16, &shared->beta16) &&
+	       same(p, &beta, leaf17, &shared->beta17) && same(p, &stays, leaf16, &shared->stays16);
+}
+
+static bool is_destroyed(const struct place *p)
+{
+	return keyring_generation(p->ring) == slot_file_generation(p->slot) && is_gone(p, &alpha, leaf16) &&
+	       is_gone(p, &beta, leaf16) && same(p, &beta, leaf17, &shared->beta17) &&
+	       same(p, &stays, leaf16, &shared->stays16);
+}
+
+/* Neither old rings nor copies of an older R lie about. */
+static bool is_swept(const struct place *p)
+{
+	static const char *const folders[] = {"keys", "recovery"};
+	unsigned rings = 0, copies = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		int fd = openat(p->fd, folders[i], O_RDONLY | O_DIRECTORY);
+		DIR *d = fd < 0 ? NULL : fdopendir(fd);
+		const struct dirent *e;
+
+		while (d && (e = readdir(d))) {
+			rings += strncmp(e->d_name, "ring.", 5) == 0;
+			copies += strncmp(e->d_name, "safe.", 5) == 0;
+		}
+		if (d)
+			closedir(d);
+	}
+	return rings == 1 && copies == 1;
+}
+
+static bool slot_is_settled(const struct place *p)
+{
+	struct slot_status st;
+
+	return slot_file_inspect(p->fd, &st, NULL) == 0 && st.settled;
+}
+
+/* What the same process believes after a call failed under it. */
+static void look_on(struct place *p, enum op op)
+{
+	if (op != DESTROY) {
+		CHECK(all_opens(p));
+		return;
+	}
+	CHECK(shared->outcome == SHRED_DESTROYED || shared->result < 0);
+	switch (shared->outcome) {
+	case SHRED_NOTHING:
+		CHECK(all_opens(p));
+		CHECK(operate(p, op) == 0 && shared->outcome == SHRED_DESTROYED);
+		break;
+	case SHRED_PENDING:
+		CHECK(is_destroyed(p));
+		CHECK(shred_finish(p->slot, p->ring, NULL) == 0);
+		shared->outcome = SHRED_DESTROYED;
+		break;
+	case SHRED_UNKNOWN:
+		return;
+	default:
+		break;
+	}
+	CHECK(is_destroyed(p) && slot_is_settled(p));
+}
+
+static void act(enum op op)
+{
+	struct place p;
+
+	begin(&p);
+	steps_use(&shared->plan, path);
+	shared->result = operate(&p, op);
+	shared->returned = true;
+	shared->plan.mode = STEPS_OFF;
+	look_on(&p, op);
+	keyring_free(p.ring);
+	slot_file_close(p.slot);
+	CHECK(secret_in_use() == 0);
+}
+
+static int reopen(struct place *p, struct shred_opened *o)
+{
+	int r = slot_file_open(p->fd, NULL, 0, &p->slot, NULL);
+
+	if (r == -ENOKEY)
+		r = slot_file_open(p->fd, PASSPHRASE, strlen(PASSPHRASE), &p->slot, NULL);
+	if (r == 0)
+		r = shred_open(p->fd, p->slot, o, NULL);
+	p->ring = o->ring;
+	return r;
+}
+
+static void look_after_restart(enum op op)
+{
+	struct shred_opened o = {0};
+	struct place p = {0};
+	bool destroyed;
+
+	CHECK(secret_init(1u << 20) == 0);
+	p.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(reopen(&p, &o) == 0);
+	CHECK(o.found != SHRED_FOUND_PENDING && o.warning[0] == 0);
+	destroyed = op == DESTROY && is_destroyed(&p);
+	CHECK(destroyed || all_opens(&p));
+	CHECK(slot_is_settled(&p) && is_swept(&p));
+	if (op == DESTROY && shared->returned && shared->outcome != SHRED_UNKNOWN)
+		CHECK(destroyed == (shared->outcome == SHRED_DESTROYED));
+	if (op == ADD && shared->returned && shared->result == 0)
+		CHECK(keyring_has(p.ring, &fresh));
+	if (op == SET_PASSPHRASE && shared->returned && shared->result == 0)
+		CHECK(slot_file_protection(p.slot) == SLOT_BY_PASSPHRASE);
+	if (!destroyed && !(op == ADD && keyring_has(p.ring, &fresh)))
+		CHECK(operate(&p, op) == 0);
+	CHECK(op != DESTROY || is_destroyed(&p));
+	CHECK(op != ADD || keyring_has(p.ring, &fresh));
+	CHECK(slot_is_settled(&p) && is_swept(&p));
+}
+
+static int in_child(void (*fn)(enum op op), enum op op)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		fn(op);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void clean(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", path);
+	assert_int_equal(system(command), 0);
+}
+
+/* True: step number `at` was reached. */
+static bool try_step(enum op op, enum steps_mode mode, uint32_t at, int error)
+{
+	int status, after;
+
+	clean();
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(mkdir(usb, 0700), 0);
+	memset(shared, 0, sizeof(*shared));
+	shared->plan.mode = mode;
+	shared->plan.at = at;
+	shared->plan.error = (uint32_t)error;
+	status = in_child(act, op);
+	after = in_child(look_after_restart, op);
+	if ((!WIFSIGNALED(status) && status != 0) || after != 0)
+		fail_msg("operation %d, mode %d, step %u (%s): %x, %x; said %d, outcome %d", op, mode, at, shared->plan.last,
+			status, after, shared->result, shared->outcome);
+	clean();
+	return shared->plan.hits > 0;
+}
+
+static void every_step(enum op op, enum steps_mode mode, int error)
+{
+	uint32_t at = 0;
+
+	while (try_step(op, mode, at, error))
+		at++;
+	print_message("%u steps\n", at);
+	assert_true(at >= 5);
+}
+
+static int setup_all(void **state)
+{
+	const char *top = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	snprintf(path, sizeof(path), "%s/coffer-test-steps.%d", top, (int)getpid());
+	snprintf(usb, sizeof(usb), "%s/usb", path);
+	snprintf(copy, sizeof(copy), "%s/copy", usb);
+	return shared == MAP_FAILED ? -1 : 0;
+}
+
+#define EACH(name, mode, error)                                                                              \
+	static void test_destroy_##name(void **state) { every_step(DESTROY, mode, error); }                  \
+	static void test_add_##name(void **state) { every_step(ADD, mode, error); }                          \
+	static void test_passphrase_##name(void **state) { every_step(SET_PASSPHRASE, mode, error); }
+
+EACH(killed, STEPS_KILL, 0)
+EACH(torn, STEPS_TEAR, 0)
+EACH(error, STEPS_FAIL, EIO)
+EACH(error_on, STEPS_FAIL_ON, EIO)
+EACH(full, STEPS_FAIL, ENOSPC)
+EACH(full_on, STEPS_FAIL_ON, ENOSPC)
+
+#define TESTS(name)                                                                                          \
+	cmocka_unit_test(test_destroy_##name), cmocka_unit_test(test_add_##name),                            \
+		cmocka_unit_test(test_passphrase_##name)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TESTS(killed), TESTS(torn), TESTS(error), TESTS(error_on), TESTS(full), TESTS(full_on),
+	};
+
+	return cmocka_run_group_tests(tests, setup_all, NULL);
+}
