@@ -95,6 +95,10 @@ int certificate_make(const struct certificate_facts *f, json_t **ret)
 	if (!c)
 		return -ENOMEM;
 	json_object_set_new(c, "decided", decided(f));
+	if (f->client->transferred_at)
+		json_object_set_new(c, "transferred_to",
+			json_pack("{s:s, s:o, s:o}", "key", f->client->successor, "handed_over_at",
+				time_json(f->client->handed_over_at), "confirmed_at", time_json(f->client->transferred_at)));
 	if (f->notice)
 		json_object_set_new(c, "notice", json_deep_copy(f->notice));
 	json_object_set_new(c, "destroyed_at", time_json(f->destroyed_at));

@@ -35,6 +35,10 @@ static bool is_longer(const struct retention_answer *a, const struct retention_a
 	return runs || a->due > than->due;
 }
 
+static char handed_over_source[] = "the client was handed over to a successor, and a custodian confirmed that he has it";
+static const struct policy_retention handed_over = {
+	.event = EVENT_NAMED, .named = "transferred to another installation", .source = handed_over_source};
+
 int expiry_judge(const struct policy *p, const struct fact_client *c, int64_t now, struct expiry_answer *ret)
 {
 	struct retention_facts f = {
@@ -48,6 +52,12 @@ int expiry_judge(const struct policy *p, const struct fact_client *c, int64_t no
 	int r;
 
 	*ret = (struct expiry_answer){.class = policy_default_class(p)};
+	if (c->transferred_at) {
+		ret->retention = (struct retention_answer){.state = c->held ? RETENTION_HELD : RETENTION_DUE,
+			.due = c->transferred_at,
+			.rule = &handed_over};
+		return 0;
+	}
 	if (!c->ended_on || c->classes_count > FACT_CLASSES_MAX)
 		return 0; /* no date to count from: it runs */
 	r = retention_class(ret->class, &f, now, &ret->retention);
@@ -379,7 +389,7 @@ static int write_letter(struct keyd *k, const struct notice_letter *l, json_t **
 }
 
 /* The letter is on disk before the waiting begins: a crash between leaves a letter that is written again. */
-static int notify(struct keyd *k, const struct fact_client *c, const struct expiry_answer *a)
+int expiry_notify(struct keyd *k, const struct fact_client *c, const struct expiry_answer *a)
 {
 	struct outbox_entry e = {.kind = "expiry-notice", .by = FACTS_CLOCK, .client = c->client};
 	scoped(facts_rollbackp) struct facts *open = NULL;
@@ -452,7 +462,7 @@ static int take_step(struct batch *b, const struct fact_client *c, int64_t now)
 		return r;
 	switch (expiry_next(c, &a, now, !k->clock.unconfirmed)) {
 	case EXPIRY_NOTIFY:
-		return notify(k, c, &a);
+		return expiry_notify(k, c, &a);
 	case EXPIRY_STOP:
 		return stop(k, c);
 	case EXPIRY_DESTROY:

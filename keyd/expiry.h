@@ -10,7 +10,7 @@
 
 struct keyd;
 
-/* The class whose rule keeps this client's data longest.  Pure.  Until content has dates of its own here, it is
+/* The class whose rule keeps this client's data longest; what a successor has no rule keeps here.  Pure.  Until content has dates of its own here, it is
  * taken to be as young as the end of the relationship: that is never too early. */
 struct expiry_answer {
 	const struct policy_class *class;
@@ -41,6 +41,9 @@ void expiry_alarm(struct keyd *k, const char *client, const char *purpose, const
 void expiry_warning(struct keyd *k, char *buf, size_t n);
 /* The notice that runs, for the certificate: number, times, who hastened it.  NULL: none. */
 json_t *expiry_notice_json(struct keyd *k, const struct fact_client *c);
+
+/* Notice is given: letter, fact and record. */
+int expiry_notify(struct keyd *k, const struct fact_client *c, const struct expiry_answer *a);
 
 void expiry_tick(struct keyd *k);
 /* A person changed what it depends on: at once, and into the book. */

@@ -146,6 +146,13 @@ static const char *const migrations[] = {
 		"CREATE TABLE class_used (client INTEGER NOT NULL REFERENCES client, class INTEGER NOT NULL,"
 		" since INTEGER NOT NULL, PRIMARY KEY (client, class)) STRICT, WITHOUT ROWID;" NEVER_CHANGED("class_used")
 			"INSERT INTO class_used SELECT client, class, begun_at FROM class_set;",
+
+	/* To whom a client was handed over, and that he has it. */
+	"CREATE TABLE transfer (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client, successor TEXT NOT NULL,"
+	" sealed_hash TEXT NOT NULL, recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL,"
+	" finished_at INTEGER, finished_by TEXT) STRICT;"
+	"CREATE INDEX transfer_client ON transfer (client);" FOR_EVER(
+		"transfer", "id,client,successor,sealed_hash,recorded_at,recorded_by,recorded_uid", "finished_at"),
 };
 
 static int migrate(struct facts *f)

@@ -68,6 +68,9 @@ struct fact_client {
 	uint16_t classes[FACT_CLASSES_MAX];	/* that were ever given to something of it, but the default */
 	size_t classes_count;		/* more than there is room for: FACT_CLASSES_MAX + 1 */
 	int64_t postponed_until;	/* by a cancellation: no new notice before; 0: none */
+	int64_t transferred_at;		/* a successor has it, a custodian says; 0: not (by the last handing over) */
+	int64_t handed_over_at;		/* by the last one; 0: never */
+	char successor[65];		/* his transfer key, in hex */
 };
 
 int facts_client_add(struct facts *f, const char *client, const char *hex, const char *name, const char *email,
@@ -81,6 +84,12 @@ int facts_resume(struct facts *f, int64_t client, const char *reason, struct act
 
 enum client_state facts_client_state(const struct fact_client *c, int64_t now);
 const char *facts_client_state_name(const struct fact_client *c, int64_t now);
+
+/* Handed over to a successor; the last one counts. */
+int facts_transfer_add(struct facts *f, int64_t client, const char *successor, const char *sealed_hash, struct actor by,
+	int64_t now);
+/* He has it.  0 also when that is known; -ENOENT: never handed over. */
+int facts_transfer_finish(struct facts *f, int64_t client, struct actor by, int64_t now);
 
 /* ---- dates of named events: the last one recorded counts, 0 takes it back ---- */
 int facts_event_set(struct facts *f, int64_t client, const char *event, int64_t on, struct actor by, int64_t now);

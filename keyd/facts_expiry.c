@@ -117,6 +117,51 @@ static int load_classes(struct facts *f, int64_t known_at, struct fact_client *c
 	return r;
 }
 
+int facts_transfer_add(struct facts *f, int64_t client, const char *successor, const char *sealed_hash, struct actor by,
+	int64_t now)
+{
+	return facts_execute(f, NULL,
+		"INSERT INTO transfer (client,successor,sealed_hash,recorded_at,recorded_by,recorded_uid) VALUES (?,?,?,?,?,?)",
+		"ittiti", client, successor, sealed_hash, now, by.user, (int64_t)by.uid);
+}
+
+#define LAST_TRANSFER "(SELECT max(id) FROM transfer WHERE client = ?1 AND recorded_at <= ?2)"
+
+int facts_transfer_finish(struct facts *f, int64_t client, struct actor by, int64_t now)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st, "SELECT finished_at IS NOT NULL FROM transfer WHERE id = " LAST_TRANSFER, "ii", client,
+		FACTS_LATEST);
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	if (sqlite3_column_int(st, 0))
+		return 0;
+	return facts_execute(f, NULL, "UPDATE transfer SET finished_at = ?3, finished_by = ?4 WHERE id = " LAST_TRANSFER, "iiit",
+		client, FACTS_LATEST, now, by.user);
+}
+
+static int load_transfer(struct facts *f, int64_t known_at, struct fact_client *c)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT recorded_at, successor, iif(finished_at <= ?2, finished_at, NULL) FROM transfer WHERE id = " LAST_TRANSFER,
+		"ii", c->row, known_at);
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0)
+		return r;
+	c->handed_over_at = sqlite3_column_int64(st, 0);
+	facts_text(st, 1, c->successor, sizeof(c->successor));
+	c->transferred_at = sqlite3_column_int64(st, 2);
+	return 0;
+}
+
 int facts_client_dates(struct facts *f, int64_t known_at, struct fact_client *c)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
@@ -134,5 +179,7 @@ int facts_client_dates(struct facts *f, int64_t known_at, struct fact_client *c)
 		facts_text(st, 0, d->event, sizeof(d->event));
 		d->on = sqlite3_column_int64(st, 1);
 	}
-	return r < 0 ? r : load_classes(f, known_at, c);
+	if (r == 0)
+		r = load_classes(f, known_at, c);
+	return r < 0 ? r : load_transfer(f, known_at, c);
 }

@@ -68,6 +68,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("Job"), ROLES_OVERSIGHT, ANY_STATE, keyd_job},
 	{NAME("TransferKey"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_transfer_key},
 	{NAME("Transfer"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_transfer},
+	{NAME("TransferFinish"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_transfer_finish},
 	{NAME("Adopt"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_adopt},
 	{NAME("Restore"), ROLE_OWNER | ROLE_CUSTODIAN, KEYD_OPEN, keyd_restore},
 	{NAME("RestoreNext"), ROLE_OWNER | ROLE_CUSTODIAN, KEYD_OPEN, keyd_restore_next},

@@ -16,6 +16,7 @@
 #include "common/date.h"
 #include "common/scope.h"
 #include "common/secret.h"
+#include "keyd/expiry.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -111,13 +112,13 @@ static json_t *inventory(const struct fact_client *c, const char *to, const char
 		"made_at", date_format(keyd_now(), now), "to", to, "sealed_hash", sealed_hash, "store", store);
 }
 
+/* Commits the transaction that is open. */
 static int record(struct keyd *k, struct varlink_call *call, const char *kind, const char *client, json_t *detail)
 {
 	struct outbox_entry e = {.kind = kind, .by = actor_of(call), .client = client, .detail = detail};
 	int r = outbox_put(k, &e);
 
-	(void)outbox_deliver(k);
-	return r;
+	return r < 0 ? r : outbox_commit(k);
 }
 
 /* Steals inv. */
@@ -168,10 +169,114 @@ int keyd_transfer(struct varlink_call *call, json_t *params, void *userdata)
 		return varlink_errorf(call, "Failed", NULL, "the keys of %s cannot be sealed: %s", c.client,
 			*err.text ? err.text : strerror(-r));
 	hash_hex(sealed, n, hash);
-	r = record(k, call, "transfer", c.client, json_pack("{s:s, s:s, s:O}", "to", to_hex, "sealed_hash", hash, "store", store));
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_transfer_add(k->facts, c.row, to_hex, hash, actor_of(call), keyd_now());
+	if (r == 0)
+		r = record(k, call, "transfer", c.client,
+			json_pack("{s:s, s:s, s:O}", "to", to_hex, "sealed_hash", hash, "store", store));
 	if (r < 0)
 		return reply_failure(k, call, r, "the transfer cannot be recorded");
 	return reply_bundle(k, call, inventory(&c, to_hex, hash, store), sealed, n);
+}
+
+/* ---- he has it: ours goes ---- */
+
+#define DAY_SECONDS 86400
+
+static bool may_finish(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
+{
+	if (!may_transfer(k, call, c))
+		return false;
+	if (!c->handed_over_at)
+		varlink_errorf(call, "NotTransferred", "coffer transfer CLIENT --to KEY --out DIR", "%s was not handed over", c->client);
+	else if (c->held)
+		varlink_errorf(call, "Held", "`coffer hold list` shows them; a custodian lifts them",
+			"there is a hold on %s: nothing of it is destroyed", c->client);
+	else if (k->clock.unconfirmed)
+		varlink_errorf(call, "ClockUnconfirmed", "if it is right now: `coffer clock confirm`",
+			"the clock is not trusted (%s): nothing is destroyed", k->clock.reason);
+	else if (k->shred_unfinished)
+		varlink_error(call, "Unavailable", "an earlier destruction is not finished", "`coffer status` says why");
+	else
+		return true;
+	return false;
+}
+
+/* The relationship has ended, and no rule keeps it here. */
+static int put_finished(struct keyd *k, struct varlink_call *call, const struct fact_client *c, int64_t now)
+{
+	struct actor by = actor_of(call);
+	int r = facts_begin(k->facts);
+
+	if (r == 0)
+		r = facts_transfer_finish(k->facts, c->row, by, now);
+	if (r == 0 && !c->ended_on)
+		r = facts_client_end(k->facts, c->row, now - now % DAY_SECONDS, by, now);
+	return r < 0 ? r : record(k, call, "transfer-finish", c->client, json_pack("{s:s}", "to", c->successor));
+}
+
+static int begin_waiting(struct keyd *k, struct fact_client *c, int64_t now)
+{
+	struct expiry_answer a;
+	int r = facts_client(k->facts, c->client, FACTS_LATEST, c);
+
+	if (r < 0 || c->waiting)
+		return r;
+	r = expiry_judge(k->policy, c, now, &a);
+	if (r == 0)
+		r = expiry_notify(k, c, &a);
+	return r < 0 ? r : facts_client(k->facts, c->client, FACTS_LATEST, c);
+}
+
+/* As `expiry schedule` for today; where one user has all roles nobody else is there to confirm it. */
+static int hasten(struct keyd *k, struct varlink_call *call, const struct fact_client *c, int64_t now)
+{
+	int64_t today = now - now % DAY_SECONDS;
+	struct actor by = actor_of(call);
+	char reason[FACT_TEXT_MAX];
+	struct fact_schedule s;
+	int r;
+
+	if (c->wait_until <= today)
+		return 0;
+	snprintf(reason, sizeof(reason), "transferred to %s", c->successor);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_notice_schedule(k->facts, c->waiting, today, reason, by, now);
+	if (r == 0 && k->embedded)
+		r = facts_notice_scheduled(k->facts, c->waiting, &s);
+	if (r == 0 && k->embedded)
+		r = facts_notice_confirm(k->facts, s.row, by, now);
+	return r < 0 ? r : record(k, call, k->embedded ? "expiry-confirm" : "expiry-schedule", c->client,
+				   json_pack("{s:I, s:I, s:s, s:b}", "notice", (json_int_t)c->waiting, "until", (json_int_t)today,
+					   "reason", reason, "separation", !k->embedded));
+}
+
+int keyd_transfer_finish(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	int64_t now = keyd_now();
+	const char *client;
+	struct fact_client c;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s}", "client", &client) || !params_client(k, call, client, &c) ||
+		!may_finish(k, call, &c))
+		return 0;
+	r = put_finished(k, call, &c, now);
+	if (r == 0)
+		r = begin_waiting(k, &c, now);
+	if (r == 0)
+		r = hasten(k, call, &c, now);
+	if (r < 0)
+		return reply_failure(k, call, r, "the end of the transfer is not kept");
+	expiry_now(k);
+	r = facts_client(k->facts, client, FACTS_LATEST, &c);
+	if (r < 0)
+		return reply_failure(k, call, r, "the client cannot be looked up");
+	return varlink_reply(call, json_pack("{s:b, s:b, s:s}", "destroyed", c.destroyed_on != 0, "confirm",
+					   !c.destroyed_on && !k->embedded, "to", c.successor));
 }
 
 /* ---- another's to us ---- */

@@ -9,6 +9,7 @@
 
 int keyd_transfer_key(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_transfer(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_transfer_finish(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_adopt(struct varlink_call *call, json_t *params, void *userdata);
 
 #endif

@@ -115,20 +115,21 @@ static int hand_over(struct tool *t, const char *client, const char *to, const c
 		client);
 }
 
-/* From here on it is an end like any other: rules that bind us still, holds and waiting included. */
+/* The successor has it: ours goes, by the same hands as any other destruction before its time. */
 static int finish(struct tool *t, const char *client)
 {
 	json_auto_t *answer = NULL;
-	char day[DATE_TEXT_MAX];
-	int64_t on;
-	int r = tool_call(t, DAEMON_KEYD, "ClientEnd", json_pack("{s:s, s:s}", "client", client, "on", "today"), NULL, 0,
-		&answer);
+	const char *to;
+	int r = tool_call(t, DAEMON_KEYD, "TransferFinish", json_pack("{s:s}", "client", client), NULL, 0, &answer);
 
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
-	on = json_integer_value(json_object_get(answer, "destroy_on"));
-	return say("the relationship with %s has ended; our keys of it are destroyed by the rules of retention%s%s", client,
-		on ? ", on " : "", on ? date_format_day(on, day) : "");
+	to = json_string_value(json_object_get(answer, "to"));
+	if (json_is_true(json_object_get(answer, "destroyed")))
+		return say("our keys of %s are destroyed, transferred to %s: coffer certificate %s", client, to, client);
+	if (json_is_true(json_object_get(answer, "confirm")))
+		return say("our keys of %s are destroyed when another custodian confirms it: coffer expiry confirm %s", client, client);
+	return say("our keys of %s are destroyed in the next window: coffer expiry list %s", client, client);
 }
 
 int cmd_transfer(struct tool *t, int argc, char **argv)
@@ -138,13 +139,14 @@ int cmd_transfer(struct tool *t, int argc, char **argv)
 		{"to", "to", "KEY", FIELD_TEXT, false, "the successor's key, as his `coffer transfer-key` prints it"},
 		{"out", "out", "DIR", FIELD_TEXT, false, "a new folder, for all that the successor needs"},
 		{"finish", "finish", NULL, FIELD_FLAG, false,
-			"the successor has it: the relationship ends, and our keys are destroyed by the rules"},
+			"the successor has it: the relationship ends, and our keys are destroyed"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT",
 		"Hands a client over to another installation: its ciphertext, and its keys sealed to the successor's key.\v"
-		"The client must be suspended or ended, without sessions. --finish then ends the relationship here: our keys "
-		"are destroyed when the rules of retention say so, holds included. For the owner of the state directory, as custodian."};
+		"The client must be suspended or ended, without sessions. --finish then ends the relationship here and destroys our "
+		"keys at once, whatever the rules of retention say: the successor has them. A hold stops it; where roles are "
+		"separate another custodian confirms it. For the owner of the state directory, as custodian."};
 	const char *client, *to, *out;
 	json_auto_t *params = NULL;
 	bool ends;

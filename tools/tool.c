@@ -63,6 +63,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_USAGE, "BadMountpoint")                                                                       \
 	X(EXIT_USAGE, "PathExists")                                                                       \
 	X(EXIT_USAGE, "ClientExists")                                                                        \
+	X(EXIT_USAGE, "NotTransferred")                                                                      \
 	X(EXIT_USAGE, "RecoveryKeyExists")                                                                   \
 	X(EXIT_USAGE, "InvalidDate")                                                                         \
 	X(EXIT_USAGE, "InvalidName")                                                                         \

@@ -6,7 +6,7 @@ import pytest
 
 import harness
 from harness import DAMAGED, REFUSED, USAGE, copy_tree
-from test_backup import fill, tree_of
+from test_backup import backup, fill, tree_of
 
 
 def write(path, text):
@@ -46,11 +46,42 @@ def test_the_successor_has_all_and_ours_ends(two):
     m.unmount()
     assert b.coffer("fsck", "acme").rc == 0
     b.coffer("shred", "acme", "tree/one", "--reason", "it is ours to destroy", "--yes", timeout=60)
-    a.coffer("transfer", "acme", "--finish")
     assert any(x["op"] == "transfer" for x in a.log()) and any(x["op"] == "adopt" for x in b.log())
-    c, = a.rows("client", "list")
-    assert c["ended_on"] and c["destroy_on"] and c["state"] != "active"
+
+
+@pytest.mark.limit(120)
+def test_ours_is_destroyed_when_he_has_it(two):
+    a, b, seen, out, pub = two
+    a.add("other")
+    a.coffer("suspend", "other", "--reason", "not handed over")
+    a.coffer("transfer", "other", "--finish", check=USAGE)
+    before = backup(a, a.base + "/backups")["path"]
+    b.coffer("adopt", out, "--pubkey", pub)
+    hold = a.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "litigation", "--json").json["hold"]
+    a.coffer("transfer", "acme", "--finish", check=REFUSED)
+    a.coffer("hold", "lift", str(hold), "--reason", "over")
+    a.coffer("transfer", "acme", "--finish", user=a.alice, check=REFUSED)
+    said = a.coffer("transfer", "acme", "--finish", timeout=60).out
+    to = b.coffer("transfer-key").out.strip()
+    assert "are destroyed" in said and to in said
+    c = a.coffer("certificate", "acme", "--json").json["certificate"]
+    assert c["transferred_to"]["key"] == to and "transferred" in c["rule"]["text"], c
+    assert to in json.dumps(c["notice"]["hastened"]), c["notice"]
+    row = next(r for r in a.rows("client", "list") if r["client"] == "acme")
+    assert row["destroyed_on"] and row["ended_on"]
     assert not isinstance(a.mount(a.alice, check=None), harness.Mount)
+    assert {"transfer-finish", "destroy-intent", "destroy"} <= {r["op"] for r in a.log()}
+    a.coffer("transfer", "acme", "--finish", check=harness.DESTROYED)
+    # nor by a backup of before, restored file by file or whole, with the slot of now
+    assert a.coffer("restore", before, "acme", check=None, timeout=60).rc == harness.DESTROYED
+    R = a.base + "/R"
+    a.down()
+    a.coffer("restore", before, "--all", "--to", R, "--slot", a.dir + "/keyd/slot", timeout=60)
+    assert a.coffer("up", dir=R, check=None, timeout=60).rc != 0
+    # he has all of it
+    b.grant("acme", b.alice)
+    m = b.mount(b.alice)
+    assert tree_of(m) == seen
 
 
 def test_only_the_successor_opens_it_and_only_unaltered(two):

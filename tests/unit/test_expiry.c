@@ -75,6 +75,33 @@ static void test_what_stops_it(void **state)
 	assert_false(due(*state, &c, on, true));
 }
 
+/* A successor has it: no rule keeps it, but what stops any destruction stops this one. */
+static void test_transferred_is_due(void **state)
+{
+	struct fact_client c = {.client = "acme", .ended_on = END, .handed_over_at = END, .transferred_at = END + 5}, other;
+	struct expiry_answer a;
+	char text[128];
+
+	assert_true(due(*state, &c, END + 5, true));
+	assert_false(due(*state, &c, END + 5, false));
+	assert_int_equal(expiry_judge(*state, &c, END + 5, &a), 0);
+	assert_string_equal(expiry_rule_text(a.retention.rule, text, sizeof(text)), "transferred to another installation");
+	assert_int_equal(expiry_next(&c, &a, END + 5, true), EXPIRY_NOTIFY);
+	c.waiting = 1;
+	c.wait_until = END + 30 * DAY;
+	assert_int_equal(expiry_next(&c, &a, END + 5, true), EXPIRY_NOTHING);
+	c.wait_until = END + 5; /* two custodians */
+	assert_int_equal(expiry_next(&c, &a, END + 5, true), EXPIRY_DESTROY);
+	other = c;
+	other.held = true;
+	assert_false(due(*state, &other, END + 5, true));
+	assert_int_equal(expiry_judge(*state, &other, END + 5, &a), 0);
+	assert_int_equal(expiry_next(&other, &a, END + 5, true), EXPIRY_STOP);
+	other = c;
+	other.transferred_at = 0; /* handed over, but nobody said that he has it */
+	assert_false(due(*state, &other, END + 5, true));
+}
+
 /* A suspension keeps people out; it does not keep data. */
 static void test_suspended_is_due_too(void **state)
 {
@@ -102,6 +129,7 @@ int main(void)
 		cmocka_unit_test(test_boundary),
 		cmocka_unit_test(test_what_stops_it),
 		cmocka_unit_test(test_suspended_is_due_too),
+		cmocka_unit_test(test_transferred_is_due),
 		cmocka_unit_test(test_rule_text),
 	};
 

@@ -94,6 +94,34 @@ static void test_client(void **state)
 	assert_int_equal(facts_client_add(f, "acme", "ff", "B", "", ada, T0), -EEXIST);
 }
 
+static void test_transfer(void **state)
+{
+	struct facts *f = *state;
+	struct fact_client c = add_client(f, "acme"), other = add_client(f, "other");
+
+	assert_int_equal(facts_transfer_finish(f, c.row, ada, T0), -ENOENT);
+	assert_int_equal(facts_transfer_add(f, c.row, "aa", "hash", ada, T0 + 1), 0);
+	assert_int_equal(facts_client(f, "acme", FACTS_LATEST, &c), 0);
+	assert_int_equal(c.handed_over_at, T0 + 1);
+	assert_int_equal(c.transferred_at, 0);
+	assert_string_equal(c.successor, "aa");
+	assert_int_equal(facts_transfer_finish(f, c.row, ada, T0 + 2), 0);
+	assert_int_equal(facts_transfer_finish(f, c.row, bob, T0 + 9), 0); /* the first stays */
+	assert_int_equal(facts_client(f, "acme", FACTS_LATEST, &c), 0);
+	assert_int_equal(c.transferred_at, T0 + 2);
+	assert_int_equal(facts_client(f, "acme", T0 + 1, &c), 0); /* what was known then */
+	assert_int_equal(c.transferred_at, 0);
+	/* handed over anew, to another: nobody has said that he has it */
+	assert_int_equal(facts_transfer_add(f, c.row, "bb", "hash", ada, T0 + 3), 0);
+	assert_int_equal(facts_client(f, "acme", FACTS_LATEST, &c), 0);
+	assert_int_equal(c.transferred_at, 0);
+	assert_string_equal(c.successor, "bb");
+	assert_int_equal(facts_client(f, "other", FACTS_LATEST, &other), 0);
+	assert_int_equal(other.handed_over_at, 0);
+	assert_true(facts_execute(f, NULL, "UPDATE transfer SET successor = 'cc'", "") < 0);
+	assert_true(facts_execute(f, NULL, "DELETE FROM transfer", "") < 0);
+}
+
 static void test_end_is_corrected_by_another_row(void **state)
 {
 	struct facts *f = *state;
@@ -396,6 +424,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_client),
+		T(test_transfer),
 		T(test_end_is_corrected_by_another_row),
 		T(test_who_had_access_on_a_date),
 		T(test_revoke_only_what_is_named),
