@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """The adversary: has every copy that was ever made, and tries to open what is in them.  Prints one JSON object.
 
-usage: adversary.py [--slot DIR]... [--memory FILE]... [--passphrase TEXT]... COPY...
+usage: adversary.py [--slot DIR]... [--recovery KEY]... [--held DIR]... [--memory FILE]... [--passphrase TEXT]... COPY...
 
 A COPY is a state directory or a part of one (store/, keyd/keys/, ledger/) of any time; a slot is the folder keyd/slot;
-memory is an image of processes.  Everything is tried with everything: each half of each slot, each 32 bytes of memory as a
+a recovery key is its secret's file, and what is held for it are copies of root keys in a folder; memory is an image of
+processes.  Everything is tried with everything: each half of each slot, each 32 bytes of memory as a
 root or client key, each ring under each root key, each tree under each client key, each file under each tree.
 
 Written from doc/FORMAT.md and doc/format-keys.md alone, with what tests/vectors/read_store.py was written with; no code is
@@ -111,7 +112,7 @@ class Loot(read_store.File):
 
 class Adversary:
     def __init__(self):
-        self.roots, self.clients = {}, set()
+        self.roots, self.clients, self.secrets = {}, set(), []
         self.rings, self.tree_files, self.stores, self.ledgers = [], [], [], []
         self.trees = collections.defaultdict(Trees)
         self.entries = collections.defaultdict(set)
@@ -145,6 +146,37 @@ class Adversary:
                     self.roots[box_open(half[:168], 64, p, b"coffer-wrap-slot")] = "slot"
                 except Damage:
                     pass
+
+    def recovery(self, path, passphrases):
+        """The secret of a recovery key."""
+        text = "".join(line for line in read(path).decode().splitlines(True) if not line.startswith("#") and line.strip())
+        lines = dict(line.split(" ", 1) for line in text.splitlines())
+        need(lines["coffer-recovery-key"] == "1", "version")
+        public = unbase64(lines["public"][len("coffer-recovery1"):])
+        need(blake(256, b"", b"coffer-recovery1", public[:32])[:4] == public[32:], "checksum")
+        if "secret" in lines:
+            secrets = [bytes.fromhex(lines["secret"])]
+        else:
+            kind, passes, memory, salt = lines["kdf"].split()
+            need(kind == "argon2id", "kdf")
+            head = text[:text.index("sealed ")].encode()
+            protectors = [nacl.bindings.crypto_pwhash_alg(32, p.encode(), bytes.fromhex(salt), int(passes), int(memory), 2)
+                          for p in passphrases]
+            secrets = [box_open(head + bytes.fromhex(lines["sealed"]), len(head), p, b"coffer-wrap-rkey") for p in protectors]
+        self.secrets += [(public[:32], secret) for secret in secrets]
+
+    def held(self, folder):
+        """Copies of root keys, each for one of the recovery keys."""
+        for name in sorted(os.listdir(folder)):
+            raw = read(os.path.join(folder, name))
+            if raw[:8] != b"COFRRCPY":
+                continue
+            need(len(raw) == 208 and raw[176:] == blake(256, b"", b"", raw[:176]), "copy")
+            for public, secret in self.secrets:
+                if raw[40:72] == public:
+                    inside = nacl.bindings.crypto_box_seal_open(raw[72:176], public, secret)
+                    need(inside[:16] == raw[24:40] and inside[16:24] == raw[16:24], "inside")
+                    self.roots[inside[24:]] = "recovery"
 
     def memory(self, path):
         """Each 32 bytes that look random, at each multiple of 8."""
@@ -286,7 +318,7 @@ def read(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option in ("--slot", "--memory", "--passphrase"):
+    for option in ("--slot", "--recovery", "--held", "--memory", "--passphrase"):
         parser.add_argument(option, action="append", default=[])
     parser.add_argument("copies", nargs="+")
     args = parser.parse_args()
@@ -295,6 +327,10 @@ def main():
         a.copy(path)
     for folder in args.slot:
         a.slot(folder, args.passphrase)
+    for path in args.recovery:
+        a.recovery(path, args.passphrase)
+    for folder in args.held:
+        a.held(folder)
     for path in args.memory:
         a.memory(path)
     json.dump(a.loot(), sys.stdout)

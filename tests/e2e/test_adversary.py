@@ -60,10 +60,12 @@ class Story:
         os.mkdir(f"{self.v.base}/copy{n}")
         copy_tree(f"{self.v.dir}/{part or '.'}", f"{self.v.base}/copy{n}/{part}")
         os.rename(f"{self.v.base}/copy{n}/keyd/slot", f"{self.v.base}/slot{n}")
+        os.rename(f"{self.v.base}/copy{n}/keyd/recovery", f"{self.v.base}/held{n}")
         self.copies.append(f"{self.v.base}/copy{n}")
 
-    def loot(self, slots=(), memory=(), copies=None):
+    def loot(self, slots=(), memory=(), copies=None, held=()):
         argv = [sys.executable, TOOL]
+        argv += [a for h in held for a in ("--held", h)] + (["--recovery", self.key] if held else [])
         argv += [a for s in slots for a in ("--slot", s)] + [a for m in memory for a in ("--memory", m)]
         return run([*argv, *(copies or self.copies)], check=True, timeout=60).json
 
@@ -86,10 +88,10 @@ class Story:
         self.gone |= {(client, s) for s, leaf in self.leaves_before.items()
                       if any(leaf >> 64 - bits == p >> 64 - bits for p, bits in prefixes)}
 
-    def check(self, slot, gone, memory=()):
-        """With all copies and this slot: all but what is gone."""
+    def check(self, slot, gone, memory=(), held=()):
+        """With all copies and this slot, or what is held for the recovery key: all but what is gone."""
         wanted = {(c, s) for c, files in self.files.items() for s in files.values()} - gone
-        got = self.loot([slot], memory)
+        got = self.loot([slot] if slot else [], memory, held=held)
         names = {v: k for k, v in self.ids.items()}
         files = {(names[f["client"]], f["sha256"]) for f in got["files"]}
         assert files == wanted, (sorted(files ^ wanted)[:5], got["trees"], got["roots"])
@@ -99,8 +101,14 @@ class Story:
     def check_now(self, memory=()):
         return self.check(self.v.dir + "/keyd/slot", self.gone, memory)
 
+    def check_recovery(self):
+        """The same with the recovery key and all that is held for it now."""
+        got = self.check(None, self.gone, held=[self.v.dir + "/keyd/recovery", self.v.base + "/usb"])
+        assert got["roots"] == [["recovery", 1]]
+
     def check_then(self):
-        """The control: with the slot of the beginning all of it opens."""
+        """The control: with the slot of the beginning, or the recovery key and a copy of then, all of it opens."""
+        self.check(None, set(), held=[self.v.base + "/held0"])
         return self.check(self.v.base + "/slot0", set())
 
 
@@ -112,7 +120,10 @@ def story(make_vault, faketime):  # noqa: F811
     v.clock = Clock(v.base + "/clock", faketime)
     v.up(env=v.clock.env)
     s = Story(v)
-    s.gone, s.ids = set(), {}
+    s.gone, s.ids, s.key = set(), {}, v.base + "/key"
+    os.mkdir(v.base + "/usb", 0o700)
+    public = v.coffer("recovery", "keygen", s.key).out.strip()
+    v.coffer("recovery", "add", public, "--name", "ada", "--to", v.base + "/usb/copy")
     for client in ("acme", "globex"):
         s.ids[client] = v.json("client", "add", client, "--name", client, "--email", "x@example.org")["client_id"]
         v.grant(client, v.alice)
@@ -147,6 +158,7 @@ def test_nothing_of_what_was_destroyed_and_everything_else(story):
     s.check_now()
     s.cut("acme", [(of[f"batch/{i}"], 64) for i in range(BATCH)])
     s.check_now()
+    s.check_recovery()
     day = of["new/one"] >> 32 & 0xffff
     assert day - (of["three"] >> 32 & 0xffff) == s.days
     s.cut("acme", [(of["three"] & ~0xffffffff, 32)])  # the one day before that date of which there is something
@@ -165,6 +177,7 @@ def client_is_destroyed(s):
     s.copy()
     s.gone |= {("acme", sha256) for sha256 in s.files["acme"].values()}
     after, before = s.check_now([v.base + "/memory"]), s.check_then()
+    s.check_recovery()
     mine, theirs = s.ids["acme"], s.ids["globex"]
     assert set(after["trees"]) == {theirs} and mine in before["trees"]
     for what, one in (("names", "three"), ("paths", "old/one")):
