@@ -12,6 +12,7 @@
 #include "keyd/job.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/session.h"
 #include "keyd/survey.h"
 
 #define EVERY_RETRY 30 /* ticks between two tries of what a crash left */
@@ -150,6 +151,8 @@ static void set_done(struct keyd *k, const struct survey_result *r, void *arg)
 		json_integer((json_int_t)json_integer_value(json_object_get(r->counts, "leaves"))));
 	if (r->error)
 		json_decref(detail);
+	else
+		sessions_class_changed(k, w->client.client, w->class->number, (struct actor){w->user, w->uid});
 	if (r->error)
 		job_fail(w->job, "NotFound", NULL, "it was moved or removed meanwhile");
 	else

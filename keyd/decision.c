@@ -7,15 +7,11 @@
 
 #include "common/peer.h"
 #include "common/scope.h"
+#include "keyd/rules.h"
 
 #define NSS_BUFFER (1u << 20)
 
-struct names {
-	char **name;
-	size_t n;
-};
-
-static void names_done(struct names *g)
+void decision_groups_done(struct decision_groups *g)
 {
 	for (size_t i = 0; i < g->n; i++)
 		free(g->name[i]);
@@ -34,7 +30,7 @@ static int group_name(gid_t gid, char *buf, size_t n, const char **ret)
 }
 
 /* A group without a name cannot have a grant: left out. */
-static int groups_of(const char *user, gid_t primary, struct names *ret)
+static int groups_of(const char *user, gid_t primary, struct decision_groups *ret)
 {
 	scoped(freep) gid_t *gids = NULL;
 	scoped(freep) char *buf = malloc(NSS_BUFFER);
@@ -93,7 +89,7 @@ int nss_group(const char *name, gid_t *ret_gid)
 
 bool nss_is_member(const char *user, const char *group)
 {
-	scoped(names_done) struct names g = {0};
+	scoped(decision_groups_done) struct decision_groups g = {0};
 	uid_t uid;
 	gid_t gid;
 
@@ -105,37 +101,104 @@ bool nss_is_member(const char *user, const char *group)
 	return false;
 }
 
-int decision_make(struct keyd *k, const struct asked *a, int64_t known_at, int64_t now, struct decision *ret)
+int decision_groups(const char *user, uid_t uid, struct decision_groups *ret)
 {
-	scoped(facts_view_done) struct facts_view view = {0};
-	scoped(names_done) struct names groups = {0};
-	struct decide_facts facts;
-	struct decide_request rq;
-	uid_t uid;
+	uid_t known;
 	gid_t gid;
-	int r;
+	int r = nss_user(user, &known, &gid);
 
-	*ret = (struct decision){.verdict = VERDICT_DENY};
-	/* A name that NSS does not know as this uid (any more) is in no group. */
-	r = nss_user(a->user, &uid, &gid);
-	if (r == 0 && uid == a->uid)
-		r = groups_of(a->user, gid, &groups);
-	if (r == 0 || r == -ENOENT)
-		r = facts_view(k->facts, a->client, known_at, &view);
-	if (r < 0)
-		return r;
-	facts_view_facts(&view, now, &facts);
-	rq = (struct decide_request){
+	if (r == 0 && known == uid)
+		r = groups_of(user, gid, ret);
+	return r == -ENOENT ? 0 : r;
+}
+
+static void request_of(const struct asked *a, const struct decision_groups *g, struct decide_request *ret)
+{
+	*ret = (struct decide_request){
 		.client = a->client,
 		.user = a->user,
 		.uid = a->uid,
-		.groups = (const char *const *)groups.name,
-		.groups_count = groups.n,
+		.groups = (const char *const *)g->name,
+		.groups_count = g->n,
 		.purpose = a->purpose,
 		.rights = a->rights,
 		.ticket = a->ticket,
+		.emergency = a->emergency,
+		.reason = a->emergency,
+		.class = a->class,
 	};
-	return decide(k->policy, &facts, &rq, now, ret);
+}
+
+int decision_make_shared(struct keyd *k, const struct asked *a, int64_t now, struct decision *ret)
+{
+	scoped(facts_view_done) struct facts_view view = {0};
+	const struct decide_approval approval = {.user = a->user, .uid = a->uid, .purpose = a->purpose, .by = "everybody",
+		.from = now, .until = now + 1};
+	struct decide_grant grants[PARTY_AFFILIATE + 1];
+	const struct policy *rules;
+	struct decide_facts facts;
+	struct decide_request rq;
+	int r;
+
+	*ret = (struct decision){.verdict = VERDICT_DENY, .rules = k->policy};
+	r = facts_view(k->facts, a->client, a->user, FACTS_LATEST, &view);
+	if (r == 0)
+		r = rules_for(k, view.known ? view.client.row : 0, FACTS_LATEST, now, &rules);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(grants); i++)
+		grants[i] = (struct decide_grant){.subject = a->user, .uid = a->uid, .purpose = a->purpose, .rights = RIGHTS_RW,
+			.party = (enum party)i, .from = now, .until = now + 1, .reference = "shared"};
+	facts_view_facts(&view, now, &facts);
+	facts.grants = grants;
+	facts.grants_count = ARRAY_SIZE(grants);
+	facts.approvals = &approval;
+	facts.approvals_count = 1;
+	request_of(a, &(struct decision_groups){0}, &rq);
+	return decide(rules, &facts, &rq, now, ret);
+}
+
+int decision_make_with(struct keyd *k, const struct asked *a, const struct decision_groups *g, int64_t known_at, int64_t now,
+	struct decision *ret)
+{
+	scoped(facts_view_done) struct facts_view view = {0};
+	const struct policy *rules;
+	struct decide_facts facts;
+	struct decide_request rq;
+	int r;
+
+	*ret = (struct decision){.verdict = VERDICT_DENY, .rules = k->policy};
+	r = facts_view(k->facts, a->client, a->user, known_at, &view);
+	if (r == 0)
+		r = rules_for(k, view.known ? view.client.row : 0, known_at, now, &rules);
+	if (r < 0)
+		return r;
+	facts_view_facts(&view, now, &facts);
+	request_of(a, g, &rq);
+	return decide(rules, &facts, &rq, now, ret);
+}
+
+int decision_make(struct keyd *k, const struct asked *a, int64_t known_at, int64_t now, struct decision *ret)
+{
+	scoped(decision_groups_done) struct decision_groups groups = {0};
+	int r = decision_groups(a->user, a->uid, &groups);
+
+	if (r == 0)
+		return decision_make_with(k, a, &groups, known_at, now, ret);
+	*ret = (struct decision){.verdict = VERDICT_DENY, .rules = k->policy};
+	return r;
+}
+
+json_t *decision_detail(const struct decision *d)
+{
+	json_t *o = json_pack("{s:I, s:s, s:I, s:s, s:o}", "grant", (json_int_t)d->grant, "rights",
+		policy_rights_name(d->rights), "until", (json_int_t)d->until, "message", d->message, "steps",
+		decision_steps(d));
+
+	json_object_update_new(o, rules_json(d->rules));
+	if (d->consent)
+		json_object_set_new(o, "consent", json_integer((json_int_t)d->consent));
+	return o;
 }
 
 json_t *decision_steps(const struct decision *d)

@@ -12,10 +12,27 @@ struct asked {
 	uid_t uid;
 	const char *client, *purpose, *ticket;
 	enum rights rights;
+	const char *emergency;	/* its reason; NULL: none */
+	uint16_t class;		/* of the file that is asked about; 0: none */
 };
+
+/* The groups that NSS gives a user now, asked once for many decisions. */
+struct decision_groups {
+	char **name;
+	size_t n;
+};
+/* A name that NSS does not know as this uid (any more) is in no group. */
+int decision_groups(const char *user, uid_t uid, struct decision_groups *ret);
+void decision_groups_done(struct decision_groups *g);
+int decision_make_with(struct keyd *k, const struct asked *a, const struct decision_groups *g, int64_t known_at, int64_t now,
+	struct decision *ret);
 
 /* With the groups that NSS gives the user now.  `known_at` as in facts.h.  Any error: *ret is a refusal. */
 int decision_make(struct keyd *k, const struct asked *a, int64_t known_at, int64_t now, struct decision *ret);
+/* Of a shared mount: as if somebody asked who has every grant and approval; what is left is what holds for all. */
+int decision_make_shared(struct keyd *k, const struct asked *a, int64_t now, struct decision *ret);
+/* What a record says of it: grant, rights, end, rules, message, steps. */
+json_t *decision_detail(const struct decision *d);
 json_t *decision_steps(const struct decision *d);	/* [{rule, passed, text, source}] */
 
 /* By NSS.  -ENOENT: no such user / group. */

@@ -17,6 +17,7 @@
 #include "keyd/notice.h"
 #include "keyd/outbox.h"
 #include "keyd/sendmail.h"
+#include "keyd/rules.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 #include "keyd/sweeps.h"
@@ -454,10 +455,13 @@ static int add_due(struct batch *b, const struct fact_client *c, const struct ex
 static int take_step(struct batch *b, const struct fact_client *c, int64_t now)
 {
 	struct keyd *k = b->k;
+	const struct policy *rules;
 	struct expiry_answer a;
 	int r;
 
-	r = expiry_judge(k->policy, c, now, &a);
+	r = rules_for(k, c->row, FACTS_LATEST, now, &rules); /* without them nothing is destroyed */
+	if (r == 0)
+		r = expiry_judge(rules, c, now, &a);
 	if (r < 0)
 		return r;
 	switch (expiry_next(c, &a, now, !k->clock.unconfirmed)) {
@@ -626,7 +630,7 @@ static json_t *forecast_row(struct keyd *k, const struct fact_client *c, int64_t
 	json_t *row, *holds = NULL;
 	char text[128] = "";
 
-	if (expiry_judge(k->policy, c, now, &a) < 0)
+	if (expiry_judge(rules_now(k, c->row), c, now, &a) < 0)
 		return NULL;
 	rule = a.retention.rule               ? a.retention.rule
 	       : a.class->retention_count > 0 ? &a.class->retention[0]

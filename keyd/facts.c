@@ -153,6 +153,69 @@ static const char *const migrations[] = {
 	" finished_at INTEGER, finished_by TEXT) STRICT;"
 	"CREATE INDEX transfer_client ON transfer (client);" FOR_EVER(
 		"transfer", "id,client,successor,sealed_hash,recorded_at,recorded_by,recorded_uid", "finished_at"),
+
+	/* The terms of a decision: facts_terms.h.  Who was a client before had everything. */
+	"CREATE TABLE engagement (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client, service TEXT NOT NULL,"
+	" valid_from INTEGER NOT NULL, valid_until INTEGER NOT NULL, recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL,"
+	" recorded_uid INTEGER NOT NULL, ended_on INTEGER, ended_at INTEGER, ended_by TEXT) STRICT;"
+	"CREATE INDEX engagement_client ON engagement (client);" FOR_EVER("engagement",
+		"id,client,service,valid_from,valid_until,recorded_at,recorded_by,recorded_uid", "ended_at")
+		"INSERT INTO engagement (client,service,valid_from,valid_until,recorded_at,recorded_by,recorded_uid)"
+		" SELECT id,'*',recorded_at,0,recorded_at,recorded_by,recorded_uid FROM client;"
+
+		"CREATE TABLE consent (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client, scope TEXT NOT NULL,"
+		" recipient TEXT, giver TEXT NOT NULL, reason TEXT, evidence TEXT NOT NULL, document TEXT NOT NULL,"
+		" valid_from INTEGER NOT NULL, valid_until INTEGER NOT NULL, recorded_at INTEGER NOT NULL,"
+		" recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL, withdrawn_at INTEGER, withdrawn_by TEXT,"
+		" withdraw_reason TEXT) STRICT;"
+		"CREATE INDEX consent_client ON consent (client);" FOR_EVER("consent",
+			"id,client,scope,recipient,giver,reason,evidence,document,valid_from,valid_until,recorded_at,"
+			"recorded_by,recorded_uid",
+			"withdrawn_at")
+
+			"CREATE TABLE policy_version (id INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL,"
+			" hash TEXT NOT NULL, effective INTEGER NOT NULL, origin TEXT NOT NULL, text TEXT NOT NULL,"
+			" recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL)"
+			" STRICT;" NEVER_CHANGED("policy_version")
+
+				"CREATE TABLE agreement (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client,"
+				" name TEXT NOT NULL, version TEXT NOT NULL, hash TEXT NOT NULL, effective INTEGER NOT NULL,"
+				" until INTEGER NOT NULL, text TEXT NOT NULL, recorded_at INTEGER NOT NULL,"
+				" recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL, ended_at INTEGER, ended_by TEXT)"
+				" STRICT;"
+				"CREATE INDEX agreement_client ON agreement (client);" FOR_EVER("agreement",
+					"id,client,name,version,hash,effective,until,text,recorded_at,recorded_by,recorded_uid",
+					"ended_at")
+
+	"CREATE TABLE user_suspension (id INTEGER PRIMARY KEY, user TEXT NOT NULL, reason TEXT NOT NULL,"
+	" recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL, lifted_at INTEGER,"
+	" lifted_by TEXT, lift_reason TEXT) STRICT;"
+	"CREATE UNIQUE INDEX user_suspension_live ON user_suspension (user) WHERE lifted_at IS NULL;"
+	"CREATE INDEX user_suspension_user ON user_suspension (user);" FOR_EVER(
+		"user_suspension", "id,user,reason,recorded_at,recorded_by,recorded_uid", "lifted_at")
+
+		"CREATE TABLE request (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client, user TEXT NOT NULL,"
+		" uid INTEGER NOT NULL, purpose TEXT NOT NULL, class INTEGER NOT NULL, ticket TEXT NOT NULL,"
+		" reason TEXT NOT NULL, asked_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, seconds INTEGER NOT NULL,"
+		" decided_at INTEGER, decided_by TEXT, decided_uid INTEGER, approved INTEGER, valid_until INTEGER, note TEXT)"
+		" STRICT;"
+		"CREATE INDEX request_client ON request (client, user);" FOR_EVER("request",
+			"id,client,user,uid,purpose,class,ticket,reason,asked_at,expires_at,seconds", "decided_at")
+			"CREATE TABLE request_revoked (request INTEGER PRIMARY KEY REFERENCES request,"
+			" recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL)"
+			" STRICT;" NEVER_CHANGED("request_revoked")
+
+				"CREATE TABLE review (id INTEGER PRIMARY KEY, session INTEGER NOT NULL,"
+				" client INTEGER NOT NULL REFERENCES client, user TEXT NOT NULL, uid INTEGER NOT NULL,"
+				" purpose TEXT NOT NULL, reason TEXT NOT NULL, opened_at INTEGER NOT NULL, closed_at INTEGER,"
+				" closed_by TEXT, closed_uid INTEGER, note TEXT) STRICT;" FOR_EVER("review",
+					"id,session,client,user,uid,purpose,reason,opened_at", "closed_at")
+
+	/* A grant's people are somebody's. */
+	"ALTER TABLE access ADD COLUMN organisation TEXT;"
+	"CREATE TRIGGER access_organisation BEFORE UPDATE OF organisation ON access"
+	" BEGIN SELECT RAISE(ABORT, 'facts are not changed'); END;"
+	"CREATE INDEX access_subject ON access (subject, is_group) WHERE revoked_at IS NULL;",
 };
 
 static int migrate(struct facts *f)
@@ -221,6 +284,8 @@ void facts_close(struct facts *f)
 {
 	if (!f)
 		return;
+	for (unsigned i = 0; i < FACTS_CACHED_MAX; i++)
+		sqlite3_finalize(f->cached[i].st);
 	sqlite3_close(f->db);
 	free(f);
 }

@@ -114,6 +114,7 @@ struct fact_grant {
 	enum rights rights;
 	enum party party;
 	const char *reference;	/* or NULL */
+	const char *organisation;	/* whose people they are; or NULL */
 	int64_t from, until;
 };
 
@@ -126,15 +127,26 @@ int facts_grant_revoke(struct facts *f, int64_t client, const char *subject, boo
  * what is not revoked and not over at `now`; else what was in force at that moment. */
 int facts_access(struct facts *f, const char *client, int64_t at, int64_t now, json_t **ret);
 
-/* What decide() needs of one client, and the strings it borrows. */
+/* Rows of Access for one user, by his name and uid, and his groups by their names: what is not revoked and not over. */
+int facts_access_of(struct facts *f, const char *user, uid_t uid, const char *const *groups, size_t groups_count, int64_t now,
+	json_t **ret);
+
+/* What decide() needs of one client and user, and the strings it borrows. */
 struct facts_view {
 	bool known;
 	struct fact_client client;
+	char all_suspended[FACT_TEXT_MAX], user_suspended[FACT_TEXT_MAX];
 	struct decide_grant *grants;
 	size_t grants_count;
+	struct decide_engagement *engagements;
+	size_t engagements_count;
+	struct decide_consent *consents;
+	size_t consents_count;
+	struct decide_approval *approvals;	/* of the user */
+	size_t approvals_count;
 };
 /* 0 also for an unknown client (known = false). */
-int facts_view(struct facts *f, const char *client, int64_t known_at, struct facts_view *ret);
+int facts_view(struct facts *f, const char *client, const char *user, int64_t known_at, struct facts_view *ret);
 void facts_view_done(struct facts_view *v);
 void facts_view_facts(const struct facts_view *v, int64_t now, struct decide_facts *ret);
 

@@ -17,21 +17,57 @@ static int failed(struct facts *f, int rc)
 	return r;
 }
 
-static int prepare_va(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, va_list ap)
+static int bind_va(sqlite3_stmt *st, const char *types, va_list ap)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int rc;
+	int rc = SQLITE_OK;
 
-	rc = sqlite3_prepare_v2(f->db, sql, -1, &st, NULL);
 	for (int i = 0; rc == SQLITE_OK && types[i]; i++) {
 		if (types[i] == 't')
 			rc = sqlite3_bind_text(st, i + 1, va_arg(ap, const char *), -1, SQLITE_TRANSIENT);
 		else
 			rc = sqlite3_bind_int64(st, i + 1, va_arg(ap, int64_t));
 	}
+	return rc;
+}
+
+static int prepare_va(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, va_list ap)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int rc;
+
+	rc = sqlite3_prepare_v2(f->db, sql, -1, &st, NULL);
+	if (rc == SQLITE_OK)
+		rc = bind_va(st, types, ap);
 	if (rc != SQLITE_OK)
 		return failed(f, rc);
 	*ret = take_ptr(&st);
+	return 0;
+}
+
+int facts_cached(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, ...)
+{
+	sqlite3_stmt *st = NULL;
+	unsigned i = 0;
+	va_list ap;
+	int rc;
+
+	while (i < FACTS_CACHED_MAX && f->cached[i].sql && f->cached[i].sql != sql)
+		i++;
+	if (i == FACTS_CACHED_MAX)
+		return -E2BIG; /* a mistake of ours: raise FACTS_CACHED_MAX */
+	if (!f->cached[i].st) {
+		rc = sqlite3_prepare_v3(f->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &f->cached[i].st, NULL);
+		if (rc != SQLITE_OK)
+			return failed(f, rc);
+		f->cached[i].sql = sql;
+	}
+	st = f->cached[i].st;
+	va_start(ap, types);
+	rc = bind_va(st, types, ap);
+	va_end(ap);
+	if (rc != SQLITE_OK)
+		return failed(f, rc);
+	*ret = st;
 	return 0;
 }
 

@@ -9,13 +9,23 @@
 
 #include "common/sql.h"
 
+#define FACTS_CACHED_MAX 16
+
 struct facts {
 	sqlite3 *db;
 	bool in_transaction;
+	struct {	/* prepared once: see facts_cached() */
+		const char *sql;
+		sqlite3_stmt *st;
+	} cached[FACTS_CACHED_MAX];
 };
 
 /* Prepares `sql` and binds what follows, one letter each in `types`: t text (NULL is NULL), i int64_t. */
 int facts_prepare(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, ...);
+
+/* The same for what every decision asks: `sql` must be a literal, its statement is kept.  The caller resets *ret
+ * (sql_resetp) before anybody asks for the same again, and does not finalize it. */
+int facts_cached(struct facts *f, sqlite3_stmt **ret, const char *sql, const char *types, ...);
 
 /* A statement without result; *ret_changes (or NULL): rows changed. */
 int facts_execute(struct facts *f, int *ret_changes, const char *sql, const char *types, ...);

@@ -25,6 +25,7 @@
 #include "keyd/outbox.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
+#include "keyd/rules.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 
@@ -166,6 +167,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	tick_clock(k);
 	children_tick(k);
 	sessions_tick(k);
+	rules_tick(k);
 	members_tick(k);
 	fsck_tick(k);
 	jobs_tick(k);

@@ -36,7 +36,8 @@ struct keyd {
 	char owner_name[256];
 	bool embedded;		/* any directory but the installed default: its owner has all roles */
 	bool memory_locked;
-	struct policy *policy;
+	struct rules *rules;
+	struct policy *policy;	/* the version in force; belongs to rules */
 	struct facts *facts;
 	struct clock clock;
 

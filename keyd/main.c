@@ -23,6 +23,7 @@
 #include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/rules.h"
 
 #define ARENA_BYTES (6u << 20) /* ring and trees; below the usual memlock limit of 8 MiB */
 
@@ -159,14 +160,20 @@ static int protect_process(struct keyd *k)
 	return r < 0 ? say(r, "privileges cannot be dropped") : 0;
 }
 
-static int load_policy(struct keyd *k, const char *path)
+/* A policy that was named is read before anything else: its mistakes are told at once. */
+static int load_policy(const char *path, struct policy **ret, char **ret_text)
 {
 	struct policy_error err = {0};
+	size_t n = 0;
 	int r;
 
-	r = path ? policy_load_file(path, &k->policy, &err) : policy_load_text(NULL, 0, &k->policy, &err);
+	if (!path)
+		return 0;
+	r = policy_read_file(path, ret_text, &n, &err);
+	if (r == 0)
+		r = policy_load_text(*ret_text, n, ret, &err);
 	if (r < 0)
-		log_error("%s:%u: %s", path ? path : "built-in policy", err.line, err.text);
+		log_error("%s:%u: %s", path, err.line, err.text);
 	return r;
 }
 
@@ -237,7 +244,7 @@ static void start_clock(struct keyd *k)
 	keyd_remember_clock(k);
 }
 
-static int open_facts(struct keyd *k)
+static int open_facts(struct keyd *k, struct policy *named, const char *text)
 {
 	scoped(freep) char *path = NULL;
 	struct outbox_entry e = {.kind = "start", .by = FACTS_CLOCK};
@@ -248,6 +255,8 @@ static int open_facts(struct keyd *k)
 	r = facts_open(path, &k->facts);
 	if (r == 0)
 		r = facts_sessions_end_all(k->facts, "coffer-keyd was restarted", keyd_now());
+	if (r == 0)
+		r = rules_start(k, named, text);
 	if (r < 0)
 		return say(r, path);
 	start_clock(k);
@@ -331,7 +340,7 @@ static void keyd_done(struct keyd *k)
 	keyring_free(k->ring);
 	slot_file_close(k->slot);
 	facts_close(k->facts);
-	policy_free(k->policy);
+	rules_done(k);
 	members_done(k);
 	children_done(&k->children);
 	sd_event_unref(k->event);
@@ -353,17 +362,21 @@ static unsigned seconds_of(const char *name, unsigned most)
 	return n > 0 && n < most ? (unsigned)n : most;
 }
 
+DEFINE_SCOPED(struct policy *, policy_free)
+
 int main(int argc, char **argv)
 {
 	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .fusectl_fd = -1,
 		.recheck_seconds = seconds_of("COFFER_RECHECK", RECHECK_SECONDS),
 		.window_seconds = seconds_of("COFFER_WINDOW", WINDOW_SECONDS)};
 	struct arguments a = {0};
+	scoped(policy_freep) struct policy *named = NULL;
+	scoped(freep) char *text = NULL;
 	int locks[2] = {-1, -1}, r;
 
 	log_init("coffer-keyd");
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
-	r = load_policy(&k, a.policy);
+	r = load_policy(a.policy, &named, &text);
 	if (r == 0)
 		r = prepare_directory(&k, a.dir, locks);
 	if (r == 0)
@@ -371,7 +384,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = prepare_loop(&k);
 	if (r == 0)
-		r = open_facts(&k);
+		r = open_facts(&k, named, text);
 	if (r == 0)
 		r = open_keys(&k);
 	if (r == 0)

@@ -117,12 +117,12 @@ static void user_name(uid_t uid, char ret[256])
 		snprintf(ret, 256, "%u", (unsigned)uid);
 }
 
-static json_t *detail(const struct keyd *k, const struct decision *d, uint64_t mount)
+static json_t *detail(const struct decision *d, uint64_t mount)
 {
-	return json_pack("{s:I, s:I, s:s, s:I, s:s, s:s, s:s, s:o}", "mount", (json_int_t)mount, "grant",
-		(json_int_t)d->grant, "rights", policy_rights_name(d->rights), "until", (json_int_t)d->until,
-		"policy", k->policy->version, "policy_hash", k->policy->text_hash, "message", d->message,
-		"steps", decision_steps(d));
+	json_t *o = decision_detail(d);
+
+	json_object_set_new(o, "mount", json_integer((json_int_t)mount));
+	return o;
 }
 
 /* True once for each uid and reason in RECORD_AGAIN seconds: a loop of `ls` must not fill the book. */
@@ -166,7 +166,7 @@ static void refuse_member(
 
 	if (!is_news(k, mount->id, a->uid, e.outcome))
 		return;
-	e.detail = detail(k, d, mount->id);
+	e.detail = detail(d, mount->id);
 	expiry_alarm(k, a->client, a->purpose, e.outcome, e.by);
 	if (outbox_put(k, &e) < 0 || outbox_deliver(k) < 0)
 		log_warning("the refusal of uid %u at session %llu waits to be recorded", (unsigned)a->uid,
@@ -190,11 +190,9 @@ static struct session *member_new(
 	s->purpose = strdup(mount->purpose);
 	s->ticket = mount->ticket ? strdup(mount->ticket) : NULL;
 	s->mountpoint = mount->mountpoint ? strdup(mount->mountpoint) : NULL;
-	s->rights = d->rights;
 	s->since = keyd_now();
-	s->until = d->until;
 	s->attached = true;
-	if (!s->purpose || (mount->ticket && !s->ticket)) {
+	if (session_take_decision(s, d) < 0 || !s->purpose || (mount->ticket && !s->ticket)) {
 		session_free(s);
 		return NULL;
 	}
@@ -234,7 +232,7 @@ static int write_down(struct keyd *k, struct session *s, const struct decision *
 		return r;
 	s->id = (uint64_t)id;
 	e.session = s->id;
-	e.detail = detail(k, d, s->member_of);
+	e.detail = detail(d, s->member_of);
 	r = outbox_put(k, &e);
 	if (r == 0)
 		r = facts_commit(k->facts);
@@ -261,14 +259,15 @@ static int tell_fsd(struct keyd *k, const struct session *s)
 static int tell_worker(struct worker *w, uint64_t mount, uid_t uid, const struct session *s)
 {
 	struct varlink_failure failure = {0};
+	json_t *o;
 	int r;
 
-	r = worker_call(w, "org.coffer.worker.MemberDecided",
-		json_pack("{s:I, s:I, s:I, s:s, s:I, s:i}", "session", (json_int_t)mount, "uid",
-			(json_int_t)uid, "member", (json_int_t)(s ? s->id : 0), "rights",
-			s ? policy_rights_name(s->rights) : "r", "until", (json_int_t)(s ? s->until : 0),
-			"errno", s ? 0 : EACCES),
-		WORKER_TIMEOUT_MS, &failure);
+	o = json_pack("{s:I, s:I, s:I, s:s, s:I, s:i}", "session", (json_int_t)mount, "uid", (json_int_t)uid, "member",
+		(json_int_t)(s ? s->id : 0), "rights", s ? policy_rights_name(s->rights) : "r", "until",
+		(json_int_t)(s ? s->until : 0), "errno", s ? 0 : EACCES);
+	if (s)
+		session_put_classes(s, o);
+	r = worker_call(w, "org.coffer.worker.MemberDecided", o, WORKER_TIMEOUT_MS, &failure);
 	if (r == -EREMOTEIO)
 		log_warning("the worker does not take a decision: %s", failure.message);
 	return r;
@@ -414,19 +413,17 @@ void members_access_changed(struct keyd *k)
 
 bool members_mount_stands(struct keyd *k, const struct session *s)
 {
-	const struct policy_purpose *p = policy_purpose(k->policy, s->purpose);
-	struct fact_client c;
+	struct decision d;
 
-	if (!p || facts_client(k->facts, s->client, FACTS_LATEST, &c) < 0)
-		return false;
-	switch (facts_client_state(&c, keyd_now())) {
-	case CLIENT_ACTIVE:
-		return true;
-	case CLIENT_ENDED:
-		return p->after_end;
-	default:
-		return false;
-	}
+	return members_decide_mount(k, s->client, s->purpose, s->ticket, &d) == 0 && d.verdict == VERDICT_ALLOW;
+}
+
+/* Asked for a user of its own who may everything that a user may be granted; what is left is what holds for all. */
+int members_decide_mount(struct keyd *k, const char *client, const char *purpose, const char *ticket, struct decision *ret)
+{
+	const struct asked a = {.user = "*", .uid = (uid_t)-1, .client = client, .purpose = purpose, .ticket = ticket};
+
+	return decision_make_shared(k, &a, keyd_now(), ret);
 }
 
 void members_tick(struct keyd *k)

@@ -17,6 +17,8 @@ void member_wanted(struct keyd *k, uint64_t session, uid_t uid, gid_t gid);
 int members_tell_access(struct keyd *k, const struct session *s);
 void members_access_changed(struct keyd *k);
 /* Whether a shared mount may still be there, whoever uses it. */
+struct decision;
+int members_decide_mount(struct keyd *k, const char *client, const char *purpose, const char *ticket, struct decision *ret);
 bool members_mount_stands(struct keyd *k, const struct session *s);
 void members_tick(struct keyd *k);
 void members_done(struct keyd *k);

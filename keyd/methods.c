@@ -14,6 +14,7 @@
 #include "keyd/job.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
+#include "keyd/terms.h"
 #include "keyd/transfer.h"
 
 #define NAME(method) "org.coffer.keyd." method
@@ -26,6 +27,15 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("ClientEnd"), ROLE_ADMIN, ANY_STATE, keyd_client_end},
 	{NAME("Grant"), ROLE_ADMIN, ANY_STATE, keyd_grant},
 	{NAME("Revoke"), ROLE_ADMIN, ANY_STATE, keyd_revoke},
+	{NAME("EngagementBegin"), ROLE_ADMIN, ANY_STATE, keyd_engagement_begin},
+	{NAME("EngagementEnd"), ROLE_ADMIN, ANY_STATE, keyd_engagement_end},
+	{NAME("EngagementList"), ROLES_OVERSIGHT, ANY_STATE, keyd_engagement_list},
+	{NAME("ConsentGive"), ROLE_ADMIN, ANY_STATE, keyd_consent_give},
+	{NAME("ConsentWithdraw"), ROLE_ADMIN, ANY_STATE, keyd_consent_withdraw},
+	{NAME("ConsentList"), ROLES_OVERSIGHT, ANY_STATE, keyd_consent_list},
+	{NAME("AgreementSet"), ROLE_ADMIN, ANY_STATE, keyd_agreement_set},
+	{NAME("AgreementEnd"), ROLE_ADMIN, ANY_STATE, keyd_agreement_end},
+	{NAME("AgreementList"), ROLES_OVERSIGHT, ANY_STATE, keyd_agreement_list},
 	{NAME("Access"), ROLES_ALL, ANY_STATE, keyd_access},
 	{NAME("Shares"), ROLES_ALL, ANY_STATE, keyd_shares},
 	{NAME("Why"), ROLES_ALL, ANY_STATE, keyd_why},

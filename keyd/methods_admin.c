@@ -13,7 +13,9 @@
 #include "keyd/expiry.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/rules.h"
 #include "keyd/session.h"
+#include "keyd/terms.h"
 
 /* It stands in mount options, file names and tables. */
 static bool name_is_good(const char *name)
@@ -64,13 +66,16 @@ int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata)
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "client-add", .by = actor_of(call)};
 	const char *name, *email = "";
+	json_t *services = NULL;
 	struct keys_error err = {0};
 	struct fact_client c;
 	char hex[CLIENT_ID_HEX];
 	int r;
 
 	if (!params_unpack(
-		    call, params, "{s:s, s:s, s?s}", "client", &e.client, "name", &name, "email", &email) ||
+		    call, params, "{s:s, s:s, s?s, s?o}", "client", &e.client, "name", &name, "email", &email, "services",
+		    &services) ||
+		!terms_params_services(k, call, services) ||
 		!params_text(call, "name", name) || (*email && !params_text(call, "email", email)))
 		return 0;
 	if (!name_is_good(e.client))
@@ -88,10 +93,12 @@ int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata)
 	if (r < 0)
 		return varlink_errorf(call, "Failed", NULL, "the keys of %s cannot be made: %s", e.client,
 			*err.text ? err.text : strerror(-r));
-	e.detail = json_pack("{s:s, s:s, s:s}", "client_id", hex, "name", name, "email", email);
+	e.detail = json_pack("{s:s, s:s, s:s, s:O?}", "client_id", hex, "name", name, "email", email, "services", services);
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_client_add(k->facts, e.client, hex, name, email, e.by, keyd_now());
+	if (r == 0)
+		r = terms_engage(k, e.client, services, e.by);
 	r = commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the client is not kept");
@@ -130,7 +137,7 @@ int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata)
 	r = facts_client(k->facts, client, FACTS_LATEST, &c);
 	if (r < 0)
 		return reply_failure(k, call, r, "the client cannot be looked up");
-	destroy_on = expiry_destroy_on(k->policy, &c, keyd_now());
+	destroy_on = expiry_destroy_on(rules_now(k, c.row), &c, keyd_now());
 	return varlink_reply(call, destroy_on ? json_pack("{s:I}", "destroy_on", (json_int_t)destroy_on)
 					      : json_pack("{s:n}", "destroy_on"));
 }

@@ -8,6 +8,7 @@
 #include "keyd/expiry.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/rules.h"
 
 #define DAY_SECONDS 86400
 
@@ -180,7 +181,7 @@ static int keep_event(struct keyd *k, struct varlink_call *call, const struct fa
 		r = facts_client(k->facts, c->client, FACTS_LATEST, &now);
 	if (r < 0)
 		return reply_failure(k, call, r, "the date is not kept");
-	destroy_on = expiry_destroy_on(k->policy, &now, keyd_now());
+	destroy_on = expiry_destroy_on(rules_now(k, now.row), &now, keyd_now());
 	return varlink_reply(call, destroy_on ? json_pack("{s:I}", "destroy_on", (json_int_t)destroy_on)
 					      : json_pack("{s:n}", "destroy_on"));
 }

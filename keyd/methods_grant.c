@@ -77,6 +77,8 @@ static bool party_is_satisfied(struct keyd *k, struct varlink_call *call, const 
 static bool rights_are_allowed(
 	struct varlink_call *call, const struct policy_purpose *purpose, const struct fact_grant *g)
 {
+	if (purpose->node && g->rights != RIGHTS_NONE)
+		return true; /* each of those below it says itself what it allows */
 	if ((g->rights & purpose->rights) == g->rights && g->rights != RIGHTS_NONE)
 		return true;
 	varlink_errorf(call, "InvalidRights", "grant less, or for another purpose",
@@ -87,9 +89,9 @@ static bool rights_are_allowed(
 
 static json_t *grant_detail(const struct fact_grant *g, int64_t id)
 {
-	return json_pack("{s:I, s:s, s:b, s:s, s:s, s:s?, s:I, s:I}", "grant", (json_int_t)id, "subject",
+	return json_pack("{s:I, s:s, s:b, s:s, s:s, s:s?, s:s?, s:I, s:I}", "grant", (json_int_t)id, "subject",
 		g->subject, "group", g->is_group, "rights", policy_rights_name(g->rights), "party",
-		policy_party_name(g->party), "reference", g->reference, "from", (json_int_t)g->from, "until",
+		policy_party_name(g->party), "reference", g->reference, "organisation", g->organisation, "from", (json_int_t)g->from, "until",
 		(json_int_t)g->until);
 }
 
@@ -126,9 +128,11 @@ int keyd_grant(struct varlink_call *call, json_t *params, void *userdata)
 	json_t *from = NULL, *until = NULL;
 	struct fact_client c;
 
-	if (!params_unpack(call, params, "{s:s, s?s, s?s, s:s, s:s, s?o, s?o, s?s, s?s}", "client", &client,
+	if (!params_unpack(call, params, "{s:s, s?s, s?s, s:s, s:s, s?o, s?o, s?s, s?s, s?s}", "client", &client,
 		    "user", &subject.user, "group", &subject.group, "purpose", &g.purpose, "rights", &rights,
-		    "from", &from, "until", &until, "party", &party, "reference", &g.reference) ||
+		    "from", &from, "until", &until, "party", &party, "reference", &g.reference,
+		    "organisation", &g.organisation) ||
+		!params_text(call, "organisation", g.organisation) ||
 		!params_subject(call, &subject) || !params_text(call, "reference", g.reference) ||
 		!params_client(k, call, client, &c) || !params_purpose(k, call, g.purpose, &purpose) ||
 		!params_rights(call, rights, &g.rights) || !params_time(call, params, "from", &g.from) ||

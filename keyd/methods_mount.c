@@ -17,13 +17,6 @@
 #include "keyd/session.h"
 #include "keyd/survey.h"
 
-static json_t *decision_detail(const struct keyd *k, const struct decision *d)
-{
-	return json_pack("{s:I, s:s, s:I, s:s, s:s, s:s, s:o}", "grant", (json_int_t)d->grant, "rights",
-		policy_rights_name(d->rights), "until", (json_int_t)d->until, "policy", k->policy->version,
-		"policy_hash", k->policy->text_hash, "message", d->message, "steps", decision_steps(d));
-}
-
 static int refuse(struct keyd *k, struct varlink_call *call, const struct asked *a, const struct decision *d)
 {
 	struct outbox_entry e = {
@@ -33,7 +26,7 @@ static int refuse(struct keyd *k, struct varlink_call *call, const struct asked 
 		.client = a->client,
 		.purpose = a->purpose,
 		.ticket = a->ticket,
-		.detail = decision_detail(k, d),
+		.detail = decision_detail(d),
 	};
 	int r = outbox_put(k, &e);
 
@@ -61,10 +54,9 @@ static struct session *session_new(const struct varlink_call *call, const struct
 	s->gid = p->gid;
 	s->purpose = strdup(a->purpose);
 	s->ticket = a->ticket ? strdup(a->ticket) : NULL;
-	s->rights = d->rights;
 	s->since = keyd_now();
-	s->until = d->until;
-	if (!s->purpose || (a->ticket && !s->ticket)) {
+	s->emergency = a->emergency ? strdup(a->emergency) : NULL;
+	if (session_take_decision(s, d) < 0 || !s->purpose || (a->ticket && !s->ticket) || (a->emergency && !s->emergency)) {
 		session_free(s);
 		return NULL;
 	}
@@ -104,7 +96,7 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 		return r;
 	s->id = (uint64_t)id;
 	e.session = s->id;
-	e.detail = decision_detail(k, d);
+	e.detail = decision_detail(d);
 	if (s->shared)
 		json_object_set_new(e.detail, "shared", json_true());
 	r = outbox_put(k, &e);
@@ -117,13 +109,14 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 static int tell_worker(struct worker *w, const struct session *s, const char *token)
 {
 	struct varlink_failure failure = {0};
+	json_t *o;
 	int r;
 
-	r = worker_call(w, "org.coffer.worker.Expect",
-		json_pack("{s:I, s:s, s:I, s:I, s:s, s:I, s:b}", "session", (json_int_t)s->id, "token", token,
-			"uid", (json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights",
-			policy_rights_name(s->rights), "until", (json_int_t)s->until, "shared", s->shared),
-		WORKER_TIMEOUT_MS, &failure);
+	o = json_pack("{s:I, s:s, s:I, s:I, s:s, s:I, s:b}", "session", (json_int_t)s->id, "token", token, "uid",
+		(json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights", policy_rights_name(s->rights), "until",
+		(json_int_t)s->until, "shared", s->shared);
+	session_put_classes(s, o);
+	r = worker_call(w, "org.coffer.worker.Expect", o, WORKER_TIMEOUT_MS, &failure);
 	if (r == -EREMOTEIO)
 		log_error("the worker of %s refuses a session: %s", s->client, failure.message);
 	return r;
@@ -242,33 +235,16 @@ static bool may_mount_shared(const struct keyd *k, struct varlink_call *call)
 }
 
 /* The mount lets nobody in by itself: only what holds for everybody is asked here. */
-static int decide_shared(
-	struct keyd *k, const struct asked *a, const struct policy_purpose *p, struct decision *d)
+static int decide_shared(struct keyd *k, const struct asked *a, struct decision *d)
 {
-	struct fact_client c;
-	int r = facts_client(k->facts, a->client, FACTS_LATEST, &c);
-	enum client_state state = r == 0 ? facts_client_state(&c, keyd_now()) : CLIENT_DESTROYED;
+	int r = members_decide_mount(k, a->client, a->purpose, a->ticket, d);
 
-	*d = (struct decision){
-		.verdict = VERDICT_DENY, .rights = a->rights ? a->rights & p->rights : p->rights};
-	if (r < 0 && r != -ENOENT)
+	if (r < 0 || d->verdict != VERDICT_ALLOW)
 		return r;
-	if (r == -ENOENT) {
-		snprintf(d->error, sizeof(d->error), "UnknownClient");
-		snprintf(d->message, sizeof(d->message), "there is no client %.64s", a->client);
-	} else if (state != CLIENT_ACTIVE && !(state == CLIENT_ENDED && p->after_end)) {
-		snprintf(d->error, sizeof(d->error), "%s", state == CLIENT_SUSPENDED ? "Suspended" : "Ended");
-		snprintf(d->message, sizeof(d->message), "%s is %s", c.client,
-			facts_client_state_name(&c, keyd_now()));
-	} else if (p->ticket_required && !a->ticket) {
-		snprintf(d->error, sizeof(d->error), "TicketMissing");
-		snprintf(d->message, sizeof(d->message), "%s needs a ticket", p->id);
-		snprintf(d->remedy, sizeof(d->remedy), "name the ticket with --ticket");
-	} else {
-		d->verdict = VERDICT_ALLOW;
-		snprintf(
-			d->message, sizeof(d->message), "a shared mount: each user is decided when he comes");
-	}
+	d->grant = d->until = d->idle = 0;
+	if (a->rights)
+		d->rights &= a->rights;
+	snprintf(d->message, sizeof(d->message), "a shared mount: each user is decided when he comes");
 	return 0;
 }
 
@@ -278,22 +254,25 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	struct keyd *k = userdata;
 	const struct peer *p = varlink_call_peer(call);
 	struct asked a = {.user = p->user, .uid = p->uid};
-	const struct policy_purpose *purpose;
-	const char *rights = NULL;
-	int shared = 0;
+	const char *rights = NULL, *reason = NULL;
+	int shared = 0, emergency = 0;
 	struct fact_client client;
 	struct decision d;
 	int r;
 
-	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b}", "client", &a.client, "purpose",
-		    &a.purpose, "ticket", &a.ticket, "rights", &rights, "shared", &shared) ||
+	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b, s?b, s?s}", "client", &a.client, "purpose", &a.purpose,
+		    "ticket", &a.ticket, "rights", &rights, "shared", &shared, "emergency", &emergency, "reason", &reason) ||
+		!params_text(call, "reason", reason) ||
 		!params_text(call, "client", a.client) || !params_text(call, "purpose", a.purpose) ||
 		!params_text(call, "ticket", a.ticket) || !params_rights(call, rights, &a.rights))
 		return 0;
-	purpose = policy_purpose(k->policy, a.purpose); /* an unknown one is refused as others are: with a record */
+	a.emergency = emergency ? reason ? reason : "" : NULL;
+	if (shared && emergency)
+		return varlink_error(call, "PermissionDenied", "an emergency is one person's: nobody else comes in with him",
+			"leave --shared out");
 	if (shared && !may_mount_shared(k, call))
 		return 0;
-	r = shared && purpose ? decide_shared(k, &a, purpose, &d) : decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
+	r = shared ? decide_shared(k, &a, &d) : decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
 	if (r < 0)
 		return reply_failure(k, call, r, "the decision could not be made");
 	if (d.verdict != VERDICT_ALLOW)

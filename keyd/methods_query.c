@@ -11,7 +11,9 @@
 #include "keyd/decision.h"
 #include "keyd/expiry.h"
 #include "keyd/holders.h"
+#include "keyd/facts_terms.h"
 #include "keyd/methods.h"
+#include "keyd/rules.h"
 #include "keyd/session.h"
 
 #define SLOT_PATH "keyd/slot/root.slot"
@@ -205,7 +207,7 @@ static json_t *client_row(struct keyd *k, const struct fact_client *c, int64_t n
 	for (const struct session *s = k->sessions; s; s = s->next)
 		sessions += strcmp(s->client, c->client) == 0;
 	json_object_set_new(row, "ended_on", time_or_null(c->ended_on));
-	json_object_set_new(row, "destroy_on", time_or_null(expiry_destroy_on(k->policy, c, now)));
+	json_object_set_new(row, "destroy_on", time_or_null(expiry_destroy_on(rules_now(k, c->row), c, now)));
 	json_object_set_new(row, "destroyed_on", time_or_null(c->destroyed_on));
 	json_object_set_new(row, "held", json_boolean(c->held));
 	json_object_set_new(row, "sessions", json_integer((json_int_t)sessions));
@@ -284,46 +286,66 @@ int keyd_access(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, json_pack("{s:o}", "grants", kept));
 }
 
-static json_t *share_row(struct keyd *k, const json_t *grant, const struct peer *p)
+struct asker {
+	const struct peer *peer;
+	struct decision_groups groups;
+};
+
+static void asker_done(struct asker *q)
 {
-	struct asked a = {.user = p->user, .uid = p->uid};
-	const struct policy_purpose *purpose;
-	struct fact_client c;
+	decision_groups_done(&q->groups);
+}
+
+static json_t *share_row(struct keyd *k, const json_t *grant, const struct policy_purpose *purpose, const struct fact_client *c,
+	const struct asker *q)
+{
+	const struct asked a = {.user = q->peer->user, .uid = q->peer->uid, .client = c->client, .purpose = purpose->id};
 	struct decision d;
 	json_t *row;
 
-	a.client = json_string_value(json_object_get(grant, "client"));
-	a.purpose = json_string_value(json_object_get(grant, "purpose"));
-	purpose = policy_purpose(k->policy, a.purpose);
-	if (facts_client(k->facts, a.client, FACTS_LATEST, &c) < 0)
-		return NULL;
-	row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:b}", "client", c.client, "name", c.name,
-		"state", facts_client_state_name(&c, keyd_now()), "purpose", a.purpose, "title",
-		purpose ? purpose->title : a.purpose, "rights", json_object_get(grant, "rights"), "until",
-		json_object_get(grant, "until"), "ticket_required", purpose && purpose->ticket_required);
+	row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:b, s:b}", "client", c->client, "name", c->name, "state",
+		facts_client_state_name(c, keyd_now()), "purpose", purpose->id, "title", purpose->title, "rights",
+		json_object_get(grant, "rights"), "until", json_object_get(grant, "until"), "ticket_required",
+		purpose->ticket_required, "approval_required", !policy_period_is_zero(&purpose->approval));
 	/* What a mount would say now, but for the ticket, which it does not know yet. */
-	if (decision_make(k, &a, FACTS_LATEST, keyd_now(), &d) == 0 && d.verdict != VERDICT_ALLOW &&
+	if (decision_make_with(k, &a, &q->groups, FACTS_LATEST, keyd_now(), &d) == 0 && d.verdict != VERDICT_ALLOW &&
 		strcmp(d.error, "TicketMissing") != 0)
 		json_object_set_new(row, "refused", json_string(d.message));
 	return row;
 }
 
+/* A grant for a node is one for each purpose below it. */
+static void add_shares(struct keyd *k, json_t *rows, const json_t *grant, const struct asker *q)
+{
+	const char *covers = json_string_value(json_object_get(grant, "purpose"));
+	struct fact_client c;
+
+	if (facts_client(k->facts, json_string_value(json_object_get(grant, "client")), FACTS_LATEST, &c) < 0)
+		return;
+	for (size_t i = 0; i < k->policy->purposes_count; i++) {
+		const struct policy_purpose *u = &k->policy->purposes[i];
+
+		if (!u->node && policy_covers(k->policy, covers, u))
+			json_array_append_new(rows, share_row(k, grant, u, &c, q));
+	}
+}
+
 int keyd_shares(struct varlink_call *call, json_t *params, void *userdata)
 {
+	scoped(asker_done) struct asker q = {.peer = varlink_call_peer(call)};
 	struct keyd *k = userdata;
 	json_t *grants = NULL, *rows, *grant;
 	size_t i;
 	int r;
 
-	r = facts_access(k->facts, NULL, FACTS_LATEST, keyd_now(), &grants);
+	r = decision_groups(q.peer->user, q.peer->uid, &q.groups);
+	if (r == 0)
+		r = facts_access_of(k->facts, q.peer->user, q.peer->uid, (const char *const *)q.groups.name, q.groups.n,
+			keyd_now(), &grants);
 	if (r < 0)
 		return reply_failure(k, call, r, "the grants cannot be read");
 	rows = json_array();
-	json_array_foreach(grants, i, grant)
-	{
-		if (grant_is_mine(grant, varlink_call_peer(call)))
-			json_array_append_new(rows, share_row(k, grant, varlink_call_peer(call)));
-	}
+	json_array_foreach(grants, i, grant) add_shares(k, rows, grant, &q);
 	json_decref(grants);
 	return varlink_reply(call, json_pack("{s:o}", "shares", rows));
 }
@@ -334,13 +356,14 @@ int keyd_why(struct varlink_call *call, json_t *params, void *userdata)
 	const struct peer *p = varlink_call_peer(call);
 	int64_t at = FACTS_LATEST;
 	struct asked a = {0};
+	const char *class = NULL;
 	struct decision d;
 	gid_t gid;
-	json_t *v;
+	json_t *v, *answer;
 	int r;
 
-	if (!params_unpack(call, params, "{s?s, s:s, s:s, s?s, s?o}", "user", &a.user, "client", &a.client,
-		    "purpose", &a.purpose, "ticket", &a.ticket, "at", &v) ||
+	if (!params_unpack(call, params, "{s?s, s:s, s:s, s?s, s?o, s?s, s?s}", "user", &a.user, "client", &a.client,
+		    "purpose", &a.purpose, "ticket", &a.ticket, "at", &v, "class", &class, "emergency", &a.emergency) ||
 		!params_time(call, params, "at", &at))
 		return 0;
 	if (!a.user)
@@ -355,19 +378,37 @@ int keyd_why(struct varlink_call *call, json_t *params, void *userdata)
 		return varlink_errorf(call, "UnknownUser", "`getent passwd` lists the users of this host",
 			"this host knows no user %s", a.user);
 	}
+	if (class && policy_class(k->policy, class))
+		a.class = policy_class(k->policy, class)->number;
+	else if (class)
+		a.class = UINT16_MAX; /* of no policy */
 	r = decision_make(k, &a, at, at == FACTS_LATEST ? keyd_now() : at, &d);
 	if (r < 0)
 		return reply_failure(k, call, r, "the decision could not be made");
-	return varlink_reply(call,
-		json_pack("{s:s, s:o, s:s, s:s}", "verdict", d.verdict == VERDICT_ALLOW ? "allow" : "deny",
-			"steps", decision_steps(&d), "message", d.message, "remedy", d.remedy));
+	answer = decision_detail(&d);
+	json_object_set_new(answer, "verdict", json_string(d.verdict == VERDICT_ALLOW ? "allow" : "deny"));
+	json_object_set_new(answer, "error", json_string(d.error));
+	json_object_set_new(answer, "remedy", json_string(d.remedy));
+	return varlink_reply(call, answer);
 }
 
 int keyd_sessions(struct varlink_call *call, json_t *params, void *userdata)
 {
 	uid_t uid = has_role(call, ROLES_OVERSIGHT) ? (uid_t)-1 : varlink_call_peer(call)->uid;
 
-	return varlink_reply(call, json_pack("{s:o}", "sessions", sessions_json(userdata, uid)));
+	struct keyd *k = userdata;
+	const char *client = NULL;
+	json_t *rows = NULL;
+	int ended = 0, r;
+
+	if (!params_unpack(call, params, "{s?b, s?s}", "ended", &ended, "client", &client))
+		return 0;
+	if (!ended)
+		return varlink_reply(call, json_pack("{s:o}", "sessions", sessions_json(k, uid)));
+	r = facts_sessions_ended(k->facts, client, uid, &rows);
+	if (r < 0)
+		return reply_failure(k, call, r, "the sessions cannot be read");
+	return varlink_reply(call, json_pack("{s:o}", "sessions", rows));
 }
 
 int keyd_hold_list(struct varlink_call *call, json_t *params, void *userdata)

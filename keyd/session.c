@@ -27,7 +27,48 @@ void session_free(struct session *s)
 	free(s->purpose);
 	free(s->ticket);
 	free(s->mountpoint);
+	free(s->emergency);
+	free(s->classes);
 	free(s);
+}
+
+int session_take_decision(struct session *s, const struct decision *d)
+{
+	uint16_t *classes = calloc(d->classes_count + 1, sizeof(*classes));
+
+	if (!classes)
+		return -ENOMEM;
+	memcpy(classes, d->classes, d->classes_count * sizeof(*classes));
+	free(s->classes);
+	s->classes = classes;
+	s->classes_count = d->classes_count;
+	s->all_classes = d->all_classes;
+	s->rights = d->rights;
+	s->until = d->until;
+	s->idle = d->idle;
+	s->rules = d->rules;
+	return 0;
+}
+
+static bool opens_class(const struct session *s, uint16_t class)
+{
+	for (size_t i = 0; i < s->classes_count; i++)
+		if (s->classes[i] == class)
+			return true;
+	return s->all_classes;
+}
+
+void session_put_classes(const struct session *s, json_t *o)
+{
+	json_t *classes = s->all_classes ? json_null() : json_array(), *uncached = json_array();
+
+	for (size_t i = 0; !s->all_classes && i < s->classes_count; i++)
+		json_array_append_new(classes, json_integer(s->classes[i]));
+	for (size_t i = 0; s->rules && i < s->rules->classes_count; i++)
+		if (s->rules->classes[i].uncached)
+			json_array_append_new(uncached, json_integer(s->rules->classes[i].number));
+	json_object_set_new(o, "classes", classes);
+	json_object_set_new(o, "uncached", uncached);
 }
 
 void session_enter(struct keyd *k, struct session *s, struct worker *w)
@@ -167,6 +208,20 @@ int sessions_end(struct keyd *k, const char *client, const char *reason, int err
 	return (int)n;
 }
 
+/* The worker was told which classes it opens, and something of each may be open. */
+static bool keeps_classes(const struct session *s, const struct decision *d)
+{
+	const struct session now = {
+		.all_classes = d->all_classes, .classes = (uint16_t *)d->classes, .classes_count = d->classes_count};
+
+	if (s->all_classes)
+		return d->all_classes;
+	for (size_t i = 0; i < s->classes_count; i++)
+		if (!opens_class(&now, s->classes[i]))
+			return false;
+	return true;
+}
+
 /* Whether the decision that opened it would be the same now; its end moves forward with it, never back. */
 static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 {
@@ -177,6 +232,7 @@ static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 		.purpose = s->purpose,
 		.ticket = s->ticket,
 		.rights = s->rights,
+		.emergency = s->emergency,
 	};
 	struct decision d;
 	int r;
@@ -186,15 +242,16 @@ static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
 	if (r < 0)
 		return if_unsure;
-	if (d.verdict != VERDICT_ALLOW || (d.rights & s->rights) != s->rights)
+	if (d.verdict != VERDICT_ALLOW || (d.rights & s->rights) != s->rights || !keeps_classes(s, &d))
 		return false;
 	if (d.until && (!s->until || d.until < s->until))
 		s->until = d.until;
+	s->rules = d.rules;
 	return true;
 }
 
-static int recheck(
-	struct keyd *k, const char *client, bool if_unsure, const char *reason, int error, struct actor by)
+static int recheck(struct keyd *k, const char *client, const char *user, bool if_unsure, const char *reason,
+	int error, struct actor by)
 {
 	scoped(freep) uint64_t *ids = NULL;
 	size_t n = ids_of(k, client, &ids);
@@ -203,7 +260,7 @@ static int recheck(
 	for (size_t i = 0; i < n; i++) {
 		struct session *s = session_find(k, ids[i]);
 
-		if (!s || still_stands(k, s, if_unsure))
+		if (!s || (user && strcmp(s->user, user) != 0) || still_stands(k, s, if_unsure))
 			continue;
 		session_end(k, ids[i], reason, error, by);
 		ended++;
@@ -214,14 +271,44 @@ static int recheck(
 /* After a change: what cannot be decided does not stand. */
 int sessions_recheck(struct keyd *k, const char *client, const char *reason, int error, struct actor by)
 {
-	return recheck(k, client, false, reason, error, by);
+	return recheck(k, client, NULL, false, reason, error, by);
+}
+
+int sessions_recheck_user(struct keyd *k, const char *user, const char *reason, int error, struct actor by)
+{
+	return recheck(k, NULL, user, false, reason, error, by);
+}
+
+void sessions_rules_changed(struct keyd *k, uint64_t id)
+{
+	struct session *s = session_find(k, id);
+
+	if (s && !still_stands(k, s, false))
+		session_end(k, id, "the rules changed", EKEYREVOKED, FACTS_CLOCK);
+}
+
+int sessions_class_changed(struct keyd *k, const char *client, uint16_t class, struct actor by)
+{
+	scoped(freep) uint64_t *ids = NULL;
+	size_t n = ids_of(k, client, &ids);
+	int ended = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct session *s = session_find(k, ids[i]);
+
+		if (!s || s->shared || opens_class(s, class))
+			continue;
+		session_end(k, ids[i], "a class label changed", EKEYREVOKED, by);
+		ended++;
+	}
+	return ended;
 }
 
 /* Groups change without our hearing of it.  A name service that does not answer for a moment ends nothing. */
 static void recheck_groups(struct keyd *k)
 {
 	if (k->tick % k->recheck_seconds == 0)
-		recheck(k, NULL, true, "no grant holds any more", EKEYREVOKED, FACTS_CLOCK);
+		recheck(k, NULL, NULL, true, "no grant holds any more", EKEYREVOKED, FACTS_CLOCK);
 }
 
 static void hand_down_breaker(struct keyd *k, struct session *s)

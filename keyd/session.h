@@ -32,7 +32,18 @@ struct session {
 	uint64_t member_of;	/* 0, or the shared mount that he uses: this session has none of its own */
 	uint64_t expected_at;	/* tick: for the token's minute */
 	struct worker *worker;
+	const struct policy *rules;	/* that it was last decided under: rules.h keeps it */
+	char *emergency;		/* its reason; NULL: an ordinary session */
+	int64_t idle;			/* it ends when it is not used for so many seconds; 0: no limit */
+	bool all_classes;		/* else it opens only these */
+	uint16_t *classes;
+	size_t classes_count;
 };
+
+/* What the decision gives it: end, rules, classes.  -ENOMEM. */
+int session_take_decision(struct session *s, const struct decision *d);
+/* The members "classes" (null: all) and "uncached" of a message to its worker. */
+void session_put_classes(const struct session *s, json_t *o);
 
 struct session *session_find(const struct keyd *k, uint64_t id);
 /* Takes s into the table; it belongs to the table then. */
@@ -51,6 +62,12 @@ void sessions_of_worker_gone(struct keyd *k, struct worker *w, const char *reaso
 int sessions_end(struct keyd *k, const char *client, const char *reason, int error, struct actor by);
 /* Decides anew for each session of `client` (NULL: all) and ends those that do not stand any more. */
 int sessions_recheck(struct keyd *k, const char *client, const char *reason, int error, struct actor by);
+/* Sessions of `user` (of any client) alone; else as sessions_recheck. */
+int sessions_recheck_user(struct keyd *k, const char *user, const char *reason, int error, struct actor by);
+/* The rules for its client changed: it ends, or is under the new ones. */
+void sessions_rules_changed(struct keyd *k, uint64_t id);
+/* A label of a file or directory changed: those end that may not open the new class, since they may have it open. */
+int sessions_class_changed(struct keyd *k, const char *client, uint16_t class, struct actor by);
 /* Ends what is past its time, and what was never mounted. */
 void sessions_tick(struct keyd *k);
 

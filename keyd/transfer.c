@@ -5,6 +5,7 @@
  *	16      ...     the tree as common/keytree.c serialises it
  */
 #include "keyd/transfer.h"
+#include "keyd/terms.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -340,6 +341,8 @@ static int add_facts(struct keyd *k, struct varlink_call *call, const struct bun
 	open = k->facts;
 	e.detail = json_pack("{s:s, s:s, s:s}", "client_id", b->hex, "from", b->public_key, "sealed_hash", b->hash);
 	r = facts_client_add(k->facts, b->client, b->hex, b->name, b->email, e.by, keyd_now());
+	if (r == 0)
+		r = terms_engage(k, b->client, NULL, e.by);
 	if (r == 0 && b->ended_on > 0)
 		r = facts_client(k->facts, b->client, FACTS_LATEST, &c);
 	if (r == 0 && b->ended_on > 0)

@@ -20,6 +20,27 @@ struct decide_grant {		/* strings are borrowed from the caller */
 	enum party party;
 	int64_t from, until;	/* [from, until); until 0: open */
 	const char *reference;	/* or NULL */
+	const char *organisation;	/* whose people they are, for parties; or NULL */
+};
+
+struct decide_engagement {
+	const char *service;	/* id of a service line, or "*": all */
+	int64_t from, until;	/* until 0: open */
+};
+
+struct decide_consent {		/* not withdrawn */
+	int64_t id;
+	const char *scope;	/* purpose, or node of the tree */
+	const char *recipient;	/* NULL: the firm itself */
+	int64_t from, until;
+};
+
+struct decide_approval {	/* given by another person */
+	int64_t id;
+	const char *user, *purpose, *by;
+	uid_t uid;
+	uint16_t class;		/* 0: of the purpose; else of that class in sessions for it */
+	int64_t from, until;
 };
 
 struct decide_facts {
@@ -28,8 +49,15 @@ struct decide_facts {
 	const char *state_reason;
 	int64_t ended_on, destroyed_on;
 	int64_t waiting_until;	/* it was given notice of: destroyed on that day; 0: not */
+	const char *all_suspended, *user_suspended;	/* reasons; NULL: not */
 	const struct decide_grant *grants;	/* of this client, not revoked */
 	size_t grants_count;
+	const struct decide_engagement *engagements;
+	size_t engagements_count;
+	const struct decide_consent *consents;
+	size_t consents_count;
+	const struct decide_approval *approvals;
+	size_t approvals_count;
 };
 
 struct decide_request {
@@ -41,13 +69,17 @@ struct decide_request {
 	const char *purpose;
 	enum rights rights;	/* wanted; RIGHTS_NONE: as many as there are */
 	const char *ticket;	/* or NULL */
+	bool emergency;		/* break-glass: without grant, ticket and approval, for who may */
+	const char *reason;	/* of an emergency */
+	uint16_t class;		/* of the file that is asked about; 0: none */
 };
 
 enum verdict { VERDICT_DENY = 0, VERDICT_ALLOW };	/* forgotten means refused */
 
-#define DECIDE_STEPS_MAX 16
+#define DECIDE_STEPS_MAX 20
 struct decide_step {
-	const char *rule;	/* "client", "state", "purpose", "basis", "grant", "party", "rights", "ticket" */
+	const char *rule;	/* "client", "state", "purpose", "agreement", "service", "basis", "grant", "emergency", "party",
+				 * "rights", "classes", "ticket", "approval", "length" */
 	bool passed;
 	char text[384];		/* what was looked at and found */
 	char source[192];	/* the heading of the policy it rests on */
@@ -59,6 +91,12 @@ struct decision {
 	enum party party;
 	int64_t grant;		/* id of the grant that carries it */
 	int64_t until;		/* when it ends by itself: grant's end, session length, client's end; 0: never */
+	const struct policy *rules;	/* that it was made under; the caller's */
+	int64_t consent;	/* id of the consent it rests on; 0: none */
+	int64_t idle;		/* it ends when it is not used for so many seconds; 0: no limit */
+	bool all_classes;	/* else only those in `classes` */
+	uint16_t classes[POLICY_CLASSES_MAX];
+	size_t classes_count;
 	char error[32];		/* "NotGranted", "UnknownClient", "UnknownPurpose", "Suspended", "Destroyed", "TicketMissing", ... */
 	char message[512], remedy[512];		/* for the person refused */
 	struct decide_step steps[DECIDE_STEPS_MAX];

@@ -12,11 +12,50 @@ static const char *const party_names[] = {
 	[PARTY_AFFILIATE] = "affiliate",
 };
 
+static const char *const role_names[POLICY_ROLES] = {
+	[POLICY_ADMIN] = "admin",
+	[POLICY_CUSTODIAN] = "custodian",
+	[POLICY_AUDITOR] = "auditor",
+	[POLICY_CONSULTANT] = "consultant",
+};
+
 const struct policy_purpose *policy_purpose(const struct policy *p, const char *id)
 {
 	for (size_t i = 0; i < p->purposes_count; i++)
 		if (strcmp(p->purposes[i].id, id) == 0)
 			return &p->purposes[i];
+	return NULL;
+}
+
+bool policy_covers(const struct policy *p, const char *above, const struct policy_purpose *purpose)
+{
+	for (; strcmp(purpose->id, above) != 0; purpose = &p->purposes[purpose->parent])
+		if (purpose->parent < 0)
+			return false;
+	return true;
+}
+
+char *const *policy_services(const struct policy *p, const struct policy_purpose *purpose, size_t *ret_n)
+{
+	while (purpose->services_count == 0 && purpose->parent >= 0)
+		purpose = &p->purposes[purpose->parent];
+	*ret_n = purpose->services_count;
+	return purpose->services;
+}
+
+const struct policy_service *policy_service(const struct policy *p, const char *id)
+{
+	for (size_t i = 0; i < p->services_count; i++)
+		if (strcmp(p->services[i].id, id) == 0)
+			return &p->services[i];
+	return NULL;
+}
+
+const struct policy_basis *policy_basis(const struct policy *p, const char *id)
+{
+	for (size_t i = 0; i < p->bases_count; i++)
+		if (strcmp(p->bases[i].id, id) == 0)
+			return &p->bases[i];
 	return NULL;
 }
 
@@ -100,4 +139,20 @@ const char *policy_rights_name(enum rights r)
 		return "rw";
 	}
 	return "unknown";
+}
+
+int policy_role_parse(const char *id, enum policy_role *ret)
+{
+	for (unsigned i = 0; i < POLICY_ROLES; i++) {
+		if (strcmp(role_names[i], id) != 0)
+			continue;
+		*ret = (enum policy_role)i;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+const char *policy_role_name(enum policy_role role)
+{
+	return (unsigned)role < POLICY_ROLES ? role_names[role] : "unknown";
 }

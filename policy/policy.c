@@ -82,6 +82,65 @@ static int take_bases(const struct check *c, const struct raw_policy *raw, struc
 	return 0;
 }
 
+static int take_services(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	p->services = calloc(raw->services_count + 1, sizeof(*p->services));
+	if (!p->services)
+		return -ENOMEM;
+	for (size_t i = 0; i < raw->services_count; i++) {
+		const struct raw_service *v = &raw->services[i];
+		int r = check_id(c, "service_lines", i, v->id);
+
+		if (r < 0)
+			return r;
+		if (policy_service(p, v->id))
+			return double_id(c, "service_lines", i, v->id);
+		p->services[p->services_count++] =
+			(struct policy_service){.id = v->id, .title = v->title, .source = v->source};
+	}
+	return 0;
+}
+
+static int take_emergency(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	const struct raw_emergency *e = raw->emergency;
+	unsigned line = policy_lines_key(c->lines, "max_session", policy_lines_key(c->lines, "emergency", 0));
+
+	if (!e)
+		return 0;
+	p->emergency = calloc(1, sizeof(*p->emergency));
+	if (!p->emergency)
+		return -ENOMEM;
+	*p->emergency = (struct policy_emergency){.groups = e->groups,
+		.groups_count = e->groups_count,
+		.rights = (enum rights)e->rights,
+		.source = e->source};
+	if (policy_length_parse(e->max_session, &p->emergency->max_session) < 0)
+		return refuse(c, line, "\"%s\" is no length: write 30min, 1h or 4h", e->max_session);
+	return 0;
+}
+
+static int take_together(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	for (unsigned i = 0; i < raw->together_count; i++) {
+		unsigned all = 0;
+
+		for (unsigned k = 0; k < raw->together[i].roles_count; k++) {
+			enum policy_role role;
+
+			if (policy_role_parse(raw->together[i].roles[k], &role) < 0)
+				return refuse(c, policy_lines_at(c->lines, "together", i, "roles"),
+					"there is no role \"%s\": admin, custodian, auditor or consultant",
+					raw->together[i].roles[k]);
+			all |= 1u << role;
+		}
+		for (unsigned role = 0; role < POLICY_ROLES; role++)
+			if (all & (1u << role))
+				p->together[role] |= all;
+	}
+	return 0;
+}
+
 static int take_parties(const struct check *c, const struct raw_policy *raw, struct policy *p)
 {
 	p->parties = calloc(raw->parties_count, sizeof(*p->parties));
@@ -98,7 +157,8 @@ static int take_parties(const struct check *c, const struct raw_policy *raw, str
 			.title = y->title,
 			.source = y->source,
 			.reference_required = y->reference_required,
-			.until_required = y->until_required};
+			.until_required = y->until_required,
+			.only_shareable = y->only_shareable};
 	}
 	return 0;
 }
@@ -137,42 +197,95 @@ static int take_purpose_parties(const struct check *c, size_t i, const struct ra
 	return 0;
 }
 
+static int take_length(const struct check *c, size_t i, const char *key, const char *text, struct period *ret)
+{
+	if (!text || policy_length_parse(text, ret) == 0)
+		return 0;
+	return refuse(c, policy_lines_at(c->lines, "purposes", i, key),
+		"\"%s\" is no length: write 30min, 8h, 1d or 1d 12h", text);
+}
+
+static int take_ticket(const struct check *c, size_t i, const struct raw_ticket *t, struct policy_purpose *to)
+{
+	if (!t)
+		return 0;
+	to->ticket = t->pattern;
+	to->ticket_required = t->required;
+	if (!to->ticket && !to->ticket_required)
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "ticket"),
+			"this ticket rule asks for nothing: give a pattern, or required: true");
+	return to->ticket ? check_pattern(c, i, to->ticket) : 0;
+}
+
+/* A node gives its children what they do not say themselves: their place, prohibition, service lines. */
+static int take_place(const struct check *c, size_t i, const struct raw_purpose *u, const struct policy *p,
+	struct policy_purpose *to)
+{
+	const struct policy_purpose *above = u->parent ? policy_purpose(p, u->parent) : NULL;
+
+	if (u->parent && (!above || above == to))
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "parent"),
+			"there is no purpose \"%s\" above this one: a parent stands before its children", u->parent);
+	to->parent = above ? (int)(above - p->purposes) : -1;
+	to->prohibited_at = u->prohibited ? (int)i : above ? above->prohibited_at : -1;
+	to->services = u->services;
+	to->services_count = u->services_count;
+	for (unsigned k = 0; k < u->services_count; k++)
+		if (!policy_service(p, u->services[k]))
+			return refuse(c, policy_lines_at(c->lines, "purposes", i, "services"),
+				"the service line \"%s\" is not described under \"service_lines\"", u->services[k]);
+	return 0;
+}
+
+/* What only somebody who mounts for it needs. */
+static int check_complete(const struct check *c, size_t i, const struct raw_purpose *u, const struct policy *p)
+{
+	if (u->node && (u->basis || u->rights || u->ticket || u->max_session || u->parties_count))
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "node"),
+			"a node is only a heading: leave out basis, rights, ticket, max_session and parties");
+	if (u->node)
+		return 0;
+	if (!u->basis || !u->rights)
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, NULL),
+			"%s is missing: add it, or say node: true if this is only a heading",
+			u->basis ? "rights" : "basis");
+	if (!policy_basis(p, u->basis))
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "basis"),
+			"the legal basis \"%s\" is not described under \"legal_bases\"", u->basis);
+	return 0;
+}
+
 static int take_purpose(const struct check *c, size_t i, const struct raw_purpose *u, struct policy *p)
 {
 	struct policy_purpose *to = &p->purposes[i];
-	bool known = false;
 	int r = check_id(c, "purposes", i, u->id);
 
 	if (r < 0)
 		return r;
 	if (policy_purpose(p, u->id))
 		return double_id(c, "purposes", i, u->id);
-	for (size_t k = 0; k < p->bases_count; k++)
-		known |= strcmp(p->bases[k].id, u->basis) == 0;
-	if (!known)
-		return refuse(c, policy_lines_at(c->lines, "purposes", i, "basis"),
-			"the legal basis \"%s\" is not described under \"legal_bases\"", u->basis);
+	r = check_complete(c, i, u, p);
+	if (r < 0)
+		return r;
 	*to = (struct policy_purpose){.id = u->id,
 		.title = u->title,
 		.basis = u->basis,
 		.source = u->source,
 		.rights = (enum rights)u->rights,
-		.after_end = u->after_end};
+		.after_end = u->after_end,
+		.node = u->node,
+		.law = u->law};
 	p->purposes_count++;
-	if (u->ticket) {
-		to->ticket = u->ticket->pattern;
-		to->ticket_required = u->ticket->required;
-		if (!to->ticket && !to->ticket_required)
-			return refuse(c, policy_lines_at(c->lines, "purposes", i, "ticket"),
-				"this ticket rule asks for nothing: give a pattern, or required: true");
-		r = to->ticket ? check_pattern(c, i, to->ticket) : 0;
-		if (r < 0)
-			return r;
-	}
-	if (u->max_session && policy_period_parse(u->max_session, &to->max_session) < 0)
-		return refuse(c, policy_lines_at(c->lines, "purposes", i, "max_session"),
-			"\"%s\" is no period: write 1d, 18m, 7y or 1y 6m", u->max_session);
-	return take_purpose_parties(c, i, u, to, p);
+	r = take_place(c, i, u, p, to);
+	if (r == 0)
+		r = take_ticket(c, i, u->ticket, to);
+	if (r == 0)
+		r = take_length(c, i, "max_session", u->max_session, &to->max_session);
+	if (r == 0)
+		r = take_length(c, i, "idle", u->idle, &to->idle);
+	if (r == 0)
+		r = take_length(c, i, "approval", u->approval, &to->approval);
+	return r < 0 ? r : take_purpose_parties(c, i, u, to, p);
 }
 
 static int take_purposes(const struct check *c, const struct raw_policy *raw, struct policy *p)
@@ -215,8 +328,7 @@ static int take_events(const struct check *c, const struct raw_policy *raw, stru
 	return 0;
 }
 
-/* False: there is no such event. */
-static bool take_event(const struct policy *p, const char *id, struct policy_retention *to)
+bool policy_retention_event(const struct policy *p, const char *id, struct policy_retention *to)
 {
 	const struct policy_event *e = policy_event(p, id);
 
@@ -241,7 +353,7 @@ static int take_rule(const struct check *c, const struct policy *p, size_t i, un
 	unsigned period = legal ? event : policy_lines_at_deep(c->lines, "classes", i, "retention", n, "period");
 
 	*rule = (struct policy_retention){.source = t->source, .legal = legal};
-	if (!take_event(p, t->event, rule))
+	if (!policy_retention_event(p, t->event, rule))
 		return refuse(c, event,
 			"there is no event \"%s\": created, modified, relationship-end, or one described under "
 			"\"events\"",
@@ -294,8 +406,18 @@ static int take_classes(const struct check *c, const struct raw_policy *raw, str
 			.id = k->id,
 			.title = k->title,
 			.source = k->source,
-			.is_default = k->is_default};
+			.is_default = k->is_default,
+			.shareable = k->shareable,
+			.approval = k->approval,
+			.uncached = k->uncached,
+			.purposes = k->purposes,
+			.purposes_count = k->purposes_count};
 		p->classes_count++;
+		for (unsigned n = 0; n < k->purposes_count; n++)
+			if (!policy_purpose(p, k->purposes[n]))
+				return refuse(c, policy_lines_at(c->lines, "classes", i, "purposes"),
+					"there is no purpose \"%s\": describe it under \"purposes\"",
+					k->purposes[n]);
 		if (k->is_default)
 			first_default = &p->classes[i];
 		r = take_retention(c, p, i, k, &p->classes[i]);
@@ -381,6 +503,12 @@ int policy_load_text(const char *text, size_t n, struct policy **ret, struct pol
 	if (r == 0)
 		r = take_destruction(&c, l->raw, p);
 	if (r == 0)
+		r = take_services(&c, l->raw, p);
+	if (r == 0)
+		r = take_emergency(&c, l->raw, p);
+	if (r == 0)
+		r = take_together(&c, l->raw, p);
+	if (r == 0)
 		r = take_bases(&c, l->raw, p);
 	if (r == 0)
 		r = take_parties(&c, l->raw, p);
@@ -430,18 +558,37 @@ static int read_file(const char *path, char **ret, size_t *ret_n)
 	return 0;
 }
 
+int policy_read_file(const char *path, char **ret, size_t *ret_n, struct policy_error *err)
+{
+	char *text = NULL;
+	size_t n = 0;
+	int r = read_file(path, &text, &n);
+
+	*err = (struct policy_error){0};
+	if (r < 0) {
+		snprintf(err->text, sizeof(err->text), "the file cannot be read: %s", strerror(-r));
+		return r;
+	}
+	text[n] = '\0';
+	if (strlen(text) != n) {
+		free(text);
+		snprintf(err->text, sizeof(err->text), "this is not text: there is a NUL in it");
+		return -EINVAL;
+	}
+	*ret = text;
+	*ret_n = n;
+	return 0;
+}
+
 int policy_load_file(const char *path, struct policy **ret, struct policy_error *err)
 {
 	scoped(freep) char *text = NULL;
 	size_t n = 0;
 	int r;
 
-	*err = (struct policy_error){0};
-	r = read_file(path, &text, &n);
-	if (r < 0) {
-		snprintf(err->text, sizeof(err->text), "the file cannot be read: %s", strerror(-r));
+	r = policy_read_file(path, &text, &n, err);
+	if (r < 0)
 		return r;
-	}
 	return policy_load_text(text, n, ret, err);
 }
 
@@ -456,6 +603,8 @@ void policy_free(struct policy *p)
 	for (size_t i = 0; i < p->classes_count; i++)
 		free(p->classes[i].retention);
 	free(p->bases);
+	free(p->services);
+	free(p->emergency);
 	free(p->events);
 	free(p->purposes);
 	free(p->parties);

@@ -13,6 +13,14 @@ enum retention_event { EVENT_CREATED = 0, EVENT_MODIFIED, EVENT_RELATIONSHIP_END
 
 struct period {		/* "90d", "18m", "7y", or a sum "1y 6m" */
 	int years, months, days;
+	int seconds;	/* only of lengths: "8h", "30min" */
+};
+
+/* What a client's agreement changes of a purpose or class, and which of the two prevails (agreement.h). */
+struct policy_override {
+	char text[384];		/* names both rules */
+	const char *source;	/* the agreement's paragraph */
+	bool prevails;		/* false: the law does */
 };
 
 struct policy_purpose {
@@ -24,15 +32,26 @@ struct policy_purpose {
 	bool ticket_required;
 	bool after_end;		/* may be used when the relationship has ended, until destruction */
 	struct period max_session;	/* zero: no limit */
+	struct period idle;	/* a session that is not used for so long ends; zero: no limit */
+	struct period approval;	/* how long the approval lasts that it needs; zero: it needs none */
 	char **parties;		/* party ids that may use it; NULL: all */
 	size_t parties_count;
-	char **classes;		/* record class ids it may open; NULL: all */
-	size_t classes_count;
+	int parent;		/* index of the purpose above it in the tree, smaller than its own; -1: none */
+	bool node;		/* a heading for those below it: nobody opens anything for it */
+	bool law;		/* the law's part: no agreement changes it */
+	int prohibited_at;	/* index of the purpose that prohibits it, itself or one above it; -1: it is not */
+	char **services;	/* ids of the service lines that need it; NULL: see policy_services() */
+	size_t services_count;
+	const struct policy_override *override;	/* NULL: no agreement says anything of it */
+};
+
+struct policy_service {		/* a service line: what a client engages the firm for */
+	char *id, *title, *source;
 };
 
 struct policy_basis {
 	char *id, *title, *source;
-	bool consent;		/* rests on a consent fact (enforced with the consents of a later version) */
+	bool consent;		/* holds only while there is a consent of the client */
 };
 
 struct policy_party {
@@ -40,7 +59,20 @@ struct policy_party {
 	char *id, *title, *source;
 	bool reference_required;	/* a grant needs a request reference ... */
 	bool until_required;		/* ... and an end */
+	bool only_shareable;		/* opens only classes that are marked so */
 };
+
+/* Break-glass: who may open a client without a grant, when there is no time for one. */
+struct policy_emergency {
+	char **groups;
+	size_t groups_count;
+	struct period max_session;
+	enum rights rights;
+	char *source;
+};
+
+/* Roles that one person may hold at the same time. */
+enum policy_role { POLICY_ADMIN = 0, POLICY_CUSTODIAN, POLICY_AUDITOR, POLICY_CONSULTANT, POLICY_ROLES };
 
 /* A date of a client that an admin records, such as the end of a contract. */
 struct policy_event {
@@ -62,15 +94,29 @@ struct policy_class {
 	bool is_default;	/* exactly one */
 	struct policy_retention *retention;	/* the longest applicable wins */
 	size_t retention_count;
+	char **purposes;	/* only they (and what is below them) open it; NULL: all */
+	size_t purposes_count;
+	bool shareable;		/* also to parties that see only such classes */
+	bool approval;		/* only in a session for which somebody approved this class */
+	bool uncached;		/* never kept in the page cache */
+	const struct policy_override *override;
 };
+#define POLICY_CLASSES_MAX 256
+
+struct agreement;
 
 struct policy {
+	const struct agreement *agreement;	/* that it was merged with (agreement.h); NULL: none */
 	char *name, *version;	/* "inemsoft", "2024-05-10" */
 	int64_t effective;
 	char *controller, *contact;
 	char *sendmail;		/* absolute path of the program that notices are handed to; NULL: none */
 	struct period wait;	/* between the notice of a destruction and the destruction */
 	char *text_hash;	/* BLAKE2b-256 of the file, hex: decisions record it */
+	struct policy_service *services;
+	size_t services_count;
+	struct policy_emergency *emergency;	/* NULL: nobody */
+	unsigned together[POLICY_ROLES];	/* bit n: this role may be used together with role n */
 	struct policy_basis *bases;
 	size_t bases_count;
 	struct policy_purpose *purposes;
@@ -91,9 +137,17 @@ struct policy_error {
 /* From a file / from memory (NULL text: the built-in default).  -EINVAL with *err filled. */
 int policy_load_file(const char *path, struct policy **ret, struct policy_error *err);
 int policy_load_text(const char *text, size_t n, struct policy **ret, struct policy_error *err);
+/* The text of a policy or an agreement, ended by NUL; *ret is malloc'd.  What no file of ours can be is refused: *err. */
+int policy_read_file(const char *path, char **ret, size_t *ret_n, struct policy_error *err);
 void policy_free(struct policy *p);
 
 const struct policy_purpose *policy_purpose(const struct policy *p, const char *id);	/* NULL: none */
+/* Whether `above` is `purpose` itself or stands above it in the tree. */
+bool policy_covers(const struct policy *p, const char *above, const struct policy_purpose *purpose);
+/* Its service lines, or those of the nearest above it that names some.  *ret_n 0: it needs none. */
+char *const *policy_services(const struct policy *p, const struct policy_purpose *purpose, size_t *ret_n);
+const struct policy_service *policy_service(const struct policy *p, const char *id);
+const struct policy_basis *policy_basis(const struct policy *p, const char *id);
 const struct policy_event *policy_event(const struct policy *p, const char *id);
 const struct policy_class *policy_class(const struct policy *p, const char *id);
 const struct policy_class *policy_class_by_number(const struct policy *p, uint16_t number);
@@ -103,6 +157,13 @@ int policy_party_parse(const char *id, enum party *ret);	/* -EINVAL */
 const char *policy_party_name(enum party party);
 int policy_rights_parse(const char *text, enum rights *ret);	/* "r", "rw" */
 const char *policy_rights_name(enum rights r);
+/* Sets the event of a rule from its word.  False: there is no such event. */
+bool policy_retention_event(const struct policy *p, const char *id, struct policy_retention *to);
 int policy_period_parse(const char *text, struct period *ret);
+int policy_length_parse(const char *text, struct period *ret);	/* also hours and minutes: "8h", "1h 30min" */
+bool policy_period_is_zero(const struct period *p);
+int64_t policy_period_add(int64_t t, const struct period *p);
+int policy_role_parse(const char *id, enum policy_role *ret);
+const char *policy_role_name(enum policy_role role);
 
 #endif

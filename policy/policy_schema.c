@@ -7,24 +7,13 @@
 
 #include "common/scope.h"
 
-#define TEXT_MAX 1024
-#define SOURCE_MAX 160 /* fits a step of decide() */
-#define ID_MAX 64
 
 /* Not CYAML_BOOL: that takes every other word for true. */
-static const cyaml_strval_t bool_words[] = {{"false", 0}, {"true", 1}};
-static const cyaml_strval_t rights_words[] = {{"r", RIGHTS_READ}, {"rw", RIGHTS_RW}};
-static const cyaml_strval_t party_words[] = {{"employee", PARTY_EMPLOYEE}, {"provider", PARTY_PROVIDER},
+const cyaml_strval_t policy_bool_words[2] = {{"false", 0}, {"true", 1}};
+const cyaml_strval_t policy_rights_words[2] = {{"r", RIGHTS_READ}, {"rw", RIGHTS_RW}};
+const cyaml_strval_t policy_party_words[4] = {{"employee", PARTY_EMPLOYEE}, {"provider", PARTY_PROVIDER},
 	{"partner", PARTY_PARTNER}, {"affiliate", PARTY_AFFILIATE}};
 
-#define TEXT(key, type, member, max) CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER, type, member, 1, max)
-#define TEXT_OPTIONAL(key, type, member, max)                                                                \
-	CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, type, member, 1, max)
-#define WORD(key, type, member, words)                                                                       \
-	CYAML_FIELD_ENUM(key, CYAML_FLAG_STRICT, type, member, words, ARRAY_SIZE(words))
-#define FLAG(key, type, member)                                                                              \
-	CYAML_FIELD_ENUM(key, CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, type, member, bool_words,             \
-		ARRAY_SIZE(bool_words))
 
 static const cyaml_schema_field_t ticket_fields[] = {
 	TEXT_OPTIONAL("pattern", struct raw_ticket, pattern, TEXT_MAX),
@@ -32,20 +21,51 @@ static const cyaml_schema_field_t ticket_fields[] = {
 	CYAML_FIELD_END,
 };
 
-static const cyaml_schema_value_t party_value = {
-	CYAML_VALUE_ENUM(CYAML_FLAG_STRICT, int, party_words, ARRAY_SIZE(party_words))};
+const cyaml_schema_value_t policy_party_value = {
+	CYAML_VALUE_ENUM(CYAML_FLAG_STRICT, int, policy_party_words, ARRAY_SIZE(policy_party_words))};
+
+const cyaml_schema_value_t policy_id_value = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, ID_MAX)};
+
+static const cyaml_schema_field_t service_fields[] = {
+	TEXT("id", struct raw_service, id, ID_MAX),
+	TEXT("title", struct raw_service, title, TEXT_MAX),
+	TEXT("source", struct raw_service, source, SOURCE_MAX),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t emergency_fields[] = {
+	CYAML_FIELD_SEQUENCE("groups", CYAML_FLAG_POINTER, struct raw_emergency, groups, &policy_id_value, 1, 16),
+	TEXT("max_session", struct raw_emergency, max_session, ID_MAX),
+	WORD("rights", struct raw_emergency, rights, policy_rights_words),
+	TEXT("source", struct raw_emergency, source, SOURCE_MAX),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t together_fields[] = {
+	CYAML_FIELD_SEQUENCE("roles", CYAML_FLAG_POINTER, struct raw_together, roles, &policy_id_value, 2, POLICY_ROLES),
+	CYAML_FIELD_END,
+};
 
 static const cyaml_schema_field_t purpose_fields[] = {
 	TEXT("id", struct raw_purpose, id, ID_MAX),
 	TEXT("title", struct raw_purpose, title, TEXT_MAX),
-	TEXT("basis", struct raw_purpose, basis, ID_MAX),
+	TEXT_OPTIONAL("parent", struct raw_purpose, parent, ID_MAX),
+	FLAG("node", struct raw_purpose, node),
+	FLAG("law", struct raw_purpose, law),
+	FLAG("prohibited", struct raw_purpose, prohibited),
+	TEXT_OPTIONAL("basis", struct raw_purpose, basis, ID_MAX),
 	TEXT("source", struct raw_purpose, source, SOURCE_MAX),
-	WORD("rights", struct raw_purpose, rights, rights_words),
+	CYAML_FIELD_ENUM("rights", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct raw_purpose, rights, policy_rights_words,
+		ARRAY_SIZE(policy_rights_words)),
 	CYAML_FIELD_MAPPING_PTR("ticket", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_purpose,
 		ticket, ticket_fields),
 	TEXT_OPTIONAL("max_session", struct raw_purpose, max_session, ID_MAX),
+	TEXT_OPTIONAL("idle", struct raw_purpose, idle, ID_MAX),
+	TEXT_OPTIONAL("approval", struct raw_purpose, approval, ID_MAX),
 	CYAML_FIELD_SEQUENCE("parties", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_purpose, parties,
-		&party_value, 1, ARRAY_SIZE(party_words)),
+		&policy_party_value, 1, ARRAY_SIZE(policy_party_words)),
+	CYAML_FIELD_SEQUENCE("services", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_purpose, services,
+		&policy_id_value, 1, 64),
 	FLAG("after_end", struct raw_purpose, after_end),
 	CYAML_FIELD_END,
 };
@@ -59,11 +79,12 @@ static const cyaml_schema_field_t basis_fields[] = {
 };
 
 static const cyaml_schema_field_t party_fields[] = {
-	WORD("id", struct raw_party, party, party_words),
+	WORD("id", struct raw_party, party, policy_party_words),
 	TEXT("title", struct raw_party, title, TEXT_MAX),
 	TEXT("source", struct raw_party, source, SOURCE_MAX),
 	FLAG("reference_required", struct raw_party, reference_required),
 	FLAG("until_required", struct raw_party, until_required),
+	FLAG("only_shareable", struct raw_party, only_shareable),
 	CYAML_FIELD_END,
 };
 
@@ -98,6 +119,11 @@ static const cyaml_schema_field_t class_fields[] = {
 	TEXT("title", struct raw_class, title, TEXT_MAX),
 	TEXT("source", struct raw_class, source, SOURCE_MAX),
 	FLAG("default", struct raw_class, is_default),
+	FLAG("shareable", struct raw_class, shareable),
+	FLAG("approval", struct raw_class, approval),
+	FLAG("uncached", struct raw_class, uncached),
+	CYAML_FIELD_SEQUENCE("purposes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_class, purposes,
+		&policy_id_value, 1, 256),
 	CYAML_FIELD_SEQUENCE(
 		"retention", CYAML_FLAG_POINTER, struct raw_class, retention, &retention_value, 1, 16),
 	CYAML_FIELD_MAPPING_PTR("at_least", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_class, at_least,
@@ -105,6 +131,10 @@ static const cyaml_schema_field_t class_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_value_t service_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_service, service_fields)};
+static const cyaml_schema_value_t together_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_together, together_fields)};
 static const cyaml_schema_value_t class_value = {
 	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_class, class_fields)};
 
@@ -123,12 +153,18 @@ static const cyaml_schema_field_t policy_fields[] = {
 	TEXT("contact", struct raw_policy, contact, TEXT_MAX),
 	CYAML_FIELD_MAPPING_PTR("destruction", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy,
 		destruction, destruction_fields),
+	CYAML_FIELD_SEQUENCE("service_lines", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, services,
+		&service_value, 1, 64),
+	CYAML_FIELD_MAPPING_PTR("emergency", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, emergency,
+		emergency_fields),
+	CYAML_FIELD_SEQUENCE("together", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, together,
+		&together_value, 1, 16),
 	CYAML_FIELD_SEQUENCE(
 		"legal_bases", CYAML_FLAG_POINTER, struct raw_policy, bases, &basis_value, 1, 64),
 	CYAML_FIELD_SEQUENCE(
 		"purposes", CYAML_FLAG_POINTER, struct raw_policy, purposes, &purpose_value, 1, 256),
 	CYAML_FIELD_SEQUENCE("parties", CYAML_FLAG_POINTER, struct raw_policy, parties, &party_entry_value, 1,
-		ARRAY_SIZE(party_words)),
+		ARRAY_SIZE(policy_party_words)),
 	CYAML_FIELD_SEQUENCE("events", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, events,
 		&event_value, 1, POLICY_EVENTS_MAX),
 	CYAML_FIELD_SEQUENCE("classes", CYAML_FLAG_POINTER, struct raw_policy, classes, &class_value, 1, 256),
@@ -165,8 +201,8 @@ __attribute__((format(printf, 3, 0))) static void on_load_log(
 static const cyaml_config_t load_config = {
 	.mem_fn = cyaml_mem, .log_level = CYAML_LOG_ERROR, .flags = CYAML_CFG_NO_ALIAS};
 
-int policy_schema_load(const char *text, size_t n, const struct policy_lines *lines, struct raw_policy **ret,
-	struct policy_error *err)
+int policy_schema_read(const char *text, size_t n, const struct policy_lines *lines,
+	const struct cyaml_schema_value *schema, void **ret, struct policy_error *err)
 {
 	static const char unknown[] = "Unexpected key: ";
 	struct load_log log = {0};
@@ -175,7 +211,7 @@ int policy_schema_load(const char *text, size_t n, const struct policy_lines *li
 
 	config.log_fn = on_load_log;
 	config.log_ctx = &log;
-	e = cyaml_load_data((const uint8_t *)text, n, &config, &policy_value, (cyaml_data_t **)ret, NULL);
+	e = cyaml_load_data((const uint8_t *)text, n, &config, schema, (cyaml_data_t **)ret, NULL);
 	if (e == CYAML_OK)
 		return 0;
 	if (e == CYAML_ERR_OOM)
@@ -193,7 +229,18 @@ int policy_schema_load(const char *text, size_t n, const struct policy_lines *li
 	return -EINVAL;
 }
 
+void policy_schema_discard(const struct cyaml_schema_value *schema, void *raw)
+{
+	cyaml_free(&load_config, schema, raw, 0);
+}
+
+int policy_schema_load(const char *text, size_t n, const struct policy_lines *lines, struct raw_policy **ret,
+	struct policy_error *err)
+{
+	return policy_schema_read(text, n, lines, &policy_value, (void **)ret, err);
+}
+
 void policy_schema_free(struct raw_policy *raw)
 {
-	cyaml_free(&load_config, &policy_value, raw, 0);
+	policy_schema_discard(&policy_value, raw);
 }

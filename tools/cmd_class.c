@@ -2,41 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/scope.h"
 #include "tools/commands.h"
 #include "tools/request.h"
 #include "tools/table.h"
-
-#define ASK_EVERY_NS 50000000
-
-/* Steals params.  Begins, and asks until it is through. */
-static int run_job(struct tool *t, const char *method, json_t *params, json_t **ret)
-{
-	const struct timespec wait = {.tv_nsec = ASK_EVERY_NS};
-	json_auto_t *begun = NULL;
-	json_t *answer = NULL;
-	int r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &begun);
-
-	while (r == EXIT_OK) {
-		const char *state;
-
-		r = tool_call(t, DAEMON_KEYD, "Job", json_pack("{s:O}", "job", json_object_get(begun, "job")),
-			NULL, 0, &answer);
-		state = json_string_value(json_object_get(answer, "state"));
-		if (r == EXIT_OK && state && strcmp(state, "done") == 0)
-			break;
-		json_decref(answer);
-		answer = NULL;
-		if (r == EXIT_OK)
-			nanosleep(&wait, NULL);
-	}
-	if (r == EXIT_OK)
-		*ret = answer;
-	return r;
-}
 
 static json_int_t number(const json_t *o, const char *key)
 {
@@ -62,7 +33,7 @@ int cmd_class_set(struct tool *t, int argc, char **argv)
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	r = run_job(t, "ClassSet", params, &answer);
+	r = request_run_job(t, "ClassSet", params, &answer);
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
 	say("%lld of %lld files and symlinks moved to %s; %lld old keys await destruction",
@@ -94,7 +65,7 @@ int cmd_class_show(struct tool *t, int argc, char **argv)
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	r = run_job(t, "ClassShow", params, &answer);
+	r = request_run_job(t, "ClassShow", params, &answer);
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
 	class = json_string_value(json_object_get(answer, "class"));
@@ -125,7 +96,7 @@ static bool confirmed(struct tool *t, const json_t *params, int *ret)
 	const json_t *n;
 
 	json_object_set_new(ask, "preview", json_true());
-	*ret = run_job(t, "Erase", ask, &answer);
+	*ret = request_run_job(t, "Erase", ask, &answer);
 	if (*ret != EXIT_OK)
 		return false;
 	n = json_object_get(answer, "counts");
@@ -184,7 +155,7 @@ int cmd_shred(struct tool *t, int argc, char **argv)
 		json_decref(params);
 		return r;
 	}
-	r = run_job(t, "Erase", params, &answer);
+	r = request_run_job(t, "Erase", params, &answer);
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
 	say("%lld keys are destroyed%s", number(answer, "keys"),

@@ -1,5 +1,6 @@
 /* Clients: add, list, end, suspend, resume. */
 #include <stdio.h>
+#include <string.h>
 
 #include "common/date.h"
 #include "common/scope.h"
@@ -7,12 +8,29 @@
 #include "tools/request.h"
 #include "tools/table.h"
 
+static void split_services(json_t *params)
+{
+	const char *text = json_string_value(json_object_get(params, "services"));
+	json_t *list = text ? json_array() : NULL;
+
+	for (const char *at = text; at; at = *at ? at + 1 : NULL) {
+		size_t n = strcspn(at, ",");
+
+		json_array_append_new(list, json_stringn(at, n));
+		at += n;
+	}
+	if (list)
+		json_object_set_new(params, "services", list);
+}
+
 int cmd_client_add(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
 		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
 		{"name", "name", "NAME", FIELD_TEXT, true, "the client's full name"},
 		{"email", "email", "ADDRESS", FIELD_TEXT, true, "address of record, for notices"},
+		{"services", "services", "SERVICE,...", FIELD_TEXT, false,
+			"service lines that the client has engaged the firm for (default: all)"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT",
@@ -22,6 +40,7 @@ int cmd_client_add(struct tool *t, int argc, char **argv)
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
+	split_services(params);
 	json_incref(params);
 	r = tool_call(t, DAEMON_KEYD, "ClientAdd", params, NULL, 0, &answer);
 	if (r == EXIT_OK && t->json)

@@ -36,6 +36,7 @@ int cmd_grant(struct tool *t, int argc, char **argv)
 			"employee (default), provider, partner or affiliate"},
 		{"reference", "reference", "TEXT", FIELD_TEXT, false,
 			"the order or request a provider acts on"},
+		{"organisation", "organisation", "NAME", FIELD_TEXT, false, "whose people they are, for other parties than employees"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT USER",
@@ -171,6 +172,23 @@ static void print_why(const json_t *answer)
 		remedy ? remedy : "");
 }
 
+/* Of a path it is the record class that decides. */
+static int put_class(struct tool *t, json_t *params)
+{
+	json_t *path = json_object_get(params, "path");
+	json_auto_t *answer = NULL;
+	int r;
+
+	if (!path)
+		return EXIT_OK;
+	r = request_run_job(
+		t, "ClassShow", json_pack("{s:O, s:O}", "client", json_object_get(params, "client"), "path", path), &answer);
+	if (r == EXIT_OK)
+		json_object_set(params, "class", json_object_get(answer, "class"));
+	json_object_del(params, "path");
+	return r;
+}
+
 int cmd_why(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
@@ -178,6 +196,7 @@ int cmd_why(struct tool *t, int argc, char **argv)
 		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
 		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, true, "what for"},
 		{"ticket", "ticket", "TICKET", FIELD_TEXT, false, "as it would be given to mount"},
+		{"path", "path", "PATH", FIELD_TEXT, false, "whether such a session opens this file of the share"},
 		{"at", "at", "DATE", FIELD_DATE, false, "as it would have been decided then"},
 		{0},
 	};
@@ -188,6 +207,11 @@ int cmd_why(struct tool *t, int argc, char **argv)
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
+	r = put_class(t, params);
+	if (r != EXIT_OK) {
+		json_decref(params);
+		return r;
+	}
 	r = tool_call(t, DAEMON_KEYD, "Why", params, NULL, 0, &answer);
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);

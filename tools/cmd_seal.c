@@ -105,9 +105,22 @@ int cmd_passphrase(struct tool *t, int argc, char **argv)
 
 int cmd_sessions(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = {{0}};
+	static const struct field fields[] = {
+		{"ended", "ended", NULL, FIELD_FLAG, false, "those that ended, newest first, and why"},
+		{"client", "client", "CLIENT", FIELD_TEXT, false, "with --ended: of this client only"},
+		{0},
+	};
 	static const struct request rq = {fields, NULL,
 		"Lists open sessions: your own; all of them for administrators, custodians and auditors."};
+	static const struct column ended[] = {
+		{"session", "SESSION", CELL_NUMBER},
+		{"client", "CLIENT", CELL_TEXT},
+		{"user", "USER", CELL_TEXT},
+		{"purpose", "PURPOSE", CELL_TEXT},
+		{"since", "SINCE", CELL_TIME},
+		{"ended_at", "ENDED", CELL_TIME},
+		{"end_reason", "WHY", CELL_WRAP},
+	};
 	static const struct column columns[] = {
 		{"session", "SESSION", CELL_NUMBER},
 		{"client", "CLIENT", CELL_TEXT},
@@ -121,14 +134,16 @@ int cmd_sessions(struct tool *t, int argc, char **argv)
 		{"state", "STATE", CELL_TEXT},
 	};
 	json_t *params, *answer = NULL;
+	bool over;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
+	over = json_is_true(json_object_get(params, "ended"));
 	r = tool_call(t, DAEMON_KEYD, "Sessions", params, NULL, 0, &answer);
 	if (r == EXIT_OK)
 		r = t->json ? print_json(answer)
-			    : table_print(json_object_get(answer, "sessions"), columns, ARRAY_SIZE(columns),
-				      "no sessions");
+			    : table_print(json_object_get(answer, "sessions"), over ? ended : columns,
+				      over ? ARRAY_SIZE(ended) : ARRAY_SIZE(columns), "no sessions");
 	json_decref(answer);
 	return r;
 }

@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/scope.h"
+#include "tools/table.h"
 
 struct parse {
 	struct tool *tool;
@@ -14,6 +16,7 @@ struct parse {
 	unsigned positional;
 };
 
+#define ASK_EVERY_NS 50000000
 #define KEY_FIRST 256 /* options without a short letter */
 
 static void put(struct argp_state *state, const struct field *f, const char *text)
@@ -105,4 +108,61 @@ void request_parse(struct tool *t, const struct request *rq, int argc, char **ar
 	}
 	argp_parse(&argp, argc, argv, 0, NULL, &p);
 	*ret = p.params;
+}
+
+int request_say(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *said)
+{
+	json_t *params, *answer = NULL, *ended;
+	int r;
+
+	request_parse(t, rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
+	ended = json_object_get(answer, "sessions_ended");
+	if (r == EXIT_OK && t->json)
+		r = print_json(answer);
+	else if (r == EXIT_OK && ended)
+		printf("%s; sessions ended: %lld\n", said, json_integer_value(ended));
+	else if (r == EXIT_OK)
+		puts(said);
+	json_decref(answer);
+	return r;
+}
+
+int request_list(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *member,
+	const struct column *columns, size_t n, const char *none)
+{
+	json_t *params, *answer = NULL;
+	int r;
+
+	request_parse(t, rq, argc, argv, &params);
+	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
+	if (r == EXIT_OK)
+		r = t->json ? print_json(answer) : table_print(json_object_get(answer, member), columns, n, none);
+	json_decref(answer);
+	return r;
+}
+
+int request_run_job(struct tool *t, const char *method, json_t *params, json_t **ret)
+{
+	const struct timespec wait = {.tv_nsec = ASK_EVERY_NS};
+	json_auto_t *begun = NULL;
+	json_t *answer = NULL;
+	int r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &begun);
+
+	while (r == EXIT_OK) {
+		const char *state;
+
+		r = tool_call(t, DAEMON_KEYD, "Job", json_pack("{s:O}", "job", json_object_get(begun, "job")),
+			NULL, 0, &answer);
+		state = json_string_value(json_object_get(answer, "state"));
+		if (r == EXIT_OK && state && strcmp(state, "done") == 0)
+			break;
+		json_decref(answer);
+		answer = NULL;
+		if (r == EXIT_OK)
+			nanosleep(&wait, NULL);
+	}
+	if (r == EXIT_OK)
+		*ret = answer;
+	return r;
 }

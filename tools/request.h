@@ -26,4 +26,14 @@ struct request {
 /* Parses argv into *ret (a new object).  Bad input ends the program with EXIT_USAGE, --help with 0. */
 void request_parse(struct tool *t, const struct request *rq, int argc, char **argv, json_t **ret);
 
+/* What takes longer than a call: begins it and asks until it is through.  Steals params. */
+int request_run_job(struct tool *t, const char *method, json_t *params, json_t **ret);
+
+/* A whole command: parse, one call to keyd, and the answer as JSON, or `said` and how many sessions it ended, if it says so. */
+int request_say(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *said);
+/* The same with the list `member` of the answer as a table. */
+struct column;
+int request_list(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *member,
+	const struct column *columns, size_t n, const char *none);
+
 #endif

@@ -72,6 +72,20 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_USAGE, "NoPassphrase")                                                                        \
 	X(EXIT_USAGE, "TooMany")                                                                             \
 	X(EXIT_USAGE, "UntilMissing")                                                                        \
+	X(EXIT_USAGE, "InvalidAgreement")                                                                    \
+	X(EXIT_USAGE, "InvalidPolicy")                                                                       \
+	X(EXIT_REFUSED, "ApprovalMissing")                                                                   \
+	X(EXIT_REFUSED, "ClassNotAllowed")                                                                   \
+	X(EXIT_REFUSED, "NoConsentNeeded")                                                                   \
+	X(EXIT_REFUSED, "NoConsent")                                                                         \
+	X(EXIT_REFUSED, "NotEngaged")                                                                        \
+	X(EXIT_REFUSED, "Prohibited")                                                                        \
+	X(EXIT_REFUSED, "ReasonMissing")                                                                     \
+	X(EXIT_REFUSED, "RolesTogether")                                                                     \
+	X(EXIT_NOT_FOUND, "NoAgreement")                                                                     \
+	X(EXIT_NOT_FOUND, "UnknownRequest")                                                                  \
+	X(EXIT_NOT_FOUND, "UnknownReview")                                                                   \
+	X(EXIT_NOT_FOUND, "UnknownService")                                                                  \
 	X(EXIT_REFUSED, "EndMissing")                                                                        \
 	X(EXIT_REFUSED, "GrantExpired")                                                                      \
 	X(EXIT_REFUSED, "GrantNotYet")                                                                       \

@@ -24,6 +24,7 @@ int file_link_unnamed(struct file *f, struct store_dir *to, const char *new_name
 void file_close(struct file *f);	/* flushes the size hint; NULL is fine */
 
 bool file_writable(const struct file *f);
+uint16_t file_class(struct file *f);	/* its record class */
 void file_id(const struct file *f, struct file_id *ret);	/* zero while it has no header */
 
 /* The size, and with it what was written last through this object (version.h), for the record of it: "" when nothing

@@ -15,6 +15,16 @@ void file_origin(struct file *f, struct leaf_index *ret_leaf, uint16_t *ret_clas
 	pthread_rwlock_unlock(&f->lock);
 }
 
+uint16_t file_class(struct file *f)
+{
+	uint16_t class;
+
+	pthread_rwlock_rdlock(&f->lock);
+	class = f->h.rec.origin_class;
+	pthread_rwlock_unlock(&f->lock);
+	return class;
+}
+
 /* The first 512 bytes are one sector of any disk: they are old or new, and both open while both leaves live. */
 static int write_fixed(struct file *f, const struct rewrap *to)
 {

@@ -16,6 +16,7 @@
 #include "common/scope.h"
 #include "common/secret.h"
 #include "common/varlink.h"
+#include "fs/worker/classes.h"
 #include "fs/worker/fsck.h"
 #include "fs/worker/member.h"
 #include "fs/worker/recorder.h"
@@ -355,16 +356,21 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	struct control *c = userdata;
 	const char *token, *rights;
 	json_int_t number, uid, gid, until;
+	json_t *classes = NULL, *uncached = NULL;
+	const struct class_set *set;
 	int shared = 0;
 	struct session_terms terms;
 	struct entry *entry;
 	json_error_t e;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b}", "session", &number, "token",
-		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared",
-		    &shared) < 0)
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s:o,s?o}", "session", &number, "token",
+		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared", &shared, "classes",
+		    &classes, "uncached", &uncached) < 0)
 		return control_bad_parameters(call, &e);
+	r = class_set_get(&c->worker.class_sets, classes, uncached, &set);
+	if (r < 0)
+		return r;
 	if (!c->open || c->exiting)
 		return varlink_error(call, "NotOpen", "this worker has no client, or ends", NULL);
 	if (entry_find(c, number) || !token[0] || strlen(token) >= TOKEN_MAX)
@@ -374,7 +380,8 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 		.uid = (uid_t)uid,
 		.gid = (gid_t)gid,
 		.read_only = strcmp(rights, "rw") != 0,
-		.shared = shared};
+		.shared = shared,
+		.classes = set};
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return -ENOMEM;
@@ -419,17 +426,24 @@ static int method_member_decided(struct varlink_call *call, json_t *params, void
 	const char *rights;
 	struct entry *e;
 	json_error_t error;
-	int refused;
+	json_t *classes = NULL, *uncached = NULL;
+	const struct class_set *set = NULL;
+	int refused, r;
 
-	if (json_unpack_ex(params, &error, 0, "{s:I,s:I,s:I,s:s,s:I,s:i}", "session", &number, "uid", &uid,
-		    "member", &member, "rights", &rights, "until", &until, "errno", &refused) < 0)
+	if (json_unpack_ex(params, &error, 0, "{s:I,s:I,s:I,s:s,s:I,s:i,s?o,s?o}", "session", &number, "uid", &uid,
+		    "member", &member, "rights", &rights, "until", &until, "errno", &refused, "classes", &classes,
+		    "uncached", &uncached) < 0)
 		return control_bad_parameters(call, &error);
+	r = refused ? 0 : class_set_get(&c->worker.class_sets, classes, uncached, &set);
+	if (r < 0)
+		return r;
 	e = entry_find(c, number);
 	if (!e || !e->session->members)
 		return no_session(call);
 	t = (struct member_terms){.uid = (uid_t)uid,
 		.number = (uint64_t)member,
 		.read_only = strcmp(rights, "rw") != 0,
+		.classes = set,
 		.until = until,
 		.error = refused};
 	if (members_decide(e->session->members, &t) < 0)

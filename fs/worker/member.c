@@ -42,6 +42,7 @@ struct member {
 	enum member_state state;
 	uint64_t number;
 	bool read_only;
+	const struct class_set *classes;
 	int64_t until;
 	int error, ended; /* ended: the errno of his session's end, until he is allowed again */
 	uint64_t since;   /* ns: of the state */
@@ -227,7 +228,7 @@ static int admit(struct members *m, struct member *u, const struct fuse_in_heade
 	struct member_identity *ret)
 {
 	if (u->state == MEMBER_ALLOWED) {
-		*ret = (struct member_identity){.number = u->number, .read_only = u->read_only};
+		*ret = (struct member_identity){.number = u->number, .read_only = u->read_only, .classes = u->classes};
 		return 0;
 	}
 	if (u->state == MEMBER_REFUSED) {
@@ -424,6 +425,7 @@ int members_decide(struct members *m, const struct member_terms *t)
 	} else if (u) {
 		u->number = t->number;
 		u->read_only = t->read_only;
+		u->classes = t->classes;
 		u->until = t->until;
 		u->ended = 0;
 		set_state(u, MEMBER_ALLOWED);

@@ -21,6 +21,7 @@ struct session;
 struct member_identity {
 	uint64_t number; /* session, for the record */
 	bool read_only;
+	const struct class_set *classes;
 };
 
 int members_new(struct session *s, struct members **ret);
@@ -48,6 +49,7 @@ struct member_terms {
 	uid_t uid;
 	uint64_t number;
 	bool read_only;
+	const struct class_set *classes;
 	int64_t until;
 	int error; /* positive: refused */
 };

@@ -12,6 +12,7 @@
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
 #include "fs/worker/told.h"
+#include "fs/worker/classes.h"
 #include "fs/worker/worker.h"
 
 struct op op_begin(fuse_req_t req)
@@ -28,7 +29,8 @@ struct op op_begin(fuse_req_t req)
 			.number = s->number,
 			.uid = s->uid,
 			.gid = s->gid,
-			.read_only = s->read_only};
+			.read_only = s->read_only,
+			.classes = s->classes};
 	ctx = fuse_req_ctx(req);
 	m = session_member();
 	return (struct op){.req = req,
@@ -37,7 +39,13 @@ struct op op_begin(fuse_req_t req)
 		.number = m->number,
 		.uid = ctx->uid,
 		.gid = ctx->gid,
-		.read_only = m->read_only || s->read_only};
+		.read_only = m->read_only || s->read_only,
+		.classes = m->classes};
+}
+
+int op_may_class(const struct op *o, uint16_t class)
+{
+	return class_set_opens(o->classes, class) ? 0 : -EACCES;
 }
 
 /* ---- who may ---- */

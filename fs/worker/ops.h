@@ -32,6 +32,7 @@ struct op {			/* one request */
 	uid_t uid;
 	gid_t gid;
 	bool read_only;
+	const struct class_set *classes;
 };
 
 struct op op_begin(fuse_req_t req);
@@ -40,6 +41,8 @@ enum { OP_X = 1, OP_W = 2, OP_R = 4 };
 /* What the owner of a local file could do; uid 0 as root.  In a shared session the kernel has looked at owner, mode and ACL
  * (default_permissions): always 0. */
 int op_may(const struct op *o, const struct inode *i, unsigned mask);
+/* -EACCES: the session may not open files of that class. */
+int op_may_class(const struct op *o, uint16_t class);
 int op_may_change(const struct op *o);			/* -EROFS; -ENOSPC: a record is owed */
 int op_may_change_in(const struct op *o, const struct inode *dir);	/* that, and write and search in dir */
 

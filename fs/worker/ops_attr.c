@@ -5,6 +5,7 @@
 
 #include "common/scope.h"
 #include "fs/store/file.h"
+#include "fs/worker/classes.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
@@ -108,7 +109,9 @@ static int set_size(const struct op *o, struct inode *i, const struct fuse_file_
 		r = resolve_file_get(o->w->resolver, i, &f);
 	if (r < 0)
 		return r;
-	r = file_writable(f) ? file_truncate(f, size) : -EROFS;
+	r = op_may_class(o, file_class(f));
+	if (r == 0)
+		r = file_writable(f) ? file_truncate(f, size) : -EROFS;
 	set_version(f, a);
 	resolve_file_put(o->w->resolver, i);
 	return r;
@@ -271,6 +274,19 @@ static int xattr_acl(const struct op *o, struct inode *i, const struct xattr *x)
 	return op_acl_set(o, i, x->name, x->what == XATTR_SET ? x->value : NULL, x->size, x->flags);
 }
 
+/* Attributes are content, too: the file tells its class. */
+static int xattr_class(const struct op *o, struct inode *i)
+{
+	struct file *f;
+	int r = resolve_file_get(o->w->resolver, i, &f);
+
+	if (r < 0)
+		return r;
+	r = op_may_class(o, file_class(f));
+	resolve_file_put(o->w->resolver, i);
+	return r;
+}
+
 static int xattr_do(const struct op *o, struct inode *i, const struct xattr *x)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
@@ -281,6 +297,11 @@ static int xattr_do(const struct op *o, struct inode *i, const struct xattr *x)
 
 	if (x->name && op_is_acl(x->name))
 		return xattr_acl(o, i, x);
+	if (S_ISREG(mode) && x->what != XATTR_LIST && !class_set_opens_all(o->classes)) {
+		r = xattr_class(o, i);
+		if (r < 0)
+			return r;
+	}
 	if (S_ISREG(mode) && (f = resolve_file_peek(o->w->resolver, i))) {
 		r = xattr_file(f, x);
 		resolve_file_put(o->w->resolver, i);

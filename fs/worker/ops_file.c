@@ -6,6 +6,7 @@
 
 #include "common/scope.h"
 #include "fs/store/file.h"
+#include "fs/worker/classes.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/lock.h"
 #include "fs/worker/ops.h"
@@ -104,7 +105,7 @@ static int handle_make(const struct op *o, struct inode *i, struct file *file, u
 	struct fuse_file_info *fi, struct handle **ret)
 {
 	struct handle *h;
-	bool conflict;
+	bool conflict, uncached;
 	int r = handle_new(o->s->handles, HANDLE_FILE, inode_node(i), &h, &fi->fh);
 
 	if (r < 0) {
@@ -119,8 +120,9 @@ static int handle_make(const struct op *o, struct inode *i, struct file *file, u
 	atomic_fetch_add(&o->w->open_files, 1);
 	inode_opened(o->w->inodes, i, o->s->number, flags & RECORD_WRITE, &conflict);
 	/* Appends must find the true end here; and two kernels cannot share dirty pages. */
-	fi->direct_io = conflict || (flags & RECORD_APPEND);
-	fi->keep_cache = 1;
+	uncached = !class_set_caches(o->classes, file_class(file));
+	fi->direct_io = conflict || uncached || (flags & RECORD_APPEND);
+	fi->keep_cache = !uncached;
 	fi->noflush = !(flags & RECORD_WRITE);
 	*ret = h;
 	return 0;
@@ -162,7 +164,11 @@ static int open_file(const struct op *o, struct inode *i, struct fuse_file_info 
 	if (r == 0) {
 		a.size = file_size(f);
 		file_id(f, &a.file);
-		r = handle_make(o, i, f, a.flags, fi, &h);
+		r = op_may_class(o, file_class(f));
+		if (r == 0)
+			r = handle_make(o, i, f, a.flags, fi, &h);
+		else
+			resolve_file_put(o->w->resolver, i);
 	}
 	if (r == 0 && writes(a.flags) && !file_writable(f))
 		r = -EROFS;
@@ -208,12 +214,15 @@ static int create_new(const struct op *o, struct inode *dir, const char *name, m
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
 	struct file *f;
 	struct stat st;
+	bool labelled;
 	int r = op_may_change_in(o, dir);
 
 	if (r == 0 && strlen(name) > STORE_NAME_MAX)
 		r = -ENAMETOOLONG;
 	if (r == 0)
 		r = resolve_dir(o->w->resolver, dir, &d);
+	if (r == 0)
+		r = op_may_class(o, store_dir_class(d, &labelled));
 	if (r == 0)
 		r = file_create(d, name, op_new_mode(o, d, mode), &f, &st);
 	if (r < 0)
@@ -240,10 +249,13 @@ static int create_unnamed(const struct op *o, struct inode *dir, mode_t mode, st
 	scoped(store_dir_unrefp) struct store_dir *d = NULL, *root = NULL;
 	struct file *f;
 	struct stat st;
+	bool labelled;
 	int r = op_may_change_in(o, dir);
 
 	if (r == 0)
 		r = resolve_dir(o->w->resolver, dir, &d);
+	if (r == 0)
+		r = op_may_class(o, store_dir_class(d, &labelled));
 	if (r == 0)
 		r = store_dir_root(o->w->store, &root);
 	if (r == 0)

@@ -208,6 +208,8 @@ int op_passed_on(const struct op *o, struct handle *h)
 	if (!o->s->members || o->number == h->session || o->number == o->s->number ||
 		atomic_exchange(&h->passed_to, o->number) == o->number)
 		return 0;
+	if (h->file && op_may_class(o, file_class(h->file)) < 0)
+		return -EACCES;
 	if (h->file) {
 		a.size = file_size(h->file);
 		file_id(h->file, &a.file);

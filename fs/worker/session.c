@@ -71,6 +71,7 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->uid = terms->uid;
 	s->gid = terms->gid;
 	s->read_only = terms->read_only;
+	s->classes = terms->classes;
 	s->fd = -1;
 	s->breaker_fd = -1;
 	s->loop_ops = &loop_leader_follower;

@@ -32,6 +32,7 @@ struct session {
 	uid_t uid;
 	gid_t gid;
 	bool read_only;
+	const struct class_set *classes;	/* what it may open (classes.h) */
 	struct members *members; /* NULL: private */
 	atomic_int state;	/* enum session_state; each step is told through worker.event_fd */
 	atomic_bool inited;	/* the kernel's INIT was read and answered by us */
@@ -69,6 +70,7 @@ struct session_terms {
 	uid_t uid;
 	gid_t gid;
 	bool read_only, shared;
+	const struct class_set *classes;
 };
 
 int session_new(struct worker *w, const struct session_terms *terms, struct session **ret);

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "fs/worker/classes.h"
 #include "fs/worker/evict.h"
 #include "fs/worker/inode.h"
 #include "fs/worker/lock.h"
@@ -54,6 +55,7 @@ int worker_use_store(struct worker *w, struct store *s)
 
 void worker_done(struct worker *w)
 {
+	class_sets_free(w->class_sets);
 	recorder_free(w->recorder);
 	resolve_free(w->resolver);
 	inode_table_free(w->inodes);

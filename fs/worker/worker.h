@@ -40,6 +40,7 @@ struct worker {
 	atomic_uint session_count;
 	int event_fd;			/* eventfd: a session began or ended; the main thread looks */
 	atomic_uint open_files;
+	struct class_sets *class_sets;	/* the main thread's */
 	bool owners;	/* files get their real owners: we are root */
 };
 

@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "fs/store/check.h"
+#include "fs/worker/classes.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/lock.h"
 
@@ -262,7 +263,7 @@ static void check_b(struct kernel *k)
 
 static void attach(struct kernel *k, struct peer *p, uint64_t number, uint32_t uid)
 {
-	struct session_terms terms = {.number = number, .uid = uid, .gid = uid};
+	struct session_terms terms = {.number = number, .uid = uid, .gid = uid, .classes = class_set_all()};
 	int pair[2], table, size = 4 << 20;
 
 	fuzz_check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);

@@ -65,6 +65,7 @@ static struct decide_grant grant(int64_t id, const char *purpose)
 		.uid = 1000,
 		.purpose = purpose,
 		.rights = RIGHTS_RW,
+		.organisation = "Org",
 		.from = NOW - DAY};
 }
 
@@ -76,7 +77,14 @@ static struct decide_request request(const char *purpose)
 
 static struct decide_facts facts(const struct decide_grant *g, size_t n)
 {
-	return (struct decide_facts){.client = "acme", .grants = g, .grants_count = n};
+	static const struct decide_consent consents[] = {
+		{.id = 1, .scope = "strict"}, {.id = 2, .scope = "strict", .recipient = "Org"}};
+
+	return (struct decide_facts){.client = "acme",
+		.grants = g,
+		.grants_count = n,
+		.consents = consents,
+		.consents_count = 2};
 }
 
 /* ---- every combination against a table of its own ---- */
@@ -331,7 +339,8 @@ static void refusals_say_what_to_do(void **state)
 static void the_walk_names_each_step_and_its_source(void **state)
 {
 	static const char *const rules[] = {
-		"client", "state", "purpose", "basis", "grant", "party", "rights", "ticket", "length"};
+		"client", "state", "purpose", "basis", "grant", "party", "rights", "classes", "ticket",
+		"length"};
 	struct decide_grant g = grant(1, "strict");
 	struct decide_request rq = request("strict");
 	struct decide_facts f = facts(&g, 1);

@@ -188,16 +188,16 @@ static void test_clock_back_brings_nothing_back(void **state)
 	grant_to(f, &c, "carla", T0, 0, T0);
 	facts_grant_revoke(f, c.row, "carla", false, NULL, bob, T0 + 10 * DAY, &count);
 	facts_suspend(f, c.row, "a reason", ada, T0 + 10 * DAY);
-	assert_int_equal(facts_view(f, "acme", FACTS_LATEST, &v), 0);
+	assert_int_equal(facts_view(f, "acme", "bob", FACTS_LATEST, &v), 0);
 	assert_int_equal(v.grants_count, 0);
 	assert_int_equal(facts_client_state(&v.client, T0), CLIENT_SUSPENDED);
 	facts_view_done(&v);
-	assert_int_equal(facts_view(f, "acme", T0 + DAY, &v), 0);
+	assert_int_equal(facts_view(f, "acme", "bob", T0 + DAY, &v), 0);
 	assert_int_equal(v.grants_count, 1);
 	assert_int_equal(v.grants[0].party, PARTY_PROVIDER);
 	assert_int_equal(facts_client_state(&v.client, T0), CLIENT_ACTIVE);
 	facts_view_done(&v);
-	assert_int_equal(facts_view(f, "nobody", FACTS_LATEST, &v), 0);
+	assert_int_equal(facts_view(f, "nobody", "bob", FACTS_LATEST, &v), 0);
 	assert_false(v.known);
 }
 

@@ -76,7 +76,8 @@ static const void *out(const struct kernel *k)
 
 static struct kernel *begin(bool read_only)
 {
-	struct session_terms terms = {.number = 9, .uid = UID, .gid = UID, .read_only = read_only};
+	struct session_terms terms = {.number = 9, .uid = UID, .gid = UID, .read_only = read_only,
+		.classes = class_set_all()};
 	struct fuse_init_in init = {.major = FUSE_KERNEL_VERSION,
 		.minor = 38,
 		.max_readahead = 131072,

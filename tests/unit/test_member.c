@@ -18,7 +18,7 @@ struct fixture_shared {
 static int setup(void **state)
 {
 	struct fixture_shared *t = calloc(1, sizeof(*t));
-	const struct session_terms terms = {.number = 7, .shared = true};
+	const struct session_terms terms = {.number = 7, .shared = true, .classes = class_set_all()};
 
 	worker_fixture_setup(&t->x, 1u << 20);
 	assert_int_equal(session_new(&t->x.w, &terms, &t->s), 0);

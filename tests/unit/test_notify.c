@@ -22,7 +22,7 @@ static int setup(void **state)
 
 	worker_fixture_setup(&p->x, 1 << 20);
 	for (uint64_t k = 0; k < SESSIONS; k++) {
-		struct session_terms terms = {.number = k + 1};
+		struct session_terms terms = {.number = k + 1, .classes = class_set_all()};
 
 		assert_int_equal(session_new(&p->x.w, &terms, &p->s[k]), 0);
 		p->s[k]->next = atomic_load(&p->x.w.sessions);

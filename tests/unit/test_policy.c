@@ -91,8 +91,7 @@ static void the_builtin_policy_loads(void **state)
 	if (policy_load_text(NULL, 0, &p, &err) < 0)
 		fail_msg("line %u: %s", err.line, err.text);
 	assert_string_equal(p->name, "inemsoft");
-	assert_int_equal(p->purposes_count, ARRAY_SIZE(ids));
-	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+		for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
 		assert_non_null(policy_purpose(p, ids[i]));
 	for (int y = PARTY_EMPLOYEE; y <= PARTY_AFFILIATE; y++)
 		assert_non_null(policy_party(p, (enum party)y));
@@ -270,13 +269,20 @@ static const struct mistake mistakes[] = {
 	{17, "    ticket: {patern: \"x\"}", 17, "patern"},
 	{17, "    ticket: {required: false}", 17, "asks for nothing"},
 	{17, "    ticket: {required: yep}", 17, "yep"},
-	{18, "    max_session: 1h", 18, "1h"},
+	{18, "    max_session: 1w", 18, "1w"},
+	{18, "    max_session: 30min 8h", 18, "is no length"},
+	{18, "    approval: soon", 18, "is no length"},
+	{18, "    services: [nothing]", 18, "service line"},
+	{18, "    parent: look", 18, "stands before its children"},
+	{18, "    parent: work", 18, "stands before its children"},
+	{18, "    node: true", 18, "only a heading"},
+	{43, "    source: DATA\n    purposes: [nothing]", 44, "no purpose"},
 	{18, "    max_session: 0d", 18, "0d"},
 	{19, "    parties: [employee, partner]", 19, "partner"},
 	{19, "    parties: [employe]", 19, "employe"},
 	{19, "    parties: []", 19, NULL},
 	{19, "    classes: [personal]", 19, "classes"},
-	{19, "    approval: two", 19, "approval"},
+	{19, "    approve: two", 19, "approve"},
 	{25, "    after_end: 1", 25, NULL},
 	{27, "  - id: boss", 27, "boss"},
 	{27, "  - {id: employee, title: A, source: B}\n  - id: employee", 28, "twice"},
@@ -428,6 +434,26 @@ static void periods(void **state)
 	}
 }
 
+static void lengths(void **state)
+{
+	static const struct {
+		const char *text;
+		int days, seconds;
+	} good_ones[] = {{"30min", 0, 1800}, {"8h", 0, 28800}, {"1h 30min", 0, 5400}, {"1d 12h", 1, 43200}, {"2d", 2, 0}};
+	static const char *const bad[] = {"", "h", "0h", "30m1n", "8H", "1h 1h", "30min 8h", "1min 1min", "8h ", "9000h", "1 h"};
+	struct period p;
+
+	for (size_t i = 0; i < ARRAY_SIZE(good_ones); i++) {
+		assert_int_equal(policy_length_parse(good_ones[i].text, &p), 0);
+		assert_int_equal(p.days, good_ones[i].days);
+		assert_int_equal(p.seconds, good_ones[i].seconds);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (policy_length_parse(bad[i], &p) != -EINVAL)
+			fail_msg("%s is a length", bad[i]);
+	assert_int_equal(policy_period_parse("8h", &p), -EINVAL);
+}
+
 static void words(void **state)
 {
 	enum party party;
@@ -463,6 +489,7 @@ int main(void)
 		cmocka_unit_test(cut_and_flipped_texts_are_harmless),
 		cmocka_unit_test(files_are_read),
 		cmocka_unit_test(periods),
+		cmocka_unit_test(lengths),
 		cmocka_unit_test(words),
 	};
 

@@ -8,6 +8,7 @@
 
 #include "common/journal.h"
 #include "common/record.h"
+#include "fs/worker/classes.h"
 #include "fs/worker/inode.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"

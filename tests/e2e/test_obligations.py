@@ -1,0 +1,226 @@
+"""The duties of the privacy policy, one test each, named by its row in doc/POLICY.md (O1 to O24)."""
+import errno
+import re
+import time
+
+import pytest
+
+import harness
+from harness import Mount, NOT_FOUND, OTHER_PURPOSE, PURPOSE, REFUSED, USAGE, wait_for
+
+SECOND = 1.0
+
+
+@pytest.fixture
+def evidence(acme):
+    path = acme.base + "/consent.txt"
+    with open(path, "w") as f:
+        f.write("I agree. Acme")
+    return path
+
+
+def refused(vault, user, *args, error, **kw):
+    """A mount is refused for that reason, which stands in the record, too."""
+    r = vault.mount(user, *args, check=REFUSED, **kw)
+    assert not isinstance(r, Mount)
+    row = [r for r in vault.log() if r["op"] == "refused"][-1]
+    assert row["outcome"] == error, (row, r)
+    return r
+
+
+def why(vault, user, purpose=PURPOSE, *more, **kw):
+    return vault.json("why", user.name, "acme", "--purpose", purpose, *more, **kw)
+
+
+def step(answer, rule):
+    return next(s for s in answer["steps"] if s["rule"] == rule)
+
+
+def consent(vault, evidence, scope="offers-and-events", *more):
+    return vault.json("consent", "give", "acme", "--scope", scope, "--evidence", evidence, *more)["consent"]
+
+
+def ended_reason(vault, session):
+    return next(s["end_reason"] for s in vault.rows("sessions", "--ended") if s["session"] == session)
+
+
+def test_o01_purpose_outside_the_engagements(make_vault):
+    v = make_vault()
+    v.coffer("client", "add", "acme", "--name", "Acme", "--email", "p@acme.example", "--services", "it-consulting")
+    for purpose in (PURPOSE, OTHER_PURPOSE):
+        v.grant("acme", v.alice, purpose)
+    refused(v, v.alice, error="NotEngaged")
+    m = v.mount(v.alice, "acme", OTHER_PURPOSE)
+    v.coffer("engagement", "begin", "acme", "data-migration")
+    n = v.mount(v.alice)
+    session = m.session()["session"]
+    v.coffer("engagement", "end", "acme", "it-consulting")
+    wait_for(lambda: not m.mounted(), "the end of what rested on it", limit=SECOND)
+    assert n.mounted() and n.write("f", "x") is None
+    assert ended_reason(v, session) == "the engagement ended"
+    refused(v, v.alice, "acme", OTHER_PURPOSE, error="NotEngaged")
+    v.coffer("engagement", "begin", "acme", "nonsense", check=NOT_FOUND)
+
+
+def agreement(vault, text, **kw):
+    path = vault.base + "/agreement.yaml"
+    with open(path, "w") as f:
+        f.write('format: 1\nname: MSA\nversion: "1"\neffective: "2020-01-01"\n' + text)
+    return vault.coffer("agreement", "set", "acme", path, **kw)
+
+
+def test_o02_the_agreement_prevails_where_it_conflicts(acme):
+    m = acme.mount(acme.alice)
+    acme.grant("acme", acme.alice, OTHER_PURPOSE)
+    n = acme.mount(acme.alice, "acme", OTHER_PURPOSE)
+    agreement(acme, "forbid:\n- {purpose: data-migration, source: '§ 7'}\n"
+                    "sessions:\n- {purpose: support, max_session: 1h, source: '§ 8'}\n"
+                    "retention:\n- {class: personal, event: relationship-end, period: 10d, source: '§ 9'}\n")
+    wait_for(lambda: not m.mounted(), "the end of what is forbidden", limit=SECOND)
+    assert n.mounted(), "what the agreement does not mention goes on"
+    refused(acme, acme.alice, error="Prohibited")
+    a = why(acme, acme.alice)
+    assert step(a, "agreement")["source"] == "§ 7" and "HOW WE USE INFORMATION" in a["message"] and "prevails" in a["message"]
+    acme.grant("acme", acme.bob, "support")  # shortened; before it had no end
+    s = acme.mount(acme.bob, "acme", "support").session()
+    assert 3500 < s["until"] - s["since"] <= 3600
+    assert "§ 9" in str(acme.rows("retention", "forecast", "acme"))
+    r = agreement(acme, "forbid:\n- {purpose: legal-compliance, source: '§ 1'}\n", check=USAGE)
+    assert "line 6" in r.err and "rests on the law" in r.err, r
+    acme.coffer("agreement", "end", "acme", "--reason", "replaced")
+    acme.mount(acme.alice)
+
+
+def test_o05_nine_purposes_and_no_other_word(acme):
+    nine = ["support", "technology-move", "data-migration", "training", "consulting", "offers-and-events", "improve-services",
+            "fraud-prevention", "legal-compliance"]
+    path = acme.base + "/c"
+    open(path, "w").close()
+    consent(acme, path)
+    for purpose in nine:
+        acme.grant("acme", acme.alice, purpose, "r")
+        assert why(acme, acme.alice, purpose, "--ticket", "CHG-1")["verdict"] == "allow", purpose
+    r = acme.mount(acme.alice, "acme", "curiosity", check=NOT_FOUND)
+    assert all(purpose in r.err for purpose in nine[:6]), r
+    acme.coffer("revoke", "acme", acme.alice.name)
+    acme.grant("acme", acme.alice, "services")  # the node above five of them
+    assert why(acme, acme.alice, "training")["verdict"] == "allow"
+    assert why(acme, acme.alice, "improve-services")["verdict"] == "deny"
+    assert {s["purpose"] for s in acme.rows("shares", user=acme.alice)} == set(nine[:5])
+
+
+def test_o06_consent_withdrawn_ends_what_rests_on_it(acme, evidence):
+    acme.grant("acme", acme.alice, "offers-and-events", "r")
+    refused(acme, acme.alice, "acme", "offers-and-events", error="NoConsent")
+    id = consent(acme, evidence)
+    m, other = acme.mount(acme.alice, "acme", "offers-and-events"), acme.mount(acme.alice)
+    session = m.session()["session"]
+    acme.coffer("consent", "withdraw", "acme", str(id), "--reason", "by mail")
+    wait_for(lambda: not m.mounted(), "the end of the session", limit=SECOND)
+    assert other.mounted() and other.write("f", "x") is None
+    assert ended_reason(acme, session) == "consent withdrawn"
+    refused(acme, acme.alice, "acme", "offers-and-events", error="NoConsent")
+    row = acme.rows("consent", "list", "acme")[0]
+    assert row["withdrawn_at"] and re.fullmatch("[0-9a-f]{64}", row["evidence"]) and row["document"] == "consent.txt"
+    acme.coffer("consent", "give", "acme", "--scope", "support", "--evidence", evidence, check=REFUSED)  # rests on no consent
+
+
+def test_o07_provider_only_within_the_request(acme):
+    g = ("grant", "acme", acme.bob.name, "--purpose", PURPOSE, "--rights", "r", "--party", "provider")
+    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 5))
+    assert "reference" in acme.coffer(*g, "--until", "2030-01-01", check=REFUSED).err
+    assert "end" in acme.coffer(*g, "--reference", "PO-1", check=USAGE).err
+    acme.coffer(*g, "--reference", "PO-1", "--until", soon)
+    m = acme.mount(acme.bob)
+    refused(acme, acme.bob, "acme", OTHER_PURPOSE, error="NotGranted")
+    acme.coffer("grant", "acme", acme.bob.name, "--purpose", "legal-compliance", "--rights", "r", "--party", "provider",
+                "--reference", "PO-1", "--until", "2030-01-01")
+    refused(acme, acme.bob, "acme", "legal-compliance", error="PartyNotAllowed")
+    wait_for(lambda: not m.mounted(), "the end of the order", limit=10)
+    refused(acme, acme.bob, error="GrantExpired")
+
+
+def test_o08_partner_sees_only_what_is_shareable(acme, evidence):
+    m = acme.mount(acme.alice)
+    m.sh("mkdir plain contact; echo secret > plain/f; echo Ada > contact/f; setfattr -n user.a -v b plain/f")
+    acme.coffer("class", "set", "acme", "contact", "contact")
+    consent(acme, evidence, "offers-and-events", "--recipient", "Partner Ltd", "--reason", "co-branded webinar")
+    acme.coffer("grant", "acme", acme.bob.name, "--purpose", "offers-and-events", "--rights", "r", "--party", "partner",
+                "--reference", "SO-7", "--until", "2030-01-01", "--organisation", "Partner Ltd")
+    p = acme.mount(acme.bob, "acme", "offers-and-events")
+    assert p.read("contact/f") == b"Ada\n"
+    for statement in ("open('plain/f').read()", "open('plain/f', 'rb')", "os.getxattr('plain/f', 'user.a')"):
+        assert p.errno(statement) == errno.EACCES, statement
+    rows = [r for r in acme.log() if r.get("user") == acme.bob.name and r["op"] == "open" and r.get("path", "").endswith("plain/f")]
+    assert rows and {r["outcome"] for r in rows} == {errno.EACCES}, rows
+    a = why(acme, acme.bob, "offers-and-events", "--path", "plain/f")
+    assert a["verdict"] == "deny" and "not shared" in a["message"], a
+    assert why(acme, acme.bob, "offers-and-events", "--path", "contact/f")["verdict"] == "allow"
+
+
+def test_o09_affiliate_has_its_own_list(acme):
+    for purpose in (PURPOSE, "training"):
+        acme.coffer("grant", "acme", acme.bob.name, "--purpose", purpose, "--rights", "r", "--party", "affiliate", "--until",
+                    "2030-01-01")
+    acme.mount(acme.bob)
+    refused(acme, acme.bob, "acme", "training", error="PartyNotAllowed")
+
+
+def test_o12_claims_and_security_have_their_own_grants(acme):
+    acme.grant("acme", acme.alice, "legal-claims", "r")
+    acme.mount(acme.alice, "acme", "legal-claims")
+    refused(acme, acme.alice, "acme", "security", error="NotGranted")
+    acme.grant("acme", acme.alice, "security", "r")
+    acme.mount(acme.alice, "acme", "security")
+    acme.grant("acme", acme.bob, "legal-claims", "rw", check=USAGE)  # to look at, not to change
+
+
+def test_o13_sharing_on_consent_to_that_recipient(acme, evidence):
+    acme.coffer("grant", "acme", acme.bob.name, "--purpose", "sharing", "--rights", "r", "--party", "partner", "--reference",
+                "R-1", "--until", "2030-01-01", "--organisation", "Partner Ltd")
+    refused(acme, acme.bob, "acme", "sharing", error="NoConsent")
+    r = acme.coffer("consent", "give", "acme", "--scope", "sharing", "--recipient", "Partner Ltd", "--evidence", evidence,
+                    check=REFUSED)
+    assert "reason" in r.err
+    consent(acme, evidence, "sharing", "--recipient", "Another Ltd", "--reason", "a webinar")
+    refused(acme, acme.bob, "acme", "sharing", error="NoConsent")
+    id = consent(acme, evidence, "sharing", "--recipient", "Partner Ltd", "--reason", "a webinar")
+    m = acme.mount(acme.bob, "acme", "sharing")
+    acme.coffer("consent", "withdraw", "acme", str(id))
+    wait_for(lambda: not m.mounted(), "the end of the session", limit=SECOND)
+    refused(acme, acme.bob, "acme", "sharing", error="NoConsent")
+    assert acme.rows("consent", "list", "acme")[1]["reason"] == "a webinar"
+
+
+def test_o16_billing_serves_orders_only(acme):
+    acme.grant("acme", acme.alice, "orders")
+    m = acme.mount(acme.alice)
+    m.sh("mkdir bill other; echo 4711 > other/f")
+    acme.coffer("class", "set", "acme", "bill", "billing")
+    o = acme.mount(acme.alice, "acme", "orders")
+    o.write("bill/f", "card")
+    assert o.read("other/f") == b"4711\n"
+    m = acme.mount(acme.alice)
+    for statement in ("open('bill/f')", "open('bill/f', 'w')", "os.truncate('bill/f', 0)", "open('bill/new', 'w')"):
+        assert m.errno(statement) == errno.EACCES, statement
+    assert o.read("bill/f") == b"card" and m.read("other/f") == b"4711\n"
+    session = m.session()["session"]
+    acme.coffer("class", "set", "acme", "other", "billing")  # what it may have open is not its to open any more
+    wait_for(lambda: not m.mounted(), "the end of the session", limit=SECOND)
+    assert o.mounted() and ended_reason(acme, session) == "a class label changed"
+
+
+def test_o17_nothing_without_a_grant(acme):
+    refused(acme, acme.bob, error="NotGranted")
+    refused(acme, acme.alice, "acme", OTHER_PURPOSE, error="NotGranted")
+    acme.mount(acme.alice)
+
+
+def test_o19_no_purpose_no_mount_and_the_record_names_both(acme):
+    point = acme.alice.mkdir("none")
+    r = acme.coffer("mount", "acme", point, user=acme.alice, check=USAGE)
+    assert "purpose" in r.err
+    acme.mount(acme.alice)
+    row = [r for r in acme.log() if r["op"] == "mount"][-1]
+    assert (row["client"], row["purpose"], row["user"]) == ("acme", PURPOSE, acme.alice.name)
+    assert "interest" in str(row["detail"]).lower()
