@@ -282,6 +282,8 @@ int backup_unpack(const char *path, const char *state, const char *to)
 		r = backup_copy_part(state, to, "keyd", true);
 	if (r == EXIT_OK)
 		r = backup_copy_part(state, to, "ledger", true);
+	if (r == EXIT_OK)
+		r = backup_copy_part(state, to, "outbox", false);
 	return r == EXIT_OK ? backup_copy_part(state, to, "policy.yaml", false) : r;
 }
 

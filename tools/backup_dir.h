@@ -2,7 +2,7 @@
  *
  *	TO/2026-11-24T02:01:35Z/MANIFEST.json   {manifest, signature, public_key}
  *	                       /FILES           what lies in store/ (tree_copy.h has its lines)
- *	                       /store, keyd, ledger, policy.yaml     as in a state directory, without the slot
+ *	                       /store, keyd, ledger, outbox, policy.yaml     as in a state directory, without the slot
  *	TO/.unfinished                          one that was broken off */
 #ifndef COFFER_TOOLS_BACKUP_DIR_H
 #define COFFER_TOOLS_BACKUP_DIR_H

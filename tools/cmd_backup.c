@@ -217,6 +217,8 @@ static int copy_state(struct backup *b)
 		r = copy_state_tree(b, "keyd", "certificates");
 	if (r == EXIT_OK)
 		r = copy_state_tree(b, ".", "policy.yaml");
+	if (r == EXIT_OK) /* letters come before their facts: so they are copied behind them */
+		r = copy_state_tree(b, ".", "outbox");
 	drain(b);
 	return r == EXIT_OK ? copy_state_database(b, "ledger/ledger.db") : r;
 }
@@ -293,13 +295,16 @@ static json_int_t newest_generation(const json_t *state)
 
 static int make_manifest(struct backup *b, json_t **ret)
 {
-	static const char *const folders[] = {"keyd", "ledger"};
+	static const char *const folders[] = {"keyd", "ledger", "outbox"};
 	json_t *state = json_array(), *list = NULL, *policy = NULL;
 	char made[DATE_TEXT_MAX];
 	int r = backup_hash_file(b->partial, BACKUP_FILES, &list);
 
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(folders); i++)
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(folders); i++) {
 		r = backup_hash_folder(b->partial, folders[i], state);
+		if (r == -ENOENT && strcmp(folders[i], "outbox") == 0)
+			r = 0; /* of a directory that was made before there were letters */
+	}
 	if (r == 0 && backup_hash_file(b->partial, "policy.yaml", &policy) == 0)
 		json_array_append_new(state, policy);
 	if (r < 0) {

@@ -112,7 +112,12 @@ def test_a_header_written_in_place_is_copied_again(filled):
 
 def test_check_finds_what_is_not_as_it_was(filled):
     v, to = filled.vault, filled.to
+    letter = v.dir + "/outbox/1-acme.eml"  # as a notice of destruction leaves one
+    with open(letter, "w") as f:
+        f.write("To: privacy@acme.example\n\nDear Acme\n")
     path = backup(v, to)["path"]
+    v.coffer("restore", to, "--all", "--to", v.base + "/whole")
+    assert harness.files_below(v.base + "/whole/outbox").__next__().endswith("1-acme.eml")
     key = v.base + "/key"
     with open(key, "w") as f:
         f.write(v.coffer("public-key").out)
@@ -123,7 +128,7 @@ def test_check_finds_what_is_not_as_it_was(filled):
         assert word in r.out, r
 
     for victim, word in ((path + "/keyd/facts.db", "content"), (path + "/FILES", "content"), (path + "/MANIFEST.json", "signed"),
-                         (files[0], "size"), (path + "/ledger/ledger.db", "content")):
+                         (path + "/outbox/1-acme.eml", "content"), (files[0], "size"), (path + "/ledger/ledger.db", "content")):
         old = open(victim, "rb").read()
         with open(victim, "wb") as f:
             f.write(old.replace(b'"files": ', b'"files": 1') if word == "signed" else old[:-1] + b"?!")
@@ -150,20 +155,45 @@ def test_who_may_and_where_to(filled):
     assert "not signed" in v.coffer("backup", "check", filled.to, "--pubkey", key, check=DAMAGED).out
 
 
-@pytest.mark.parametrize("how", ["rsync", "tar"])
+RESTIC = "RESTIC_PASSWORD=p restic -q --no-cache"
+TOOLS = {  # copying all but the slot; giving back a folder
+    "rsync": ('rsync -aHAXS --exclude=/keyd/slot "$1/" "$2/"', 'rsync -aHAXS "$1/" "$2/"'),
+    "tar": ('tar -C "$1" --xattrs --xattrs-include="*" --acls -S --exclude=./keyd/slot -cf - . |'
+            ' tar -C "$2" --xattrs --xattrs-include="*" --acls -xpf -',
+            'tar -C "$1" --xattrs --xattrs-include="*" --acls -S -cf - . | tar -C "$2" --xattrs --xattrs-include="*" --acls -xpf -'),
+    "restic": (f'export RESTIC_REPOSITORY="$3"; {RESTIC} init; cd "$1"; {RESTIC} backup --exclude keyd/slot .;'
+               f' {RESTIC} restore latest --target "$2"', 'rsync -aHAXS "$1/" "$2/"'),
+}
+
+
+@pytest.mark.parametrize("how", ["rsync", "tar", *(["restic"] if "COFFER_HEAVY" in os.environ else [])])
 def test_ordinary_tools_give_the_same(filled, how):
+    """And what was shredded since does not come back by them, whatever of it is put back."""
+    if shutil.which(how) is None:
+        pytest.skip(how + " is not installed")
     m, v = filled, filled.vault
     seen = tree_of(m)
     m.unmount()
     v.down()
+    take, give = TOOLS[how]
     os.mkdir(v.base + "/copy")
-    script = {"rsync": 'rsync -aHAXS --exclude=/keyd/slot "$1/" "$2/"',
-              "tar": 'tar -C "$1" --xattrs --xattrs-include="*" --acls -S --exclude=./keyd/slot -cf - . |'
-                     ' tar -C "$2" --xattrs --xattrs-include="*" --acls -xpf -'}[how]
-    if shutil.which(how) is None:
-        pytest.skip(how + " is not installed")
-    run(["/bin/bash", "-euc", script, "sh", v.dir, v.base + "/copy"], check=True)
+    script = lambda text, *args: run(["/bin/bash", "-euc", text, "sh", *args], check=True, timeout=60)
+    script(take, v.dir, v.base + "/copy", v.base + "/repository")
     assert look_into(v, with_slot(v, v.base + "/copy", "R")) == seen
+    v.up()
+    v.coffer("shred", "acme", "tree/below", "--reason", "request", "--yes")
+    v.down()
+    script('rm -r "$1"/*/', v.dir + "/store")
+    script(give, v.base + "/copy/store", v.dir + "/store")
+    v.up()
+    m = v.mount(v.alice)
+    now = m.sh("ls; cat tree/one; cat tree/below/* || echo no").out.split()
+    assert {"tree", "one", "no"} <= set(now) and m.errno("open('tree/below/big')") != 0
+    m.unmount()
+    v.down()
+    # The keys of then with the slot of now.
+    v.coffer("up", dir=with_slot(v, v.base + "/copy", "K"), check=harness.FAILED, timeout=60)
+
 
 
 # ---- restoring ----
