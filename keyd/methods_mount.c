@@ -99,6 +99,8 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 	e.detail = decision_detail(d);
 	if (s->shared)
 		json_object_set_new(e.detail, "shared", json_true());
+	if (s->exclusive)
+		json_object_set_new(e.detail, "exclusive", json_true());
 	r = outbox_put(k, &e);
 	expiry_alarm(k, s->client, s->purpose, NULL, e.by);
 	if (r == 0)
@@ -112,9 +114,9 @@ static int tell_worker(struct worker *w, const struct session *s, const char *to
 	json_t *o;
 	int r;
 
-	o = json_pack("{s:I, s:s, s:I, s:I, s:s, s:I, s:b}", "session", (json_int_t)s->id, "token", token, "uid",
+	o = json_pack("{s:I, s:s, s:I, s:I, s:s, s:I, s:b, s:b}", "session", (json_int_t)s->id, "token", token, "uid",
 		(json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights", policy_rights_name(s->rights), "until",
-		(json_int_t)s->until, "shared", s->shared);
+		(json_int_t)s->until, "shared", s->shared, "exclusive", s->exclusive);
 	session_put_classes(s, o);
 	r = worker_call(w, "org.coffer.worker.Expect", o, WORKER_TIMEOUT_MS, &failure);
 	if (r == -EREMOTEIO)
@@ -248,6 +250,17 @@ static int decide_shared(struct keyd *k, const struct asked *a, struct decision 
 	return 0;
 }
 
+/* One kernel keeps what is written, or several look at it.  Who may mount may know whom to ask. */
+static int refuse_beside(struct varlink_call *call, const struct session *other, bool exclusive)
+{
+	if (other->exclusive)
+		return varlink_errorf(call, "Unavailable", "wait for its end, or ask for it (`coffer session end`: that user or an admin)",
+			"%s is mounted exclusively by %s (session %llu)", other->client, other->user, (unsigned long long)other->id);
+	return varlink_errorf(call, "Unavailable", "leave --exclusive out, or wait until nobody has it mounted",
+		"%s is mounted already by %s (session %llu): an exclusive mount must be the only one", other->client, other->user,
+		(unsigned long long)other->id);
+}
+
 int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 {
 	scoped(session_freep) struct session *s = NULL;
@@ -255,13 +268,15 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	const struct peer *p = varlink_call_peer(call);
 	struct asked a = {.user = p->user, .uid = p->uid};
 	const char *rights = NULL, *reason = NULL;
-	int shared = 0, emergency = 0;
+	int shared = 0, exclusive = 0, emergency = 0;
+	const struct session *other;
 	struct fact_client client;
 	struct decision d;
 	int r;
 
-	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b, s?b, s?s}", "client", &a.client, "purpose", &a.purpose,
-		    "ticket", &a.ticket, "rights", &rights, "shared", &shared, "emergency", &emergency, "reason", &reason) ||
+	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b, s?b, s?b, s?s}", "client", &a.client, "purpose", &a.purpose,
+		    "ticket", &a.ticket, "rights", &rights, "shared", &shared, "exclusive", &exclusive,
+		    "emergency", &emergency, "reason", &reason) ||
 		!params_text(call, "reason", reason) ||
 		!params_text(call, "client", a.client) || !params_text(call, "purpose", a.purpose) ||
 		!params_text(call, "ticket", a.ticket) || !params_rights(call, rights, &a.rights))
@@ -294,10 +309,17 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (survey_excludes_sessions(k, client.client))
 		return varlink_errorf(call, "Unavailable", "try again in a moment",
 			"something of %s is being destroyed", client.client);
+	other = session_in_the_way(k, client.client, exclusive);
+	if (other)
+		return refuse_beside(call, other, exclusive);
+	if (exclusive && !(d.rights & RIGHTS_WRITE))
+		return varlink_error(call, "InvalidRights", "an exclusive mount is for writing, and this one could only read",
+			"leave --exclusive out");
 	s = session_new(call, &a, &d, &client);
 	if (!s)
 		return -ENOMEM;
 	s->shared = shared;
+	s->exclusive = exclusive;
 	return open_session(k, call, &s, &client, &d);
 }
 

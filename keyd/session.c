@@ -20,6 +20,14 @@ struct session *session_find(const struct keyd *k, uint64_t id)
 	return NULL;
 }
 
+const struct session *session_in_the_way(const struct keyd *k, const char *client, bool exclusive)
+{
+	for (const struct session *s = k->sessions; s; s = s->next)
+		if (!s->member_of && strcmp(s->client, client) == 0 && (exclusive || s->exclusive))
+			return s;
+	return NULL;
+}
+
 void session_free(struct session *s)
 {
 	if (!s)
@@ -399,6 +407,8 @@ json_t *sessions_json(const struct keyd *k, uid_t uid)
 		json_object_set_new(row, "until", s->until ? json_integer(s->until) : json_null());
 		if (s->shared)
 			json_object_set_new(row, "shared", json_true());
+		if (s->exclusive)
+			json_object_set_new(row, "exclusive", json_true());
 		if (s->member_of)
 			json_object_set_new(row, "member_of", json_integer((json_int_t)s->member_of));
 		json_array_insert_new(rows, 0, row); /* oldest first */

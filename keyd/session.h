@@ -29,6 +29,7 @@ struct session {
 	unsigned connection;	/* of its mount, as fsd says; 0: unknown */
 	bool breaker_due;	/* to be handed down */
 	bool shared;		/* a mount for many users */
+	bool exclusive;		/* no other mount of the client beside it */
 	uint64_t member_of;	/* 0, or the shared mount that he uses: this session has none of its own */
 	uint64_t expected_at;	/* tick: for the token's minute */
 	struct worker *worker;
@@ -46,6 +47,8 @@ int session_take_decision(struct session *s, const struct decision *d);
 void session_put_classes(const struct session *s, json_t *o);
 
 struct session *session_find(const struct keyd *k, uint64_t id);
+/* Why no other mount of that client (if it is to be `exclusive`) can be made now: one that is there; or NULL. */
+const struct session *session_in_the_way(const struct keyd *k, const char *client, bool exclusive);
 /* Takes s into the table; it belongs to the table then. */
 void session_enter(struct keyd *k, struct session *s, struct worker *w);
 void session_free(struct session *s);

@@ -97,6 +97,10 @@ static void say_mounted(struct tool *t, const json_t *params, const json_t *sess
 		json_integer_value(json_object_get(session, "session")),
 		json_string_value(json_object_get(session, "rights")), until ? ", until " : "",
 		until ? date_format(until, when) : "", path);
+	if (json_is_true(json_object_get(params, "exclusive")))
+		say("It is exclusive: nobody else can mount %s meanwhile, and what a program has written and neither "
+		    "closed nor synced (fsync) is lost if a daemon is killed.",
+			json_string_value(json_object_get(params, "client")));
 }
 
 /* keyd keeps a place for the session until its token is used or too old: say that it will not be. */
@@ -148,11 +152,16 @@ int cmd_mount(struct tool *t, int argc, char **argv)
 		{"shared", "shared", NULL, FIELD_FLAG, false,
 			"for all users of this host who have a grant, with real owners and ACLs (root and "
 			"admins)"},
+		{"exclusive", "exclusive", NULL, FIELD_FLAG, false,
+			"no other mount of the client beside it; what is written stays in memory until close or fsync: faster"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT MOUNTPOINT",
 		"Mounts a client's share at an empty directory of yours.\vOnly you can look into it, not "
 		"even root; with --shared every user of this host who has a grant for that purpose. "
+		"With --exclusive the kernel keeps what programs write until they close the file or call fsync (at the "
+		"latest half a minute): if a daemon is killed before that, it is lost. Nobody else can mount the client "
+		"meanwhile. "
 		"The session ends with "
 		"`coffer unmount`, or when the permission for it ends."};
 	scoped(freep) char *path = NULL;

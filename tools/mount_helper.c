@@ -54,6 +54,7 @@ static int option(struct arguments *a, const char *name, size_t name_n, const ch
 		{"ticket", "--ticket", true},
 		{"allow_other", "--shared", false}, /* mount(8) keeps "shared" for itself: propagation */
 		{"shared", "--shared", false},
+		{"exclusive", "--exclusive", false},
 		{"ro", "--read-only", false},
 	};
 
@@ -76,7 +77,7 @@ static int option(struct arguments *a, const char *name, size_t name_n, const ch
 		return EXIT_OK;
 	return fail(EXIT_USAGE,
 		"the mount option \"%.*s\" is not known; there are purpose=P, ticket=T, allow_other "
-		"(shared), ro, dir=STATEDIR",
+		"(shared), exclusive, ro, dir=STATEDIR",
 		(int)name_n, name);
 }
 
@@ -137,7 +138,7 @@ int mount_helper_arguments(int argc, char **argv, int *ret_argc, char ***ret_arg
 	}
 	if (r == EXIT_OK && argc - optind != 2)
 		r = fail(EXIT_USAGE,
-			"mount -t fuse.coffer CLIENT DIRECTORY -o purpose=P[,ticket=T][,allow_other][,ro]");
+			"mount -t fuse.coffer CLIENT DIRECTORY -o purpose=P[,ticket=T][,allow_other][,exclusive][,ro]");
 	if (r != EXIT_OK)
 		return r;
 	if (!verbose && !freopen("/dev/null", "w", stdout)) /* as other helpers: silent when it works */

@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/scope.h"
 
-#define KIBIBYTES "1024\n" /* the largest READ */
+#define READ_AHEAD_KIB "1024\n" /* the largest READ */
+/* What a kernel may hold back: it has to arrive before a revocation is through, within a second. */
+#define DIRTY_MAX (64u << 20)
 
 /* fdinfo tells: "fuse_connection: 45". */
 unsigned connection_number(int fuse_fd)
@@ -27,13 +30,37 @@ unsigned connection_number(int fuse_fd)
 	return at && sscanf(at, "fuse_connection: %u", &number) == 1 ? number : 0;
 }
 
-void connection_read_ahead(unsigned number)
+static int open_setting(unsigned number, const char *name, int flags)
 {
-	scoped(close_fdp) int fd = -1;
 	char path[64];
 
-	snprintf(path, sizeof(path), "/sys/class/bdi/0:%u/read_ahead_kb", number);
-	fd = number ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+	snprintf(path, sizeof(path), "/sys/class/bdi/0:%u/%s", number, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+static void limit_dirty(unsigned number)
+{
+	scoped(close_fdp) int fd = open_setting(number, "max_bytes", O_RDWR);
+	char text[32];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	if (strtoull(text, NULL, 10) <= DIRTY_MAX)
+		return;
+	n = snprintf(text, sizeof(text), "%u\n", DIRTY_MAX);
+	(void)!pwrite(fd, text, (size_t)n, 0);
+}
+
+void connection_tune(unsigned number)
+{
+	scoped(close_fdp) int fd = -1;
+
+	if (number == 0)
+		return;
+	fd = open_setting(number, "read_ahead_kb", O_WRONLY);
 	if (fd >= 0)
-		(void)!write(fd, KIBIBYTES, strlen(KIBIBYTES));
+		(void)!write(fd, READ_AHEAD_KIB, strlen(READ_AHEAD_KIB));
+	limit_dirty(number);
 }

@@ -632,7 +632,7 @@ int session_attach(struct broker *b, const struct peer *peer, uint64_t number, c
 		return r;
 	}
 	connection = connection_number(s->fuse_fd);
-	connection_read_ahead(connection);
+	connection_tune(connection);
 	tell_keyd(b, json_pack("{s:s,s:I,s:s,s:I}", "event", "session-attached", "session",
 			     (json_int_t)number, "mountpoint", mountpoint, "connection", (json_int_t)connection));
 	return 0;

@@ -351,6 +351,15 @@ static int method_open(struct varlink_call *call, json_t *params, void *userdata
 					   "seccomp", box.seccomp, "memory_locked", c->memory_locked));
 }
 
+/* keyd has asked this already; it is what keeps data whole, so here, too. */
+static bool may_stand_beside(const struct control *c, bool exclusive)
+{
+	for (const struct entry *e = c->entries; e; e = e->next)
+		if ((exclusive || e->session->exclusive) && atomic_load(&e->session->state) < SESSION_UNREADABLE)
+			return false;
+	return true;
+}
+
 static int method_expect(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
@@ -358,14 +367,15 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	json_int_t number, uid, gid, until;
 	json_t *classes = NULL, *uncached = NULL;
 	const struct class_set *set;
-	int shared = 0;
+	int shared = 0, exclusive = 0;
 	struct session_terms terms;
 	struct entry *entry;
 	json_error_t e;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s:o,s?o}", "session", &number, "token",
-		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared", &shared, "classes",
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s?b,s:o,s?o}", "session", &number, "token",
+		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared", &shared,
+		    "exclusive", &exclusive, "classes",
 		    &classes, "uncached", &uncached) < 0)
 		return control_bad_parameters(call, &e);
 	r = class_set_get(&c->worker.class_sets, classes, uncached, &set);
@@ -373,6 +383,8 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 		return r;
 	if (!c->open || c->exiting)
 		return varlink_error(call, "NotOpen", "this worker has no client, or ends", NULL);
+	if (!may_stand_beside(c, exclusive))
+		return varlink_error(call, "NotAlone", "an exclusive session is not beside others", NULL);
 	if (entry_find(c, number) || !token[0] || strlen(token) >= TOKEN_MAX)
 		return varlink_error(call, "InvalidParameter",
 			"session is there already, or a token that cannot be", NULL);
@@ -381,6 +393,7 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 		.gid = (gid_t)gid,
 		.read_only = strcmp(rights, "rw") != 0,
 		.shared = shared,
+		.exclusive = exclusive,
 		.classes = set};
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)

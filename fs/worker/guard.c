@@ -150,23 +150,28 @@ static bool well_formed(const struct fuse_in_header *in, size_t n, const struct 
 	return counted_ok(in->opcode, arg, arg_n);
 }
 
-/* Pages that a mapping made dirty are written by the kernel on its own. */
-static bool is_write_back(const struct fuse_in_header *in)
+/* Pages that a mapping made dirty are written by the kernel on its own; with write-back, the time of it as well: from a
+ * thread of root's. */
+static bool is_write_back(const struct fuse_in_header *in, bool write_back)
 {
 	const struct fuse_write_in *w = (const void *)(in + 1);
+	const struct fuse_setattr_in *a = (const void *)(in + 1);
 
-	return in->opcode == FUSE_WRITE && (w->write_flags & FUSE_WRITE_CACHE) && in->uid == 0 &&
-	       in->pid == 0;
+	if (in->uid != 0)
+		return false;
+	if (in->opcode == FUSE_SETATTR)
+		return write_back && (a->valid & FATTR_MTIME) && !(a->valid & ~(uint32_t)(FATTR_MTIME | FATTR_CTIME | FATTR_FH));
+	return in->opcode == FUSE_WRITE && (w->write_flags & FUSE_WRITE_CACHE) && in->pid == 0;
 }
 
-bool guard_is_users(const void *buf)
+bool guard_is_users(const void *buf, bool write_back)
 {
 	const struct fuse_in_header *in = buf;
 
-	return in->opcode != FUSE_STATFS && !(shape_of(in->opcode)->flags & ANY_UID) && !is_write_back(in);
+	return in->opcode != FUSE_STATFS && !(shape_of(in->opcode)->flags & ANY_UID) && !is_write_back(in, write_back);
 }
 
-struct guard_verdict guard_check(const void *buf, size_t n, uid_t uid, int refuse)
+struct guard_verdict guard_check(const void *buf, size_t n, const struct guard_terms *t)
 {
 	const struct fuse_in_header *in = buf;
 	const struct shape *shape;
@@ -178,10 +183,10 @@ struct guard_verdict guard_check(const void *buf, size_t n, uid_t uid, int refus
 		return (struct guard_verdict){ENOSYS, NULL};
 	if (!well_formed(in, n, shape))
 		return (struct guard_verdict){EINVAL, "malformed-request"};
-	if (in->uid != uid && !(shape->flags & ANY_UID) && !is_write_back(in))
+	if (in->uid != t->uid && !(shape->flags & ANY_UID) && !is_write_back(in, t->write_back))
 		return (struct guard_verdict){EACCES, "foreign-uid"};
-	if (refuse && !(shape->flags & CLOSES))
-		return (struct guard_verdict){refuse, NULL};
+	if (t->refuse && !(shape->flags & CLOSES))
+		return (struct guard_verdict){t->refuse, NULL};
 	return (struct guard_verdict){0, NULL};
 }
 

@@ -15,13 +15,17 @@ struct guard_verdict {
 	const char *word;	/* for the record, when it was a forged one; else NULL */
 };
 
-/* `n` bytes at buf were read as one request.  `uid`: the session's.  `refuse`: positive errno when the session has ended
- * and only what closes things is let through; 0 else. */
-struct guard_verdict guard_check(const void *buf, size_t n, uid_t uid, int refuse);
+/* `n` bytes at buf were read as one request. */
+struct guard_terms {
+	uid_t uid;		/* the session's */
+	bool write_back;	/* the kernel keeps written data and times, and brings them when it likes */
+	int refuse;		/* positive errno when the session has ended and only what closes things is let through; 0 else */
+};
+struct guard_verdict guard_check(const void *buf, size_t n, const struct guard_terms *t);
 /* It may take long: another thread should read the next one. */
 bool guard_is_long(const void *buf);
 /* Some user's doing, for which he must be allowed in; not the kernel's own, nor a question about the file system's size. */
-bool guard_is_users(const void *buf);
+bool guard_is_users(const void *buf, bool write_back);
 bool guard_wants_no_reply(uint32_t opcode);
 
 #endif

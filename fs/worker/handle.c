@@ -101,16 +101,26 @@ static struct handle *find(
 	return h;
 }
 
-struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node)
+static struct handle *get(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node, bool dead)
 {
 	struct handle *h;
 
 	pthread_mutex_lock(&t->lock);
-	h = find(t, fh, kind, node, false);
+	h = find(t, fh, kind, node, dead);
 	if (h)
 		h->refs++;
 	pthread_mutex_unlock(&t->lock);
 	return h;
+}
+
+struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node)
+{
+	return get(t, fh, kind, node, false);
+}
+
+struct handle *handle_get_for_pages(struct handle_table *t, uint64_t fh, uint64_t node)
+{
+	return get(t, fh, HANDLE_FILE, node, true);
 }
 
 bool handle_put(struct handle_table *t, struct handle *h)

@@ -29,6 +29,7 @@ struct handle {
 	uint8_t flags;		/* enum record_flags */
 	bool ready, released;	/* under the table's lock; not ready: nobody finds it yet */
 	bool recorded;		/* its open is in the journal: so will be its close */
+	atomic_bool read_back;	/* opened for writing only, and the kernel reads what it does not overwrite: recorded */
 	atomic_uint_fast64_t bytes_read, bytes_written;
 	uint32_t process;	/* the record's, of who opened it */
 	uint64_t session;	/* the record's: of a shared mount, the member's who opened it */
@@ -48,6 +49,8 @@ int handle_new(struct handle_table *t, enum handle_kind kind, uint64_t node, str
 void handle_publish(struct handle_table *t, struct handle *h);
 /* With a reference; NULL: no such handle, of another kind or of another node. */
 struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node);
+/* The same, also when its member's session has ended: what the kernel brings is not his doing alone. */
+struct handle *handle_get_for_pages(struct handle_table *t, uint64_t fh, uint64_t node);
 /* True: that was the last reference; the caller frees what is in it, then calls handle_free. */
 bool handle_put(struct handle_table *t, struct handle *h);
 /* The table's own reference becomes the caller's (who puts it); NULL as handle_get. */

@@ -127,6 +127,8 @@ void op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi);
 void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi);
+
+/* ops_lock.c */
 void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock);
 void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock, int sleep);
 void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int what);

@@ -146,6 +146,14 @@ static int set_times(const struct op *o, struct inode *i, const struct stat *att
 	return r < 0 ? r : store_utimens(d, name, ts);
 }
 
+/* The kernel brings the time of what was written, by itself or because somebody closes the file: then through a handle,
+ * which no program's own call does. */
+static bool is_time_brought(const struct op *o, int to_set, const struct fuse_file_info *fi)
+{
+	return o->s->exclusive && !(to_set & ~(FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME)) &&
+	       (fi || o->number == o->s->number);
+}
+
 /* Each part with its record; stops at the first that fails. */
 static int set_attributes(const struct op *o, struct inode *i, const struct stat *attr, int to_set,
 	const struct fuse_file_info *fi)
@@ -153,7 +161,8 @@ static int set_attributes(const struct op *o, struct inode *i, const struct stat
 	const int times =
 		FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
 	struct record_access a = {.size = (uint64_t)attr->st_size};
-	int r = op_may_change(o);
+	bool brought = is_time_brought(o, to_set, fi);
+	int r = brought ? 0 : op_may_change(o);
 
 	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
 		r = r < 0 ? r : set_owner(o, i, attr, to_set);
@@ -171,6 +180,8 @@ static int set_attributes(const struct op *o, struct inode *i, const struct stat
 	}
 	if (r == 0 && (to_set & times))
 		r = op_outcome(o, i, set_times(o, i, attr, to_set));
+	if (r == -ESTALE && brought)
+		r = 0; /* its last name is gone and so is its time */
 	notify_attributes(o->s, i);
 	return r;
 }

@@ -121,7 +121,7 @@ static int handle_make(const struct op *o, struct inode *i, struct file *file, u
 	inode_opened(o->w->inodes, i, o->s->number, flags & RECORD_WRITE, &conflict);
 	/* Appends must find the true end here; and two kernels cannot share dirty pages. */
 	uncached = !class_set_caches(o->classes, file_class(file));
-	fi->direct_io = conflict || uncached || (flags & RECORD_APPEND);
+	fi->direct_io = uncached || (!o->s->exclusive && (conflict || (flags & RECORD_APPEND)));
 	fi->keep_cache = !uncached;
 	fi->noflush = !(flags & RECORD_WRITE);
 	*ret = h;
@@ -383,6 +383,32 @@ static void damaged(const struct op *o, struct handle *h)
 	pthread_rwlock_unlock(&o->w->names);
 }
 
+/* To fill a page of which a part is overwritten the kernel reads through any handle it has.  What leaves is in the record
+ * first: here that it was read as well. */
+static int may_read(const struct op *o, struct handle *h)
+{
+	struct record_access a = {.flags = h->flags | RECORD_READ, .process = h->process};
+	int r;
+
+	if (h->flags & (RECORD_READ | RECORD_EXEC))
+		return 0;
+	if (!o->s->exclusive) {
+		session_record_refused(o->s, "read-not-opened");
+		return -EBADF;
+	}
+	if (atomic_load(&h->read_back))
+		return 0;
+	a.size = file_size(h->file);
+	file_id(h->file, &a.file);
+	pthread_rwlock_rdlock(&o->w->names);
+	a.path = recorder_path(o->w->recorder, o->w->inodes, h->inode, NULL);
+	pthread_rwlock_unlock(&o->w->names);
+	r = op_record(o, &a, RECORD_OPEN, 0);
+	if (r == 0)
+		atomic_store(&h->read_back, true);
+	return r;
+}
+
 void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct op o = op_begin(req);
@@ -392,10 +418,9 @@ void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fus
 
 	if (size > LOOP_IO_MAX)
 		size = LOOP_IO_MAX;
-	if (h && !(h->flags & (RECORD_READ | RECORD_EXEC))) {
-		session_record_refused(o.s, "read-not-opened");
-		n = -EBADF;
-	} else if (h && off < 0) {
+	if (n == 0)
+		n = may_read(&o, h);
+	if (n == 0 && off < 0) {
 		n = -EINVAL;
 	} else if (n == 0) {
 		n = buf ? file_read(h->file, buf, size, (uint64_t)off) : -ENOMEM;
@@ -439,10 +464,14 @@ void op_write(
 	fuse_req_t req, fuse_ino_t node, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct op o = op_begin(req);
-	struct handle *h = file_handle(&o, fi, node);
-	bool append = (fi->flags & O_APPEND) && !fi->writepage; /* as it is now: fcntl(F_SETFL) changes it */
+	bool pages = o.s->exclusive && fi->writepage;
+	struct handle *h = pages ? handle_get_for_pages(o.s->handles, fi->fh, node) : file_handle(&o, fi, node);
+	/* as it is now: fcntl(F_SETFL) changes it; an exclusive kernel has placed it where its own end is */
+	bool append = (fi->flags & O_APPEND) && !fi->writepage && !o.s->exclusive;
 	ssize_t n = -EBADF;
 
+	if (pages && !h)
+		session_record_refused(o.s, "unknown-handle");
 	if (h && !(h->flags & RECORD_WRITE))
 		session_record_refused(o.s, "write-not-opened");
 	else if (h && off < 0)
@@ -474,9 +503,15 @@ void op_write(
 void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct op o = op_begin(req);
-	struct handle *h = file_handle(&o, fi, node);
+	struct handle *h;
 	int r = -EBADF;
 
+	/* The kernel has brought all data and times by now and has the locks: never asked again. */
+	if (o.s->exclusive) {
+		op_reply(&o, -ENOSYS);
+		return;
+	}
+	h = file_handle(&o, fi, node);
 	if (h) {
 		lock_release_owner(o.w->locks, LOCK_POSIX, o.s->number, fi->lock_owner, node);
 		r = h->flags & RECORD_WRITE ? file_flush(h->file) : 0;
@@ -565,9 +600,15 @@ void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t le
 void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct op o = op_begin(req);
-	struct handle *h = file_handle(&o, fi, node);
+	struct handle *h;
 	int64_t to = -EBADF;
 
+	/* What the kernel has not brought yet would be a hole: it is to look at its own size, and find none. */
+	if (o.s->exclusive) {
+		op_reply(&o, -ENOSYS);
+		return;
+	}
+	h = file_handle(&o, fi, node);
 	if (h && whence != SEEK_DATA && whence != SEEK_HOLE)
 		to = -EINVAL;
 	else if (h && off < 0)
@@ -580,94 +621,4 @@ void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fus
 		fuse_reply_lseek(req, to);
 	else
 		op_reply(&o, to == -EBADMSG ? -EIO : (int)to);
-}
-
-/* ---- locks ---- */
-
-static struct lock_claim claim(
-	const struct op *o, fuse_ino_t node, const struct fuse_file_info *fi, const struct flock *l)
-{
-	struct lock_claim c = {.session = o->s->number,
-		.owner = fi->lock_owner,
-		.node = node,
-		.fh = fi->fh,
-		.kind = LOCK_POSIX,
-		.type = l->l_type,
-		.start = (uint64_t)l->l_start,
-		.pid = (uint32_t)l->l_pid};
-
-	c.end = l->l_len == 0 ? UINT64_MAX : c.start + (uint64_t)l->l_len - 1;
-	return c;
-}
-
-static bool range_ok(const struct flock *l)
-{
-	return l->l_start >= 0 && l->l_len >= 0 &&
-	       (l->l_type == F_RDLCK || l->l_type == F_WRLCK || l->l_type == F_UNLCK);
-}
-
-void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock)
-{
-	struct op o = op_begin(req);
-	struct handle *h = file_handle(&o, fi, node);
-	struct lock_claim want, found;
-
-	if (!h || !range_ok(lock)) {
-		op_reply(&o, h ? -EINVAL : -EBADF);
-	} else {
-		want = claim(&o, node, fi, lock);
-		lock_test(o.w->locks, &want, &found);
-		lock->l_type = found.type;
-		lock->l_start = (off_t)found.start;
-		lock->l_len = found.end == UINT64_MAX ? 0 : (off_t)(found.end - found.start + 1);
-		/* Another session's process is of another user: his pid is none of this one's business. */
-		lock->l_pid = found.session == o.s->number ? (pid_t)found.pid : -1;
-		fuse_reply_lock(req, lock);
-	}
-	if (h)
-		ops_handle_put(o.s, h);
-}
-
-static void set_lock(const struct op *o, const struct lock_claim *c, bool wait)
-{
-	if (wait && c->type != F_UNLCK)
-		lock_set_wait(o->w->locks, c, o->req);
-	else
-		op_reply(o, lock_set(o->w->locks, c));
-}
-
-void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock, int sleep)
-{
-	struct op o = op_begin(req);
-	struct handle *h = file_handle(&o, fi, node);
-	struct lock_claim c;
-
-	if (!h || !range_ok(lock)) {
-		op_reply(&o, h ? -EINVAL : -EBADF);
-	} else {
-		c = claim(&o, node, fi, lock);
-		set_lock(&o, &c, sleep);
-	}
-	if (h)
-		ops_handle_put(o.s, h);
-}
-
-void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int what)
-{
-	struct op o = op_begin(req);
-	struct handle *h = file_handle(&o, fi, node);
-	struct lock_claim c = {.session = o.s->number,
-		.owner = fi->lock_owner,
-		.node = node,
-		.fh = fi->fh,
-		.kind = LOCK_FLOCK,
-		.end = UINT64_MAX};
-
-	c.type = what & LOCK_UN ? F_UNLCK : what & LOCK_SH ? F_RDLCK : F_WRLCK;
-	if (h)
-		set_lock(&o, &c, !(what & LOCK_NB));
-	else
-		op_reply(&o, -EBADF);
-	if (h)
-		ops_handle_put(o.s, h);
 }

@@ -72,6 +72,7 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->gid = terms->gid;
 	s->read_only = terms->read_only;
 	s->classes = terms->classes;
+	s->exclusive = terms->exclusive;
 	s->fd = -1;
 	s->breaker_fd = -1;
 	s->loop_ops = &loop_leader_follower;
@@ -162,7 +163,7 @@ static bool admit_member(struct session *s, const struct fuse_in_header *in, siz
 	int r;
 
 	acting_for = (struct member_identity){.number = s->number, .read_only = true};
-	if (!guard_is_users(in))
+	if (!guard_is_users(in, s->exclusive))
 		return true;
 	r = members_admit(s->members, in, n, &acting_for);
 	if (r > 0)
@@ -174,8 +175,10 @@ void session_handle_request(void *arg, void *buf, size_t n)
 {
 	struct session *s = arg;
 	struct fuse_in_header *in = buf;
-	uid_t uid = s->members && n >= sizeof(*in) ? in->uid : s->uid;
-	struct guard_verdict v = guard_check(buf, n, uid, atomic_load(&s->refuse));
+	const struct guard_terms terms = {.uid = s->members && n >= sizeof(*in) ? in->uid : s->uid,
+		.write_back = s->exclusive,
+		.refuse = atomic_load(&s->refuse)};
+	struct guard_verdict v = guard_check(buf, n, &terms);
 	struct fuse_buf fb = {.mem = buf, .size = n};
 
 	if (v.word)

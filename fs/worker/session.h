@@ -33,6 +33,10 @@ struct session {
 	gid_t gid;
 	bool read_only;
 	const struct class_set *classes;	/* what it may open (classes.h) */
+	/* No other session of the client is there while this one lasts.  So the kernel may keep written data (FUSE_WRITEBACK_CACHE):
+	 * it owns size and times of files, brings data when it likes, reads through handles that were opened for writing only,
+	 * and places appends; and locks are its own. */
+	bool exclusive;
 	struct members *members; /* NULL: private */
 	atomic_int state;	/* enum session_state; each step is told through worker.event_fd */
 	atomic_bool inited;	/* the kernel's INIT was read and answered by us */
@@ -69,7 +73,7 @@ struct session_terms {
 	uint64_t number;
 	uid_t uid;
 	gid_t gid;
-	bool read_only, shared;
+	bool read_only, shared, exclusive;
 	const struct class_set *classes;
 };
 

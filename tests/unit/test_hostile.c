@@ -74,14 +74,19 @@ static const void *out(const struct kernel *k)
 	return k->answer.bytes + sizeof(k->answer.head);
 }
 
-static struct kernel *begin(bool read_only)
+static struct kernel *begin_as(bool read_only, bool exclusive)
 {
-	struct session_terms terms = {.number = 9, .uid = UID, .gid = UID, .read_only = read_only,
+	const struct session_terms terms = {.number = 9,
+		.uid = UID,
+		.gid = UID,
+		.read_only = read_only,
+		.exclusive = exclusive,
 		.classes = class_set_all()};
 	struct fuse_init_in init = {.major = FUSE_KERNEL_VERSION,
 		.minor = 38,
 		.max_readahead = 131072,
-		.flags = FUSE_HANDLE_KILLPRIV_V2 | FUSE_HANDLE_KILLPRIV | FUSE_BIG_WRITES | FUSE_MAX_PAGES};
+		.flags = FUSE_HANDLE_KILLPRIV_V2 | FUSE_HANDLE_KILLPRIV | FUSE_BIG_WRITES | FUSE_MAX_PAGES |
+			 FUSE_WRITEBACK_CACHE | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS};
 	struct kernel *k = calloc(1, sizeof(*k));
 	int pair[2], table;
 
@@ -101,6 +106,11 @@ static struct kernel *begin(bool read_only)
 	close(table);
 	assert_int_equal(ask(k, FUSE_INIT, 0, &init, sizeof(init)), 0);
 	return k;
+}
+
+static struct kernel *begin(bool read_only)
+{
+	return begin_as(read_only, false);
 }
 
 static void wait_dead(struct kernel *k)
@@ -181,6 +191,50 @@ static void test_killpriv_is_negotiated(void **state)
 	assert_true(init->flags & FUSE_HANDLE_KILLPRIV_V2);
 	assert_false(init->flags & FUSE_HANDLE_KILLPRIV);
 	end(k);
+}
+
+static void test_write_back_and_own_locks_belong_to_an_exclusive_one(void **state)
+{
+	for (int exclusive = 0; exclusive < 2; exclusive++) {
+		struct kernel *k = begin_as(false, exclusive);
+		const struct fuse_init_out *init = out(k);
+
+		assert_int_equal((init->flags & FUSE_WRITEBACK_CACHE) != 0, exclusive);
+		assert_int_equal((init->flags & (FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS)) != 0, !exclusive);
+		end(k);
+	}
+}
+
+static int set_attributes(struct kernel *k, uint64_t node, uint64_t fh, uint32_t valid)
+{
+	const struct fuse_setattr_in in = {.valid = valid, .fh = fh, .mtime = 1000, .mode = 0600, .size = 1};
+
+	return ask(k, FUSE_SETATTR, node, &in, sizeof(in));
+}
+
+/* The time of what was written comes as root's, and nothing else does. */
+static void test_what_the_kernel_brings_by_itself(void **state)
+{
+	const uint32_t times = FATTR_MTIME | FATTR_CTIME;
+
+	for (int exclusive = 0; exclusive < 2; exclusive++) {
+		struct kernel *k = begin_as(false, exclusive);
+		struct created f = create(k, "f");
+		int brought = exclusive ? 0 : EACCES;
+
+		assert_int_equal(write_at(k, f.node, f.fh, 0), 0);
+		k->uid = 0;
+		k->pid = 77;
+		assert_int_equal(set_attributes(k, f.node, f.fh, times | FATTR_FH), brought);
+		assert_int_equal(set_attributes(k, f.node, 0, times), brought);
+		assert_int_equal(set_attributes(k, f.node, 0, times | FATTR_MODE), EACCES);
+		assert_int_equal(set_attributes(k, f.node, 0, times | FATTR_SIZE), EACCES);
+		assert_int_equal(set_attributes(k, f.node, 0, FATTR_CTIME), EACCES);
+		assert_int_equal(set_attributes(k, f.node, 0, times | FATTR_ATIME), EACCES);
+		assert_int_equal(read_at(k, f.node, f.fh), EACCES);
+		assert_int_equal(write_at(k, f.node, f.fh, 0), EACCES);
+		end(k);
+	}
 }
 
 static void test_an_honest_one_is_served(void **state)
@@ -429,6 +483,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_killpriv_is_negotiated),
+		cmocka_unit_test(test_write_back_and_own_locks_belong_to_an_exclusive_one),
+		cmocka_unit_test(test_what_the_kernel_brings_by_itself),
 		cmocka_unit_test(test_an_honest_one_is_served),
 		cmocka_unit_test(test_forged_nodes),
 		cmocka_unit_test(test_forged_handles),
