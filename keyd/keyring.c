@@ -13,10 +13,9 @@
 #include "common/scope.h"
 #include "keyd/disk.h"
 #include "keyd/ring_file.h"
+#include "keyd/signing_file.h"
 
 #define FOLDER "keys"
-#define PUB_NAME "signing.pub"
-#define PUB_TEXT_MAX 128
 #define CONTEXT_MAX 64
 
 static_assert(SIGNATURE_BYTES == crypto_sign_BYTES && PUBLIC_KEY_BYTES == crypto_sign_PUBLICKEYBYTES &&
@@ -84,32 +83,6 @@ static int keyring_alloc(int keyd_fd, const struct root_key *r, struct keyring *
 static void unfold_signing_key(struct keyring *k)
 {
 	crypto_sign_seed_keypair(k->public_key, k->secrets->signing, k->ring->seed);
-}
-
-/* The public key in clear: written if missing, compared if there. */
-static int settle_public_key(const struct keyring *k, struct keys_error *err)
-{
-	char text[PUB_TEXT_MAX];
-	scoped(freep) uint8_t *there = NULL;
-	size_t n, there_n;
-	int r;
-
-	sodium_bin2base64(
-		text, sizeof(text), k->public_key, sizeof(k->public_key), sodium_base64_VARIANT_ORIGINAL);
-	n = strlen(text);
-	text[n++] = '\n';
-	r = disk_read(k->keyd_fd, PUB_NAME, sizeof(text), &there, &there_n);
-	if (r == -ENOENT)
-		r = disk_replace(k->keyd_fd, PUB_NAME, text, n);
-	else if (r == -EMSGSIZE || (r == 0 && (there_n != n || memcmp(there, text, n) != 0)))
-		r = -EBADMSG;
-	if (r < 0)
-		keys_error_set(err, "keyd/" PUB_NAME ": %s",
-			r == -EBADMSG ? "not the public key of this installation; find out who changed it, "
-					"then remove it: "
-					"it is written anew at the next start"
-				      : strerror(-r));
-	return r;
 }
 
 /* Files of ours have names of these shapes; whatever else lies there is not touched. */
@@ -208,7 +181,7 @@ int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, 
 	if (rc < 0)
 		return rc;
 	unfold_signing_key(k);
-	rc = settle_public_key(k, err);
+	rc = signing_file_check(k->keyd_fd, k->public_key, err);
 	if (rc < 0)
 		return rc;
 	*ret = take_ptr(&k);
@@ -228,7 +201,7 @@ int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, str
 	if (rc < 0)
 		return rc;
 	unfold_signing_key(k);
-	rc = settle_public_key(k, err);
+	rc = signing_file_check(k->keyd_fd, k->public_key, err);
 	if (rc < 0)
 		return rc;
 	*ret = take_ptr(&k);
@@ -471,8 +444,9 @@ static int rotate_entries(const struct keyring *k, const struct keyring_cut *cut
 	return 0;
 }
 
-int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts,
-	size_t count, struct keyring **ret, struct keys_error *err)
+/* `seed` NULL: the same signing key. */
+static int rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts, size_t count,
+	const uint8_t *seed, struct keyring **ret, struct keys_error *err)
 {
 	scoped(ring_freep) struct ring *ring = NULL;
 	int r;
@@ -491,7 +465,7 @@ int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const 
 	}
 	ring->generation = k->ring->generation + 1;
 	ring->sequence = 1;
-	memcpy(ring->seed, k->ring->seed, sizeof(ring->seed));
+	memcpy(ring->seed, seed ? seed : k->ring->seed, sizeof(ring->seed));
 	r = rotate_entries(k, cuts, count, ring, err);
 	if (r == 0)
 		r = ring_write(k->keys_fd, ring, fresh, err);
@@ -499,6 +473,12 @@ int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const 
 		return r;
 	/* What counts is what the disk says, not what we meant to write. */
 	return keyring_load(k->keyd_fd, fresh, ring->generation, ret, err);
+}
+
+int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts,
+	size_t count, struct keyring **ret, struct keys_error *err)
+{
+	return rotate(k, fresh, cuts, count, NULL, ret, err);
 }
 
 static bool is_referred_to(const struct keyring *k, const char *name)
@@ -533,11 +513,13 @@ int keyring_sweep(const struct keyring *k, struct keys_error *err)
 	r = each_file(k->keys_fd, sweep_one, (void *)k);
 	if (r == 0)
 		r = disk_sync_dir(k->keys_fd);
-	if (r < 0)
+	if (r < 0) {
 		keys_error_set(err,
 			"keyd/" FOLDER ": old key states cannot be removed (%s); they do not open any more",
 			strerror(-r));
-	return r;
+		return r;
+	}
+	return signing_file_publish(k->keyd_fd, k->public_key, err);
 }
 
 /* context || 0x00 || msg: no context is the beginning of another, since none contains a NUL. */
@@ -571,6 +553,53 @@ int keyring_sign(const struct keyring *k, const char *context, const void *msg, 
 		return r;
 	crypto_sign_detached(ret_sig, NULL, text, len, k->secrets->signing);
 	return 0;
+}
+
+struct fresh_signing {
+	uint8_t seed[SIGNING_SEED_BYTES], secret[crypto_sign_SECRETKEYBYTES];
+};
+
+static void fresh_signing_freep(struct fresh_signing **p)
+{
+	secret_free(*p);
+}
+
+/* Both sign the exchange. */
+static int make_link(const struct keyring *k, struct fresh_signing *fresh, int64_t at, struct signing_link *ret)
+{
+	char message[SIGNING_TEXT_MAX];
+	scoped(freep) uint8_t *text = NULL;
+	size_t n, len;
+	int r;
+
+	randombytes_buf(fresh->seed, sizeof(fresh->seed));
+	crypto_sign_seed_keypair(ret->to, fresh->secret, fresh->seed);
+	memcpy(ret->from, k->public_key, sizeof(ret->from));
+	ret->at = at;
+	n = signing_link_text(ret, message);
+	r = signed_text(SIGNING_CONTEXT, message, n, &text, &len);
+	if (r < 0)
+		return r;
+	crypto_sign_detached(ret->by_from, NULL, text, len, k->secrets->signing);
+	crypto_sign_detached(ret->by_to, NULL, text, len, fresh->secret);
+	return 0;
+}
+
+int keyring_rotate_signing(
+	const struct keyring *k, const struct root_key *fresh, int64_t at, struct keyring **ret, struct keys_error *err)
+{
+	scoped(fresh_signing_freep) struct fresh_signing *next = secret_alloc(sizeof(*next));
+	struct signing_link link;
+	int r;
+
+	if (!next) {
+		keys_error_set(err, "no locked memory left for a signing key");
+		return -ENOMEM;
+	}
+	r = make_link(k, next, at, &link);
+	if (r == 0)
+		r = signing_file_add(k->keyd_fd, &link, err);
+	return r < 0 ? r : rotate(k, fresh, NULL, 0, next->seed, ret, err);
 }
 
 void keyring_public_key(const struct keyring *k, uint8_t ret[PUBLIC_KEY_BYTES])

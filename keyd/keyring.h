@@ -3,7 +3,7 @@
  *
  *	keys/ring.<generation>          ids, K_c and tree numbers of all clients, signing key; under R
  *	keys/<client-id>.<n>.tree       a serialised key tree, sealed under K_c
- *	signing.pub                     the public key, base64
+ *	signing.pub, signing.chain      the public key, base64; what leads to it from earlier ones (signing.h)
  *
  * A ring is of the generation of its R (slot_file.h).  Adding a client writes the ring anew under the same
  * R. Taking something away never does: keyring_rotate() makes a ring for a fresh R, with a fresh K_c and
@@ -79,7 +79,10 @@ struct keyring_cut {
  * files stay. -ENOKEY: a cut names a client that is not there. */
 int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts,
 	size_t count, struct keyring **ret, struct keys_error *err);
-/* Unlinks every file of keys/ that this ring does not refer to. */
+/* The same with nothing cut and a fresh signing key, in force since `at`; the two sign each other (signing.h). */
+int keyring_rotate_signing(const struct keyring *k, const struct root_key *fresh, int64_t at, struct keyring **ret,
+	struct keys_error *err);
+/* This ring is in force: unlinks every file of keys/ that it does not refer to, and publishes its public key. */
 int keyring_sweep(const struct keyring *k, struct keys_error *err);
 
 /* Ed25519 over context || 0x00 || msg; `context` names what is signed ("coffer-certificate"), one list in

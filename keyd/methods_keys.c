@@ -12,6 +12,7 @@
 #include "keyd/head.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/signing_file.h"
 
 #define PASSPHRASE_MAX 1024
 #define PASSPHRASE_WAIT_MS 2000 /* the tool has it before it calls: this only bounds a hostile one */
@@ -277,6 +278,7 @@ int keyd_ledger_head(struct varlink_call *call, json_t *params, void *userdata)
 	struct keyd *k = userdata;
 	uint8_t public_key[PUBLIC_KEY_BYTES];
 	char hex[2 * PUBLIC_KEY_BYTES + 1] = "";
+	scoped(freep) char *links = signing_file_chain(k->keyd_fd);
 	struct fact_head h;
 	int r;
 
@@ -292,7 +294,7 @@ int keyd_ledger_head(struct varlink_call *call, json_t *params, void *userdata)
 		keyring_public_key(k->ring, public_key);
 		sodium_bin2hex(hex, sizeof(hex), public_key, sizeof(public_key));
 	}
-	return varlink_reply(call, json_pack("{s:I, s:s, s:s, s:s?, s:I}", "batch", (json_int_t)h.batch,
+	return varlink_reply(call, json_pack("{s:I, s:s, s:s, s:s?, s:s?, s:I}", "batch", (json_int_t)h.batch,
 					   "hash", h.hash, "signature", h.signature, "public_key",
-					   *hex ? hex : NULL, "signed_at", (json_int_t)h.signed_at));
+					   *hex ? hex : NULL, "links", links, "signed_at", (json_int_t)h.signed_at));
 }

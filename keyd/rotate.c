@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/head.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 
@@ -133,4 +134,15 @@ int keyd_rotate_client(struct varlink_call *call, json_t *params, void *userdata
 	if (c.destroyed_on || c.destroying || client_id_parse(c.hex, &cut.client) < 0)
 		return varlink_errorf(call, "Destroyed", NULL, "%s is destroyed: it has no key", c.client);
 	return rotate(k, call, "rotate-client", c.client, &job);
+}
+
+int keyd_rotate_signing(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct shred_job job = {0};
+
+	if (outbox_deliver(k) == 0)
+		(void)head_sign(k, NULL); /* what the old one still has to say */
+	job.signing_at = keyd_now();
+	return rotate(k, call, "rotate-signing", NULL, &job);
 }

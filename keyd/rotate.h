@@ -1,4 +1,4 @@
-/* Keys that are exchanged though nothing is destroyed: R, a client's K_c.  By the protocol of a destruction
+/* Keys that are exchanged though nothing is destroyed: R, a client's K_c, the signing key.  By the protocol of a destruction
  * (keyd/shred.h), with nothing to cut; the intent stands in the facts until it is recorded how it ended.  On keyd's
  * loop. */
 #ifndef COFFER_KEYD_ROTATE_H
@@ -9,6 +9,7 @@
 
 int keyd_rotate_root(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_rotate_client(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_rotate_signing(struct varlink_call *call, json_t *params, void *userdata);
 
 /* After the keys were opened, and when an exchange was finished late: records what became of the one that was begun. */
 void rotate_settle(struct keyd *k);

@@ -205,16 +205,24 @@ void backup_check_store(const char *path, const json_t *list, json_t *wrong_list
 	check_files(path, wrong_list);
 }
 
-static bool is_signed(const json_t *envelope, const struct public_key *key)
+static int check_signature(const uint8_t *key, const void *envelope)
 {
 	scoped(freep) char *text = json_dumps(json_object_get(envelope, "manifest"), JSON_SORT_KEYS | JSON_COMPACT);
 	const char *hex = json_string_value(json_object_get(envelope, "signature"));
 	uint8_t signature[SIGNATURE_BYTES];
 	size_t n = 0;
 
-	return text && hex && sodium_hex2bin(signature, sizeof(signature), hex, strlen(hex), NULL, &n, NULL) == 0 &&
-	       n == sizeof(signature) &&
-	       keyring_signature_check(key->b, BACKUP_CONTEXT, text, strlen(text), signature) == 0;
+	if (!text || !hex || sodium_hex2bin(signature, sizeof(signature), hex, strlen(hex), NULL, &n, NULL) != 0 ||
+		n != sizeof(signature))
+		return -EBADMSG;
+	return keyring_signature_check(key, BACKUP_CONTEXT, text, strlen(text), signature);
+}
+
+static bool is_signed(const json_t *envelope, const struct public_key *key)
+{
+	const json_t *made = json_object_get(json_object_get(envelope, "manifest"), "made_at");
+
+	return public_key_any(key, json_string_value(made), check_signature, envelope);
 }
 
 int backup_check(const char *path, const struct public_key *key, json_t **ret_manifest, json_t **ret_wrong)

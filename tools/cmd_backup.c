@@ -214,6 +214,8 @@ static int copy_state(struct backup *b)
 	if (r == EXIT_OK)
 		r = copy_state_tree(b, "keyd", "signing.pub");
 	if (r == EXIT_OK)
+		r = copy_state_tree(b, "keyd", "signing.chain");
+	if (r == EXIT_OK)
 		r = copy_state_tree(b, "keyd", "certificates");
 	if (r == EXIT_OK)
 		r = copy_state_tree(b, ".", "policy.yaml");
@@ -460,7 +462,7 @@ int cmd_backup_check(struct tool *t, int argc, char **argv)
 		"not read: `coffer drill` does that."};
 	json_auto_t *params = NULL, *manifest = NULL, *list = NULL;
 	scoped(freep) char *path = NULL;
-	struct public_key key;
+	scoped(public_key_done) struct public_key key = {0};
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);

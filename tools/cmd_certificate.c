@@ -177,10 +177,17 @@ static const char *load(int dir, const char *path, json_t **ret, char *why, size
 	return NULL;
 }
 
+static int check_one(const uint8_t *key, const void *envelope)
+{
+	return certificate_check(key, json_object_get(envelope, "certificate"),
+		json_string_value(json_object_get(envelope, "signature")));
+}
+
 static bool is_genuine(const json_t *envelope, const struct public_key *key)
 {
-	return certificate_check(key->b, json_object_get(envelope, "certificate"),
-		       json_string_value(json_object_get(envelope, "signature"))) == 0;
+	return public_key_any(key,
+		json_string_value(json_object_get(json_object_get(envelope, "certificate"), "destroyed_at")), check_one,
+		envelope);
 }
 
 static const char *text_of(const json_t *envelope, const char *object, const char *key)
@@ -215,7 +222,7 @@ int cmd_certificate_verify(struct tool *t, int argc, char **argv)
 		"Checks the signature of a certificate, as `coffer certificate CLIENT --json` printed it, without "
 		"the daemons.\vThe key in the file itself proves nothing: take one that was kept off the host."};
 	json_auto_t *params = NULL, *file = NULL;
-	struct public_key key;
+	scoped(public_key_done) struct public_key key = {0};
 	const char *path;
 	int r;
 
@@ -245,7 +252,7 @@ int cmd_certificate_show(struct tool *t, int argc, char **argv)
 		"Prints a certificate from its file, for people, without the daemons.\vWithout --pubkey nothing is "
 		"said about its signature. One that is not genuine is not printed."};
 	json_auto_t *params = NULL, *file = NULL;
-	struct public_key key;
+	scoped(public_key_done) struct public_key key = {0};
 	const char *path, *with;
 	int r;
 
@@ -336,7 +343,7 @@ int cmd_certificate_list(struct tool *t, int argc, char **argv)
 	json_auto_t *params = NULL, *rows = json_array();
 	scoped(freep) char *own = NULL;
 	const char *folder, *with;
-	struct public_key key;
+	scoped(public_key_done) struct public_key key = {0};
 	int r = EXIT_OK;
 
 	request_parse(t, &rq, argc, argv, &params);

@@ -32,6 +32,7 @@ static void drill_done(struct drill *d)
 		fprintf(stderr, "coffer: %s could not be removed\n", d->scratch);
 	json_decref(d->wrong);
 	json_decref(d->clients);
+	public_key_done(&d->key);
 	free(d->backup);
 	free(d->state);
 	free(d->scratch);

@@ -42,6 +42,28 @@ int cmd_rotate_root(struct tool *t, int argc, char **argv)
 	return say(NEW_BACKUP);
 }
 
+int cmd_rotate_signing(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL,
+		"Makes a new key that signs certificates, heads of the record and backups, and a new root key.\vFor custodians; "
+		"sessions go on. The old key signs the new one and the new one the old one, so that what the old one signed until "
+		"now still verifies, and nothing that it signs from now on."};
+	json_auto_t *params = NULL, *answer = NULL;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = rotate(t, "RotateSigning", NULL, &answer);
+	if (r != EXIT_OK || t->json)
+		return r;
+	(void)say("The signing key is new, and with it the key to which others hand over clients: bundles that are under way to "
+		  "us must be made anew (coffer transfer-key).");
+	(void)say_generations(answer);
+	(void)say("Not changed: what the old key signed until now verifies as before, with the lines that coffer public-key "
+		  "prints: give them to whoever keeps a copy. The keys of clients and files.");
+	return say(NEW_BACKUP);
+}
+
 int cmd_rotate_client(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {

@@ -168,16 +168,21 @@ int cmd_transfer(struct tool *t, int argc, char **argv)
 
 /* ---- another's to us ---- */
 
+static int is_key(const uint8_t *key, const void *wanted)
+{
+	return memcmp(key, wanted, PUBLIC_KEY_BYTES);
+}
+
 static int check_folder(const char *from, const json_t *bundle, const struct public_key *sender)
 {
 	json_auto_t *wrong = json_array();
 	const json_t *inventory = json_object_get(bundle, "inventory");
 	const char *hex = json_string_value(json_object_get(bundle, "public_key"));
-	struct public_key key;
+	scoped(public_key_done) struct public_key key = {0};
 
-	if (!json_is_object(inventory) || !hex || !public_key_parse(hex, &key))
+	if (!json_is_object(inventory) || !hex || !public_key_parse(hex, NULL, &key))
 		return fail(EXIT_DAMAGED, "%s: this is no bundle", from);
-	if (memcmp(key.b, sender->b, sizeof(key.b)) != 0)
+	if (!public_key_any(sender, json_string_value(json_object_get(inventory, "made_at")), is_key, key.b))
 		return fail(EXIT_DAMAGED, "%s: it was signed by another key than the one you named", from);
 	backup_check_store(from, json_object_get(json_object_get(inventory, "store"), "list"), wrong);
 	if (json_array_size(wrong) > 0)
@@ -227,7 +232,7 @@ int cmd_adopt(struct tool *t, int argc, char **argv)
 		"the state directory, as custodian. Grants and the record stay with the other."};
 	scoped(freep) char *path = NULL;
 	json_auto_t *params = NULL, *bundle = NULL;
-	struct public_key sender;
+	scoped(public_key_done) struct public_key sender = {0};
 	json_error_t err;
 	const char *from;
 	int r;

@@ -12,26 +12,44 @@
 #include "tools/public_key.h"
 #include "tools/request.h"
 
+static json_t *earlier(const struct public_key *key)
+{
+	char hex[2 * PUBLIC_KEY_BYTES + 1];
+	json_t *rows = json_array();
+
+	for (size_t i = 1; i < key->all.n; i++) {
+		const struct signing_key *k = &key->all.keys[i];
+
+		sodium_bin2hex(hex, sizeof(hex), k->b, sizeof(k->b));
+		json_array_append_new(rows,
+			json_pack("{s:s, s:I, s:I}", "public_key", hex, "from", (json_int_t)k->from, "until", (json_int_t)k->until));
+	}
+	return rows;
+}
+
 int cmd_public_key(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {{0}};
 	static const struct request rq = {fields, NULL,
-		"Prints the public key that signs certificates and the heads of the record, in base64.\vKeep "
-		"a "
-		"copy off this host: what is checked with it needs no trust in the host."};
+		"Prints the public key that signs certificates and the heads of the record, in base64.\vKeep a copy off this "
+		"host: what is checked with it needs no trust in the host. When the key was exchanged (coffer rotate signing), "
+		"lines follow by which each key vouches for the next and the one before; who keeps an older copy appends them."};
 	char text[sodium_base64_ENCODED_LEN(PUBLIC_KEY_BYTES, sodium_base64_VARIANT_ORIGINAL)];
-	struct public_key key;
-	json_t *params;
+	scoped(public_key_done) struct public_key key = {0};
+	json_auto_t *params = NULL, *o = NULL;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	json_decref(params);
 	r = public_key_find(t, &key);
 	if (r != EXIT_OK)
 		return r;
 	sodium_bin2base64(text, sizeof(text), key.b, sizeof(key.b), sodium_base64_VARIANT_ORIGINAL);
-	printf(t->json ? "{\"public_key\": \"%s\"}\n" : "%s\n", text);
-	return EXIT_OK;
+	if (!t->json) {
+		printf("%s\n%s", text, key.links ? key.links : "");
+		return EXIT_OK;
+	}
+	o = json_pack("{s:s, s:s, s:o}", "public_key", text, "links", key.links ? key.links : "", "earlier", earlier(&key));
+	return print_json(o);
 }
 
 /* ---- log verify ---- */
@@ -80,7 +98,7 @@ static int verify_file(
 
 static int verify_copy(struct tool *t, const char *db, const char *key_file)
 {
-	struct public_key key;
+	scoped(public_key_done) struct public_key key = {0};
 	int r = key_file ? public_key_read(key_file, &key) : EXIT_OK;
 
 	return r == EXIT_OK ? verify_file(t, db, key_file ? &key : NULL, NULL) : r;
@@ -104,8 +122,8 @@ static int verify_own_file(struct tool *t, const json_t *head)
 	const char *hex = json_string_value(json_object_get(head, "public_key"));
 	struct ledger_head expect = {.batch = json_integer_value(json_object_get(head, "batch"))};
 	scoped(freep) char *db = NULL;
-	struct public_key key;
-	bool known;
+	scoped(public_key_done) struct public_key key = {0};
+	bool known, signs;
 	size_t n = 0;
 
 	if (asprintf(&db, "%s/ledger/ledger.db", t->dir.root) < 0)
@@ -114,7 +132,8 @@ static int verify_own_file(struct tool *t, const json_t *head)
 		sodium_hex2bin(expect.hash.b, sizeof(expect.hash.b), hash, strlen(hash), NULL, &n, NULL) ==
 			0 &&
 		n == sizeof(expect.hash.b);
-	return verify_file(t, db, hex && public_key_parse(hex, &key) ? &key : NULL, known ? &expect : NULL);
+	signs = hex && public_key_parse(hex, json_string_value(json_object_get(head, "links")), &key);
+	return verify_file(t, db, signs ? &key : NULL, known ? &expect : NULL);
 }
 
 static int verify_with_daemons(struct tool *t)

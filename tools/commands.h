@@ -64,6 +64,7 @@ int cmd_recovery_confirm(struct tool *t, int argc, char **argv);
 int cmd_recovery_check(struct tool *t, int argc, char **argv);
 int cmd_recovery_open(struct tool *t, int argc, char **argv);
 int cmd_rotate_root(struct tool *t, int argc, char **argv);
+int cmd_rotate_signing(struct tool *t, int argc, char **argv);
 int cmd_rotate_client(struct tool *t, int argc, char **argv);
 int cmd_backup(struct tool *t, int argc, char **argv);
 int cmd_backup_check(struct tool *t, int argc, char **argv);

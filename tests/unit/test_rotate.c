@@ -16,6 +16,7 @@
 #include "common/scope.h"
 #include "keyd/disk.h"
 #include "keyd/shred.h"
+#include "keyd/signing_file.h"
 
 static const struct client_id acme = {{0xaa}}, other = {{0xbb}};
 static const struct leaf_index leaf = {16, 2500, 7};
@@ -201,6 +202,68 @@ static void test_old_opens_nothing(void **state)
 	free(tree);
 }
 
+/* What the old key signed, the keys of now vouch for, and the other way round; each with its time. */
+static void test_signing(void **state)
+{
+	struct place *p = *state;
+	uint8_t first[PUBLIC_KEY_BYTES], now[PUBLIC_KEY_BYTES], sig[SIGNATURE_BYTES];
+	struct signing_keys keys;
+	char *chain;
+	uint8_t *pub;
+	size_t n;
+
+	keyring_public_key(p->ring, first);
+	assert_int_equal(keyring_sign(p->ring, "coffer-certificate", "x", 1, sig), 0);
+	at_each_step(p, &(struct shred_job){.signing_at = 1000});
+	keyring_public_key(p->ring, now);
+	assert_memory_not_equal(first, now, sizeof(now));
+	assert_int_equal(keyring_signature_check(now, "coffer-certificate", "x", 1, sig), -EBADMSG);
+	chain = signing_file_chain(p->fd);
+	signing_keys_collect(now, chain, &keys);
+	assert_int_equal(keys.n, 4); /* three went forward: no trace of those that did not */
+	assert_memory_equal(keys.keys[0].b, now, sizeof(now));
+	assert_int_equal(keys.keys[0].from, 1000);
+	assert_int_equal(keys.keys[0].until, INT64_MAX);
+	assert_non_null(signing_keys_find(&keys, first));
+	assert_int_equal(signing_keys_find(&keys, first)->until, 1000);
+	assert_int_equal(signing_keys_find(&keys, first)->from, 0);
+	signing_keys_collect(first, chain, &keys); /* who kept the first only */
+	assert_int_equal(keys.n, 4);
+	assert_non_null(signing_keys_find(&keys, now));
+	free(chain);
+	assert_int_equal(disk_read(p->fd, "signing.pub", 256, &pub, &n), 0);
+	free(pub);
+	/* another's is refused as ever */
+	put_back(p, "signing.pub", (const uint8_t *)"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", 45);
+	assert_int_equal(signing_file_check(p->fd, now, NULL), -EBADMSG);
+}
+
+static void test_altered_links(void **state)
+{
+	struct place *p = *state;
+	struct signing_keys keys;
+	uint8_t now[PUBLIC_KEY_BYTES];
+	struct signing_link l;
+	char *chain;
+
+	assert_int_equal(run(p, &(struct shred_job){.signing_at = 1000}), 0);
+	keyring_public_key(p->ring, now);
+	chain = signing_file_chain(p->fd);
+	assert_int_equal(signing_link_parse(chain, &l), 0);
+	for (size_t i = 0; chain[i] != '\n'; i++) {
+		char was = chain[i];
+
+		chain[i] = was == '1' ? '2' : '1';
+		assert_true(signing_link_parse(chain, &l) < 0);
+		signing_keys_collect(now, chain, &keys);
+		assert_int_equal(keys.n, 1);
+		chain[i] = '\0';
+		assert_true(signing_link_parse(chain, &l) < 0);
+		chain[i] = was;
+	}
+	free(chain);
+}
+
 static void test_unknown_client(void **state)
 {
 	struct place *p = *state;
@@ -218,6 +281,8 @@ int main(void)
 		IN_PLACE(test_root),
 		IN_PLACE(test_client),
 		IN_PLACE(test_old_opens_nothing),
+		IN_PLACE(test_signing),
+		IN_PLACE(test_altered_links),
 		IN_PLACE(test_unknown_client),
 	};
 
