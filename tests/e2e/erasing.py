@@ -135,13 +135,14 @@ class Ageing(Erasing):
     older file; and there survives what was used later, which is under the prefix.  Then, a second time, that dies alone,
     when the prefix is gone already.
 
-    `pass_time` is test_destroy's."""
+    `pass_time` and `policy` are test_destroy's."""
 
-    def __init__(self, vault, clock, pass_time, clients, say=lambda text: print(text, file=sys.stderr, flush=True)):
+    def __init__(self, vault, clock, pass_time, policy, clients, say=lambda text: print(text, file=sys.stderr, flush=True)):
         self.v, self.say, self.clock, self.pass_time = vault, say, clock, pass_time
         vault.clock = clock
         self.steps, self.proof = Steps(vault, clock.env), Proof(vault)
         self.outcomes, self.clients, self.files = {True: 0, False: 0}, [f"c{i}" for i in range(clients)], {}
+        policy(vault)
         self.up()
         today = clock.today()
         self.before, later = clock.today(2), clock.today(40)
@@ -204,6 +205,22 @@ class Ageing(Erasing):
             self.last = done
         except AssertionError as e:
             raise AssertionError(f"{self.what}: {e}\n{r}\n{self.steps.calls[-5:]}") from e
+
+    def every_step(self, name, first, seconds):
+        mode, error, child = MODES[name]
+        clients, end, total = list(self.clients), time.monotonic() + seconds, 0
+        for second in (False, True):
+            if second:
+                self.again(clients)
+            n = first
+            while self.clients and time.monotonic() < end and self.attempt(mode, n, error, child):
+                self.say(f"{self.what}: {'destroyed' if self.last else 'not destroyed'}")
+                n += 1
+            total += n - first
+            if not self.clients or time.monotonic() > end:
+                self.say(f"{name}: stopped at step {n} for want of clients or time")
+        self.finish()
+        self.say(f"class, {name}: {total} steps, {self.outcomes[True]} destroyed, {self.outcomes[False]} not destroyed: all well")
 
     def again(self, clients):
         """What is left of these is done, and time passes until the survivors are due, too."""

@@ -8,7 +8,7 @@ import pytest
 import harness
 from erasing import Ageing, Erasing
 from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD, Proof
-from test_destroy import Clock, faketime, pass_time  # noqa: F401 (a fixture among them)
+from test_destroy import Clock, faketime, open_credentials, pass_time  # noqa: F401 (a fixture among them)
 
 pytestmark = pytest.mark.skipif(harness.SANITIZED, reason="a preloaded library and a sanitizer both want to come first")
 
@@ -63,7 +63,7 @@ def test_older_keys_that_cannot_be_looked_at_stop_an_erasure(acme):
 def ageing(make_vault, faketime):  # noqa: F811
     def make(clients):
         v = make_vault(up=False)
-        return Ageing(v, Clock(v.base + "/clock", faketime), pass_time, clients)
+        return Ageing(v, Clock(v.base + "/clock", faketime), pass_time, open_credentials, clients)
     return make
 
 
@@ -82,7 +82,15 @@ def test_class_before_a_date_is_destroyed_or_not_at_chosen_steps(ageing):
 
 
 if "COFFER_CRASH_MODES" in os.environ:  # tests/stress/erasures
-    @pytest.mark.limit(int(os.environ.get("COFFER_CRASH_SECONDS", "3600")) + 120)
-    @pytest.mark.parametrize("mode", os.environ["COFFER_CRASH_MODES"].split(","))
-    def test_every_step(erasing, mode):
-        erasing.every_step(mode, int(os.environ.get("COFFER_CRASH_FROM", "0")), float(os.environ.get("COFFER_CRASH_SECONDS", "3600")))
+    FIRST, SECONDS = int(os.environ["COFFER_CRASH_FROM"]), float(os.environ["COFFER_CRASH_SECONDS"])
+    each_mode = pytest.mark.parametrize("mode", os.environ["COFFER_CRASH_MODES"].split(","))
+
+    @pytest.mark.limit(int(SECONDS) + 120)
+    @each_mode
+    def test_every_step_of_a_tree(erasing, mode):
+        erasing.every_step(mode, FIRST, SECONDS)
+
+    @pytest.mark.limit(int(SECONDS) + 600)
+    @each_mode
+    def test_every_step_of_a_class(ageing, mode):
+        ageing(70).every_step(mode, FIRST, SECONDS)
