@@ -30,6 +30,7 @@ int cmd_revoke(struct tool *t, int argc, char **argv);
 int cmd_access(struct tool *t, int argc, char **argv);
 int cmd_suspend(struct tool *t, int argc, char **argv);
 int cmd_resume(struct tool *t, int argc, char **argv);
+int cmd_help(struct tool *t, int argc, char **argv);
 int cmd_doctor(struct tool *t, int argc, char **argv);
 int cmd_bench(struct tool *t, int argc, char **argv);
 int cmd_log(struct tool *t, int argc, char **argv);

@@ -10,6 +10,7 @@
 #include "tools/tool.h"
 
 const struct command commands[] = {
+	{"help", cmd_help, "what there is to do, by role, and with which commands"},
 	{"up", cmd_up, "start the daemons"},
 	{"down", cmd_down, "end all sessions and stop the daemons"},
 	{"status", cmd_status, "what runs, how it is protected, what to mind"},

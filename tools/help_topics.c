@@ -1,0 +1,88 @@
+#include "tools/help_topics.h"
+
+#include <stddef.h>
+
+const struct help_topic help_topics[] = {
+	{"consultant", "work", "open a client's share and work in it",
+		"What you may open, and for which purpose:\n"
+		"    coffer shares\n"
+		"Mount it at an empty directory of yours, and work with any program:\n"
+		"    mkdir -p ~/acme\n"
+		"    coffer mount acme --purpose data-migration --ticket CHG-1042 ~/acme\n"
+		"When you are done (what is still open there keeps it; --lazy does not wait):\n"
+		"    coffer unmount ~/acme\n"
+		"Each file that you open is recorded with your name, the purpose and the ticket.\n"},
+	{"consultant", "refused", "find out why a mount or a file is refused",
+		"The whole decision, step by step, with the sentences of the policy behind it:\n"
+		"    coffer why $USER acme --purpose data-migration\n"
+		"What you have open, and what ended:\n"
+		"    coffer sessions\n"
+		"In a mount: EKEYREVOKED means that the permission was taken back, EKEYEXPIRED that its time is up.\n"},
+	{"consultant", "broken", "get rid of a mount that does not answer",
+		"Ask whether the daemons run, then let go of the mount, whatever uses it:\n"
+		"    coffer status\n"
+		"    coffer unmount --lazy ~/acme\n"
+		"    fusermount3 -uz ~/acme\n"
+		"Nothing that a program has fsynced is lost. Then mount it again.\n"},
+	{"admin", "client", "take on a client, and let people in",
+		"    coffer client add acme --name \"Acme Corp\" --email privacy@acme.example\n"
+		"    coffer policy show\n"
+		"    coffer grant acme alice --purpose data-migration --rights rw --until 2030-01-01\n"
+		"    coffer access acme\n"
+		"Nobody grants to himself: ask another admin.\n"},
+	{"admin", "withdraw", "take permission back, at once",
+		"    coffer revoke acme alice\n"
+		"All use of a client, for as long as a suspicion lasts:\n"
+		"    coffer suspend acme --reason \"phishing, incident 7\"\n"
+		"    coffer resume acme --reason \"cleared\"\n"
+		"Open and mapped files end within a second.\n"},
+	{"admin", "end", "end the relationship with a client",
+		"Retention counts from that day; when the last period is over, the keys are destroyed:\n"
+		"    coffer client end acme --on 2026-12-31\n"
+		"    coffer retention forecast acme\n"
+		"    coffer expiry list acme\n"},
+	{"admin", "damage", "look for damage, and mend it",
+		"    coffer fsck acme\n"
+		"    coffer fsck acme --repair\n"
+		"A file that is damaged, from the newest backup, beside it:\n"
+		"    coffer restore /mnt/backup acme reports/2025.ods\n"},
+	{"owner", "backup", "make backups that undo no destruction",
+		"All but the slot, while sessions run, incrementally:\n"
+		"    coffer backup /mnt/backup\n"
+		"    coffer backup check /mnt/backup\n"
+		"    coffer drill /mnt/backup\n"
+		"Never copy the slot with it (`coffer status` says where it is).\n"},
+	{"owner", "install", "see that an installation is as it should be",
+		"    coffer up\n"
+		"    coffer status\n"
+		"    coffer doctor\n"},
+	{"custodian", "hold", "keep data from destruction",
+		"    coffer hold place acme --matter \"case 17\" --reason \"litigation\"\n"
+		"    coffer hold list acme\n"
+		"    coffer hold lift 3 --reason \"settled\"\n"},
+	{"custodian", "erase", "destroy one file or tree for good",
+		"Says first what goes, then asks:\n"
+		"    coffer shred acme /orders/doe.pdf --reason \"erasure request 12\"\n"
+		"    coffer certificate list\n"},
+	{"custodian", "destroy", "watch over, hasten or stop a destruction",
+		"    coffer expiry list\n"
+		"    coffer expiry cancel acme --reason \"still needed for the audit\"\n"
+		"    coffer expiry schedule acme --on 2027-01-15 --reason \"the client asks for it\"\n"
+		"Another custodian then says:\n"
+		"    coffer expiry confirm acme\n"},
+	{"custodian", "seal", "forget all keys, and open them again",
+		"    coffer seal\n"
+		"    coffer unseal\n"
+		"After a jump of the clock nothing is destroyed until:\n"
+		"    coffer clock confirm\n"},
+	{"auditor", "record", "search the record, and check that it is whole",
+		"    coffer log --client acme --since yesterday\n"
+		"    coffer log --user alice --path '/orders/*'\n"
+		"    coffer log verify\n"
+		"Offline, on a copy, with a key that was kept off the host:\n"
+		"    coffer log verify --db ledger.db --pubkey coffer.pub\n"},
+	{"auditor", "proof", "check a certificate of destruction",
+		"    coffer certificate show acme.json\n"
+		"    coffer certificate verify acme.json --pubkey coffer.pub\n"},
+	{0},
+};
