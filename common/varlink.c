@@ -55,6 +55,7 @@ struct varlink_server {
 	size_t message_max;
 	unsigned part_seconds;
 	bool (*fds_from)(const struct peer *p, void *userdata);
+	unsigned (*usable)(const struct peer *p, void *userdata);
 };
 
 struct varlink_call {
@@ -93,6 +94,11 @@ static void call_finish(struct varlink_call *call)
 	call_unref(call);
 	if (c)
 		conn_update(c);
+}
+
+void varlink_server_set_roles(struct varlink_server *s, unsigned (*usable)(const struct peer *p, void *userdata))
+{
+	s->usable = usable;
 }
 
 const struct peer *varlink_call_peer(const struct varlink_call *call)
@@ -309,7 +315,7 @@ static const struct {
 	{ROLE_FSD, "coffer-fsd itself"},
 };
 
-static int refuse_role(struct varlink_call *call, const struct varlink_method *m)
+static int refuse_role(struct varlink_call *call, const struct varlink_method *m, unsigned withheld)
 {
 	char needed[256] = "";
 	size_t n = 0;
@@ -320,6 +326,10 @@ static int refuse_role(struct varlink_call *call, const struct varlink_method *m
 		n += (size_t)snprintf(
 			needed + n, sizeof(needed) - n, "%s%s", n > 0 ? " or " : "", role_texts[i].text);
 	}
+	if (withheld & m->roles)
+		return varlink_errorf(call, "RolesTogether",
+			"leave all but one of the groups, or let the policy say which roles go together (together)",
+			"%s has several roles that may not be used together here", call->peer.user);
 	return varlink_errorf(call, "PermissionDenied",
 		"ask someone who has the role, or ask the administrator of this host to add you to the group",
 		"%s is for the role %s; %s does not have it", strrchr(m->name, '.') + 1,
@@ -359,15 +369,17 @@ static int method_not_found(struct varlink_call *call)
 static int dispatch(struct varlink_server *s, struct varlink_call *call, json_t *params)
 {
 	const struct varlink_method *m = s->methods;
+	unsigned usable = s->usable ? s->usable(&call->peer, s->userdata) : ~0u, withheld = call->peer.roles & ~usable;
 
 	if (strcmp(call->method, "org.varlink.service.GetInfo") == 0)
 		return get_info(call, s);
+	call->peer.roles &= usable;
 	while (m->name && strcmp(m->name, call->method) != 0)
 		m++;
 	if (!m->name)
 		return method_not_found(call);
 	if (!(m->roles & call->peer.roles))
-		return refuse_role(call, m);
+		return refuse_role(call, m, withheld);
 	if (m->states && !(m->states & s->state))
 		return varlink_error(call, "Sealed", s->refusal ? s->refusal : "not in this state", NULL);
 	if (!json_is_object(params))

@@ -49,6 +49,9 @@ void varlink_server_set_state(struct varlink_server *s, unsigned state_bit, cons
 void varlink_server_set_limits(struct varlink_server *s, size_t message_max, unsigned part_seconds);
 void varlink_server_set_fds_from(struct varlink_server *s, bool (*from)(const struct peer *p, void *userdata));
 
+/* Which of a peer's roles count (NULL, unless set: all).  One that is refused for a role that does not count is told so. */
+void varlink_server_set_roles(struct varlink_server *s, unsigned (*usable)(const struct peer *p, void *userdata));
+
 const struct peer *varlink_call_peer(const struct varlink_call *call);
 int varlink_call_take_fd(struct varlink_call *call, unsigned i);	/* -EBADF when none came; caller owns it */
 bool varlink_call_wants_more(const struct varlink_call *call);

@@ -312,6 +312,7 @@ static int serve(struct keyd *k)
 	if (r < 0)
 		return say(r, "server");
 	varlink_server_set_limits(k->server, MESSAGE_MAX, VARLINK_PART_SECONDS);
+	varlink_server_set_roles(k->server, roles_usable);
 	varlink_server_set_fds_from(k->server, may_send_fds);
 	varlink_server_set_state(k->server, keyd_is_sealed(k) ? KEYD_SEALED : KEYD_OPEN, KEYD_SEALED_TEXT);
 	run_fd = open(k->dir.run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -11,6 +11,7 @@
 #include "keyd/erase.h"
 #include "keyd/fsck.h"
 #include "keyd/holders.h"
+#include "keyd/jit.h"
 #include "keyd/job.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
@@ -36,6 +37,11 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("AgreementSet"), ROLE_ADMIN, ANY_STATE, keyd_agreement_set},
 	{NAME("AgreementEnd"), ROLE_ADMIN, ANY_STATE, keyd_agreement_end},
 	{NAME("AgreementList"), ROLES_OVERSIGHT, ANY_STATE, keyd_agreement_list},
+	{NAME("Request"), ROLES_ALL, ANY_STATE, keyd_request},
+	{NAME("RequestList"), ROLES_ALL, ANY_STATE, keyd_request_list},
+	{NAME("RequestDecide"), ROLE_ADMIN | ROLE_CUSTODIAN, ANY_STATE, keyd_request_decide},
+	{NAME("ReviewList"), ROLES_OVERSIGHT, ANY_STATE, keyd_review_list},
+	{NAME("ReviewClose"), ROLES_OVERSIGHT, ANY_STATE, keyd_review_close},
 	{NAME("Access"), ROLES_ALL, ANY_STATE, keyd_access},
 	{NAME("Shares"), ROLES_ALL, ANY_STATE, keyd_shares},
 	{NAME("Why"), ROLES_ALL, ANY_STATE, keyd_why},
@@ -183,6 +189,38 @@ struct actor actor_of(const struct varlink_call *call)
 	const struct peer *p = varlink_call_peer(call);
 
 	return (struct actor){.user = p->user, .uid = p->uid};
+}
+
+static const unsigned role_bits[POLICY_ROLES] = {[POLICY_ADMIN] = ROLE_ADMIN, [POLICY_CUSTODIAN] = ROLE_CUSTODIAN,
+	[POLICY_AUDITOR] = ROLE_AUDITOR, [POLICY_CONSULTANT] = 0};
+
+/* Those of `have` that role n may not be used together with. */
+static unsigned forbidden(const struct policy *p, unsigned n, unsigned have)
+{
+	unsigned bad = 0;
+
+	for (unsigned i = 0; i < POLICY_ROLES; i++)
+		if (i != n && !(p->together[n] & (1u << i)))
+			bad |= have & role_bits[i];
+	return bad;
+}
+
+unsigned roles_usable(const struct peer *p, void *keyd)
+{
+	const struct keyd *k = keyd;
+	unsigned usable = ~0u;
+
+	if (p->roles & ROLE_OWNER)
+		return usable;
+	for (unsigned i = 0; i < POLICY_ROLES; i++)
+		if (p->roles & role_bits[i] && forbidden(k->policy, i, p->roles))
+			usable &= ~role_bits[i];
+	return usable;
+}
+
+bool roles_may_consult(const struct keyd *k, const struct peer *p)
+{
+	return (p->roles & ROLE_OWNER) || !forbidden(k->policy, POLICY_CONSULTANT, p->roles);
 }
 
 bool has_role(const struct varlink_call *call, unsigned roles)

@@ -23,6 +23,10 @@ bool params_rights(struct varlink_call *call, const char *text, enum rights *ret
 bool params_purpose(struct keyd *k, struct varlink_call *call, const char *id, const struct policy_purpose **ret);
 
 struct actor actor_of(const struct varlink_call *call);
+/* A peer's roles that may be used together here: what the policy says (together); the owner of the directory has all. */
+unsigned roles_usable(const struct peer *p, void *keyd);
+/* Whether who has that peer's roles may also open clients. */
+bool roles_may_consult(const struct keyd *k, const struct peer *p);
 bool has_role(const struct varlink_call *call, unsigned roles);
 /* Names in a client's share (its id in hex) are for auditors, and for who has had a session with it: the rule of LedgerNames. */
 bool may_see_names(struct keyd *k, const struct varlink_call *call, const char *hex);

@@ -11,6 +11,8 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/expiry.h"
+#include "keyd/facts_terms.h"
+#include "keyd/head.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/rules.h"
@@ -142,33 +144,81 @@ int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata)
 					      : json_pack("{s:n}", "destroy_on"));
 }
 
+/* What a suspension is of: one of the three. */
+struct suspended {
+	const char *client, *user;
+	int all;
+	struct fact_client c;
+};
+
+static bool params_suspended(struct keyd *k, struct varlink_call *call, struct suspended *s, bool suspend)
+{
+	char reason[FACT_TEXT_MAX];
+	bool is;
+
+	if (!s->client + !s->user + !s->all != 2) {
+		varlink_error(call, "org.varlink.service.InvalidParameter", "a client, a user, or all", "name one of them");
+		return false;
+	}
+	if (s->client && !params_client(k, call, s->client, &s->c))
+		return false;
+	if (s->user && !params_text(call, "user", s->user))
+		return false;
+	if (s->client)
+		snprintf(reason, sizeof(reason), "%s", s->c.suspended);
+	else if (facts_user_suspended(k->facts, s->user, FACTS_LATEST, reason, sizeof(reason)) < 0)
+		return reply_failure(k, call, -EIO, "the suspensions cannot be read"), false;
+	is = *reason;
+	if (suspend && is)
+		varlink_errorf(call, "Suspended", NULL, "%s is suspended already: %s",
+			s->client ? s->client : s->user ? s->user : "all use", reason);
+	else if (suspend != is)
+		return true;
+	else
+		varlink_errorf(call, "NotSuspended", NULL, "%s is not suspended",
+			s->client ? s->client : s->user ? s->user : "all use");
+	return false;
+}
+
+static int suspension_keep(struct keyd *k, const struct suspended *s, bool suspend, const char *reason, struct actor by)
+{
+	int64_t now = keyd_now();
+
+	if (s->client)
+		return suspend ? facts_suspend(k->facts, s->c.row, reason, by, now)
+			       : facts_resume(k->facts, s->c.row, reason, by, now);
+	return suspend ? facts_suspend_user(k->facts, s->user, reason, by, now)
+		       : facts_resume_user(k->facts, s->user, reason, by, now);
+}
+
 static int suspend_or_resume(struct varlink_call *call, json_t *params, struct keyd *k, bool suspend)
 {
 	struct outbox_entry e = {.kind = suspend ? "suspend" : "resume", .by = actor_of(call)};
-	const char *client, *reason;
-	struct fact_client c;
+	struct suspended s = {0};
+	const char *reason;
 	int ended = 0, r;
 
-	if (!params_unpack(call, params, "{s:s, s:s}", "client", &client, "reason", &reason) ||
-		!params_text(call, "reason", reason) || !params_client(k, call, client, &c))
+	if (!params_unpack(call, params, "{s?s, s?s, s?b, s:s}", "client", &s.client, "user", &s.user, "all", &s.all, "reason",
+		    &reason) ||
+		!params_text(call, "reason", reason) || !params_suspended(k, call, &s, suspend))
 		return 0;
-	if (suspend == (*c.suspended != '\0'))
-		return suspend ? varlink_errorf(call, "Suspended", NULL, "%s is suspended already: %s",
-					 c.client, c.suspended)
-			       : varlink_errorf(call, "NotSuspended", NULL, "%s is not suspended", c.client);
-	e.client = c.client;
-	e.detail = json_pack("{s:s}", "reason", reason);
+	e.client = s.client;
+	e.detail = json_pack("{s:s, s:s?, s:b}", "reason", reason, "user", s.user, "all", s.all);
 	r = facts_begin(k->facts);
 	if (r == 0)
-		r = suspend ? facts_suspend(k->facts, c.row, reason, e.by, keyd_now())
-			    : facts_resume(k->facts, c.row, reason, e.by, keyd_now());
+		r = suspension_keep(k, &s, suspend, reason, e.by);
 	r = commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(
 			k, call, r, suspend ? "the suspension is not kept" : "the end of it is not kept");
-	if (suspend)
-		ended = sessions_recheck(k, c.client, "suspended", EKEYREVOKED, e.by);
+	if (suspend && s.user)
+		ended = sessions_recheck_user(k, s.user, "suspended", EKEYREVOKED, e.by);
+	else if (suspend)
+		ended = sessions_recheck(k, s.client, "suspended", EKEYREVOKED, e.by);
 	(void)outbox_deliver(k);
+	/* What happened until now is evidence: a signed head closes it. */
+	if (suspend && fsd_is_running(k) && !keyd_is_sealed(k))
+		(void)head_sign(k, NULL);
 	return varlink_reply(call, json_pack("{s:i}", "sessions_ended", ended));
 }
 

@@ -10,6 +10,7 @@
 #include "keyd/decision.h"
 #include "keyd/expiry.h"
 #include "keyd/fsck.h"
+#include "keyd/jit.h"
 #include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
@@ -84,7 +85,7 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 		.ticket = s->ticket,
 	};
 	scoped(facts_rollbackp) struct facts *open = NULL;
-	int64_t id;
+	int64_t id, review = 0;
 	int r;
 
 	r = facts_begin(k->facts);
@@ -101,10 +102,18 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 		json_object_set_new(e.detail, "shared", json_true());
 	if (s->exclusive)
 		json_object_set_new(e.detail, "exclusive", json_true());
+	if (s->emergency) {
+		e.kind = "emergency";
+		json_object_set_new(e.detail, "reason", json_string(s->emergency));
+	}
 	r = outbox_put(k, &e);
 	expiry_alarm(k, s->client, s->purpose, NULL, e.by);
+	if (r == 0 && s->emergency)
+		r = jit_emergency_note(k, s, &review);
 	if (r == 0)
 		r = facts_commit(k->facts);
+	if (r == 0 && s->emergency)
+		jit_emergency_tell(k, s, review);
 	return r < 0 ? r : outbox_deliver(k);
 }
 
@@ -114,9 +123,10 @@ static int tell_worker(struct worker *w, const struct session *s, const char *to
 	json_t *o;
 	int r;
 
-	o = json_pack("{s:I, s:s, s:I, s:I, s:s, s:I, s:b, s:b}", "session", (json_int_t)s->id, "token", token, "uid",
+	o = json_pack("{s:I, s:s, s:I, s:I, s:s, s:I, s:b, s:b, s:I}", "session", (json_int_t)s->id, "token", token, "uid",
 		(json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights", policy_rights_name(s->rights), "until",
-		(json_int_t)s->until, "shared", s->shared, "exclusive", s->exclusive);
+		(json_int_t)s->until, "shared", s->shared, "exclusive", s->exclusive, "idle",
+		(json_int_t)s->idle);
 	session_put_classes(s, o);
 	r = worker_call(w, "org.coffer.worker.Expect", o, WORKER_TIMEOUT_MS, &failure);
 	if (r == -EREMOTEIO)
@@ -285,6 +295,10 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (shared && emergency)
 		return varlink_error(call, "PermissionDenied", "an emergency is one person's: nobody else comes in with him",
 			"leave --shared out");
+	if (!shared && !roles_may_consult(k, p))
+		return varlink_errorf(call, "RolesTogether",
+			"let the policy say which roles go together with consultant (together), or use an account without the role",
+			"%s has a role beside which he may open no client here", p->user);
 	if (shared && !may_mount_shared(k, call))
 		return 0;
 	r = shared ? decide_shared(k, &a, &d) : decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);

@@ -112,6 +112,8 @@ static void common_warnings(struct keyd *k, json_t *warnings)
 		warn(warnings, "the memory of coffer-keyd is not locked as a whole: its keys are, copies "
 			       "inside libraries "
 			       "may reach swap");
+	if (facts_reviews_open(k->facts, &waiting) == 0 && waiting > 0)
+		warn(warnings, "%lld emergencies wait for a review: `coffer reviews`", (long long)waiting);
 	expiry_warning(k, destruction, sizeof(destruction));
 	if (*destruction)
 		warn(warnings, "%s", destruction);

@@ -114,3 +114,32 @@ int notice_text(const struct notice_letter *l, char *to, size_t n, char **ret)
 	put_body(f, l);
 	return fclose(f) == 0 ? 0 : -ENOMEM;
 }
+
+int notice_alarm_text(const struct notice_alarm *a, char **ret)
+{
+	char contact[ADDRESS_MAX + 1], until[DATE_TEXT_MAX];
+	bool have = notice_address(a->policy->contact, contact, sizeof(contact));
+	size_t size = 0;
+	FILE *f = open_memstream(ret, &size);
+
+	if (!f)
+		return -ENOMEM;
+	put_date(f, a->now);
+	fprintf(f, "From: %s\r\nTo: %s\r\n", have ? contact : "coffer-keyd@localhost",
+		have ? contact : "undisclosed-recipients:;");
+	fprintf(f, "Message-ID: <emergency-%" PRId64 "-%" PRId64 "@coffer.invalid>\r\n", a->review, a->now);
+	put_line(f, "Subject: Emergency: opened without a grant: ", a->client);
+	fputs("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+	      "Content-Transfer-Encoding: 8bit\r\nAuto-Submitted: auto-generated\r\n\r\n",
+		f);
+	put_line(f, "Client:   ", a->client);
+	put_line(f, "By:       ", a->user);
+	put_line(f, "Purpose:  ", a->purpose);
+	put_line(f, "Reason:   ", a->reason);
+	put_line(f, "Until:    ", date_format(a->until, until));
+	fprintf(f,
+		"\r\nSomebody else must look at it and say so: coffer reviews close %" PRId64 " --note TEXT\r\n"
+		"The record says what was opened: coffer log --client CLIENT\r\n",
+		a->review);
+	return fclose(f) == 0 ? 0 : -ENOMEM;
+}

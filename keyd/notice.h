@@ -27,4 +27,14 @@ bool notice_address(const char *text, char *buf, size_t n);
 /* The whole mail, malloc'd.  `to` (n bytes): its addresses, comma between; "" when nobody has one. */
 int notice_text(const struct notice_letter *l, char *to, size_t n, char **ret);
 
+/* The letter that says that somebody opened a client in an emergency; malloc'd. */
+struct notice_alarm {
+	int64_t review;
+	const char *client, *user, *purpose, *reason;
+	int64_t until;
+	const struct policy *policy;
+	int64_t now;
+};
+int notice_alarm_text(const struct notice_alarm *a, char **ret);
+
 #endif

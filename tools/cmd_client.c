@@ -115,11 +115,13 @@ static int suspend_or_resume(
 	struct tool *t, int argc, char **argv, const char *method, const char *doc, const char *said)
 {
 	static const struct field fields[] = {
-		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL},
+		{"user", "user", "USER", FIELD_TEXT, false, "a user instead of a client"},
+		{"all", "all", NULL, FIELD_FLAG, false, "all use of all clients"},
 		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why: it is recorded"},
 		{0},
 	};
-	const struct request rq = {fields, "CLIENT", doc};
+	const struct request rq = {fields, "[CLIENT]", doc};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -137,12 +139,12 @@ static int suspend_or_resume(
 int cmd_suspend(struct tool *t, int argc, char **argv)
 {
 	return suspend_or_resume(t, argc, argv, "Suspend",
-		"Suspends the use of a client's data.\vAll its sessions end within a second; nothing is "
-		"lost.",
+		"Suspends the use of a client's data, of a user, or of all.\vTheir sessions end within a second; nothing is "
+		"lost; the record until then is closed with a signed head.",
 		"suspended");
 }
 
 int cmd_resume(struct tool *t, int argc, char **argv)
 {
-	return suspend_or_resume(t, argc, argv, "Resume", "Lifts the suspension of a client.", "resumed");
+	return suspend_or_resume(t, argc, argv, "Resume", "Lifts the suspension of a client, of a user, or of all.", "resumed");
 }

@@ -149,6 +149,8 @@ int cmd_mount(struct tool *t, int argc, char **argv)
 			"what for: it is recorded with every access"},
 		{"ticket", "ticket", "TICKET", FIELD_TEXT, false, "the order or incident you work on"},
 		{"read_only", "read-only", NULL, FIELD_FLAG, false, "ask for read rights only"},
+		{"emergency", "emergency", NULL, FIELD_FLAG, false, "without a grant, if you may: others are told, and look at it"},
+		{"reason", "reason", "TEXT", FIELD_TEXT, false, "with --emergency: why"},
 		{"shared", "shared", NULL, FIELD_FLAG, false,
 			"for all users of this host who have a grant, with real owners and ACLs (root and "
 			"admins)"},

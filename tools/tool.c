@@ -82,6 +82,8 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_REFUSED, "Prohibited")                                                                        \
 	X(EXIT_REFUSED, "ReasonMissing")                                                                     \
 	X(EXIT_REFUSED, "RolesTogether")                                                                     \
+	X(EXIT_REFUSED, "Decided")                                                                           \
+	X(EXIT_REFUSED, "NothingMissing")                                                                    \
 	X(EXIT_NOT_FOUND, "NoAgreement")                                                                     \
 	X(EXIT_NOT_FOUND, "UnknownRequest")                                                                  \
 	X(EXIT_NOT_FOUND, "UnknownReview")                                                                   \

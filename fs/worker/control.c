@@ -260,6 +260,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 		next = e->next;
 		if (e->until && now >= e->until)
 			entry_end(c, e, EKEYEXPIRED, "expired");
+		else if (session_is_idle(e->session))
+			entry_end(c, e, EKEYEXPIRED, "not used");
 		else if (e->session->members)
 			members_tick(e->session->members, now);
 	}
@@ -364,7 +366,7 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 {
 	struct control *c = userdata;
 	const char *token, *rights;
-	json_int_t number, uid, gid, until;
+	json_int_t number, uid, gid, until, idle = 0;
 	json_t *classes = NULL, *uncached = NULL;
 	const struct class_set *set;
 	int shared = 0, exclusive = 0;
@@ -373,10 +375,10 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	json_error_t e;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s?b,s:o,s?o}", "session", &number, "token",
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s?b,s:o,s?o,s?I}", "session", &number, "token",
 		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared", &shared,
 		    "exclusive", &exclusive, "classes",
-		    &classes, "uncached", &uncached) < 0)
+		    &classes, "uncached", &uncached, "idle", &idle) < 0)
 		return control_bad_parameters(call, &e);
 	r = class_set_get(&c->worker.class_sets, classes, uncached, &set);
 	if (r < 0)
@@ -405,6 +407,7 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	}
 	memcpy(entry->token, token, strlen(token) + 1);
 	entry->until = until;
+	entry->session->idle = shared ? 0 : (uint64_t)idle;
 	entry->next = c->entries;
 	c->entries = entry;
 	return varlink_reply(call, NULL);

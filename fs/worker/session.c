@@ -171,6 +171,21 @@ static bool admit_member(struct session *s, const struct fuse_in_header *in, siz
 	return r == 0;
 }
 
+static uint64_t coarse_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec;
+}
+
+bool session_is_idle(const struct session *s)
+{
+	uint64_t used = atomic_load(&s->used);
+
+	return s->idle && used && atomic_load(&s->state) == SESSION_SERVING && coarse_seconds() - used > s->idle;
+}
+
 void session_handle_request(void *arg, void *buf, size_t n)
 {
 	struct session *s = arg;
@@ -181,6 +196,8 @@ void session_handle_request(void *arg, void *buf, size_t n)
 	struct guard_verdict v = guard_check(buf, n, &terms);
 	struct fuse_buf fb = {.mem = buf, .size = n};
 
+	if (s->idle && n >= sizeof(*in) && !guard_wants_no_reply(in->opcode))
+		atomic_store(&s->used, coarse_seconds());
 	if (v.word)
 		session_record_refused(s, v.word);
 	if (v.error != 0) {

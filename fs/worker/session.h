@@ -37,6 +37,8 @@ struct session {
 	 * it owns size and times of files, brings data when it likes, reads through handles that were opened for writing only,
 	 * and places appends; and locks are its own. */
 	bool exclusive;
+	uint64_t idle;			/* it ends when no request came for so many seconds; 0: no limit */
+	_Atomic uint64_t used;		/* seconds of the monotonic clock; kept only with a limit */
 	struct members *members; /* NULL: private */
 	atomic_int state;	/* enum session_state; each step is told through worker.event_fd */
 	atomic_bool inited;	/* the kernel's INIT was read and answered by us */
@@ -83,6 +85,9 @@ int session_attach(struct session *s, int fuse_fd, int table_fd);
 /* Begins the end; returns at once.  The first reason counts.  error: what requests get (positive). */
 void session_end(struct session *s, int error, const char *reason);
 void session_free(struct session *s);	/* expected or dead ones */
+
+/* Past its limit.  What the kernel answers from its cache does not reach us: it counts as not used. */
+bool session_is_idle(const struct session *s);
 
 /* The main thread should look at it. */
 void session_tell(struct session *s);

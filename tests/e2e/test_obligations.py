@@ -224,3 +224,30 @@ def test_o19_no_purpose_no_mount_and_the_record_names_both(acme):
     row = [r for r in acme.log() if r["op"] == "mount"][-1]
     assert (row["client"], row["purpose"], row["user"]) == ("acme", PURPOSE, acme.alice.name)
     assert "interest" in str(row["detail"]).lower()
+
+
+def test_o20_suspension_ends_sessions_at_once_and_keeps_evidence(acme):
+    acme.grant("acme", acme.bob)
+    acme.add("other", "Other", "p@other.example")
+    acme.grant("other", acme.alice)
+    a, b, o = acme.mount(acme.alice), acme.mount(acme.bob), acme.mount(acme.alice, "other")
+    a.write("f", "x")
+    session = a.session()["session"]
+    acme.coffer("suspend", "--user", acme.alice.name, "--reason", "password lost")
+    wait_for(lambda: not a.mounted() and not o.mounted(), "the end of alice's sessions", limit=SECOND)
+    assert b.mounted() and b.read("f") == b"x"
+    assert ended_reason(acme, session) == "suspended"
+    assert "password lost" in refused(acme, acme.alice, "other", error="Suspended").err
+    acme.coffer("log", "verify")
+    acme.coffer("resume", "--user", acme.alice.name, "--reason", "new one")
+    a = acme.mount(acme.alice)
+    acme.coffer("suspend", "acme", "--reason", "breach")
+    wait_for(lambda: not a.mounted() and not b.mounted(), "the end of acme's sessions", limit=SECOND)
+    o = acme.mount(acme.alice, "other")
+    acme.coffer("suspend", "--all", "--reason", "breach")
+    wait_for(lambda: not o.mounted(), "the end of all", limit=SECOND)
+    refused(acme, acme.alice, "other", error="Suspended")
+    acme.coffer("suspend", "--all", "--reason", "again", check=REFUSED)
+    acme.coffer("resume", "--all", "--reason", "over")
+    acme.mount(acme.alice, "other")
+    assert [r["op"] for r in acme.log() if r["op"] in ("suspend", "resume")] == ["suspend", "resume", "suspend", "suspend", "resume"]

@@ -137,6 +137,25 @@ static void end(struct kernel *k)
 	free(k);
 }
 
+/* A session with a limit ends when no request came for so long; one without never does. */
+static void idle_is_counted_from_the_last_request(void **state)
+{
+	struct kernel *k = begin(false);
+	struct fuse_getattr_in in = {0};
+
+	assert_false(session_is_idle(k->s));
+	k->s->idle = 100;
+	assert_false(session_is_idle(k->s)); /* no request since there is a limit */
+	assert_int_equal(ask(k, FUSE_GETATTR, FUSE_ROOT_ID, &in, sizeof(in)), 0);
+	assert_false(session_is_idle(k->s));
+	atomic_fetch_sub(&k->s->used, 102);
+	assert_true(session_is_idle(k->s));
+	assert_int_equal(ask(k, FUSE_GETATTR, FUSE_ROOT_ID, &in, sizeof(in)), 0);
+	assert_false(session_is_idle(k->s));
+	k->s->idle = 0;
+	end(k);
+}
+
 static unsigned count_refused(struct kernel *k, const char *word)
 {
 	uint8_t buf[RECORD_BYTES_MAX];
@@ -496,6 +515,7 @@ int main(void)
 		cmocka_unit_test(test_the_other_end_goes_away),
 		cmocka_unit_test(test_nothing_is_cut_without_room_for_its_record),
 		cmocka_unit_test(test_flips_and_cuts),
+		cmocka_unit_test(idle_is_counted_from_the_last_request),
 		cmocka_unit_test(test_noise),
 	};
 

@@ -1,0 +1,145 @@
+"""Just in time: approvals by a second person, idle limits, emergencies and their reviews, roles that exclude each other."""
+import errno
+import glob
+import subprocess
+import time
+
+import pytest
+
+import harness
+from harness import Mount, NOT_FOUND, PURPOSE, REFUSED, wait_for
+
+SECOND = 1.0
+
+
+def builtin_policy():
+    with open(harness.SOURCE + "/policy/inemsoft.yaml") as f:
+        return f.read()
+
+
+
+@pytest.fixture
+def groups():
+    """Puts users into groups for one test."""
+    made = []
+
+    def put(user, group):
+        subprocess.run(["groupadd", "-f", group], check=True)
+        subprocess.run(["usermod", "-a", "-G", group, user.name], check=True)
+        made.append((user.name, group))
+
+    yield put
+    for name, group in made:
+        subprocess.run(["gpasswd", "-d", name, group], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def test_approval_by_a_second_person(acme):
+    """Purpose legal-process: refused, asked for, not approved by himself, approved, taken back."""
+    acme.grant("acme", acme.alice, "legal-process", "r")
+    args = ("acme", "legal-process")
+    r = acme.mount(acme.alice, *args, check=REFUSED)
+    assert "coffer request acme" in r.err
+    ask = ("request", "acme", "--purpose", "legal-process", "--reason", "order 7/26")
+    acme.coffer("request", "acme", "--purpose", PURPOSE, "--reason", "x", user=acme.alice, check=REFUSED)  # needs none
+    acme.coffer(*ask, user=acme.bob, check=REFUSED)  # has no grant
+    id = str(acme.json(*ask, user=acme.alice)["request"])
+    acme.coffer("approve", id, user=acme.alice, check=REFUSED)
+    acme.coffer("approve", "999", check=NOT_FOUND)
+    acme.coffer("approve", id)
+    m, other = acme.mount(acme.alice, *args), acme.mount(acme.alice)
+    until = m.session()["until"]
+    assert until - time.time() <= 8 * 3600
+    acme.coffer("deny", id, "--note", "withdrawn")
+    wait_for(lambda: not m.mounted(), "the end of what rested on it", limit=SECOND)
+    assert other.mounted()
+    acme.mount(acme.alice, *args, check=REFUSED)
+    acme.coffer("approve", id, check=REFUSED)
+    assert acme.rows("requests", "--all")[0]["state"] == "revoked" and acme.rows("requests") == []
+    again = str(acme.json(*ask, user=acme.alice)["request"])
+    acme.coffer("deny", again)
+    acme.mount(acme.alice, *args, check=REFUSED)
+
+
+def test_nobody_approves_his_own_request(acme):
+    """Neither where one user has all roles."""
+    acme.grant("acme", "root", "legal-process", "r")
+    id = str(acme.json("request", "acme", "--purpose", "legal-process", "--reason", "x")["request"])
+    assert "himself" in acme.coffer("approve", id, check=REFUSED).err
+
+
+def test_class_that_needs_an_approval(acme):
+    m = acme.mount(acme.alice)
+    m.sh("mkdir keys; echo hunter2 > keys/f; echo x > g")
+    acme.coffer("class", "set", "acme", "keys", "credentials")
+    m = acme.mount(acme.alice)
+    assert m.errno("open('keys/f')") == errno.EACCES and m.errno("open('g')") == 0
+    ask = ("request", "acme", "--purpose", PURPOSE, "--class", "credentials", "--ticket", "CHG-1", "--reason", "login fails")
+    id = str(acme.json(*ask, user=acme.alice)["request"])
+    acme.coffer("approve", id)
+    c = acme.mount(acme.alice)
+    assert c.read("keys/f") == b"hunter2\n" and c.session()["until"]
+    assert m.errno("open('keys/f')") == errno.EACCES, "the older session is as it was"
+    acme.coffer("deny", id)
+    wait_for(lambda: not c.mounted(), "the end of the session with the class", limit=SECOND)
+    assert m.mounted()
+
+
+def test_session_with_an_idle_limit_says_so(make_vault):
+    v = make_vault(up=False)
+    path = v.base + "/policy.yaml"
+    with open(path, "w") as f:
+        f.write(builtin_policy().replace("    rights: rw\n    parties: [employee, provider, affiliate]",
+                               "    rights: rw\n    idle: 1min\n    parties: [employee, provider, affiliate]", 1))
+    v.coffer("up", "--policy", path, timeout=60)
+    v.add()
+    v.grant("acme", v.alice, "support")
+    answer = v.json("why", v.alice.name, "acme", "--purpose", "support")
+    assert "not used for 1 minutes" in str(answer["steps"])
+    assert isinstance(v.mount(v.alice, "acme", "support"), Mount)
+
+
+def test_emergency(acme, groups):
+    args = ("--emergency", "--reason", "the server burns")
+    acme.mount(acme.bob, "acme", "support", *args, check=REFUSED)
+    groups(acme.bob, "coffer-emergency")
+    bob = acme.bob
+    acme.mount(bob, "acme", "support", check=REFUSED)
+    acme.mount(bob, "acme", "support", "--emergency", check=REFUSED)  # says no reason
+    share = acme.mount(acme.alice)
+    share.write("f", "x")
+    m = acme.mount(bob, "acme", "support", *args)
+    s = m.session()
+    assert s["rights"] == "r" and 0 < s["until"] - s["since"] <= 3600
+    assert m.read("f") == b"x" and m.errno("open('g', 'w')") == errno.EROFS
+    letters = glob.glob(acme.dir + "/outbox/emergency-*.eml")
+    assert len(letters) == 1 and "the server burns" in open(letters[0]).read()
+    assert "EMERGENCY" in acme.logs()
+    assert len([r for r in acme.log() if r["op"] == "emergency"]) == 1
+    assert "wait for a review" in str(acme.status()["warnings"])
+    row = acme.rows("reviews")[0]
+    assert (row["user"], row["reason"]) == (bob.name, "the server burns")
+    groups(bob, "coffer-auditor")
+    acme.coffer("reviews", "close", str(row["review"]), "--note", "fine", user=bob, check=REFUSED)  # his own act
+    acme.coffer("reviews", "close", str(row["review"]), "--note", "needed: disk was failing")
+    assert acme.rows("reviews") == [] and acme.rows("reviews", "--all")[0]["closed_by"] == "root"
+    acme.coffer("reviews", "close", str(row["review"]), "--note", "again", check=NOT_FOUND)
+
+
+def test_roles_are_not_used_together(make_vault, groups):
+    v = make_vault()
+    v.add()
+    groups(v.bob, "coffer-admin")
+    v.grant("acme", v.alice, user=v.bob)
+    v.grant("acme", v.bob)
+    r = v.mount(v.bob, check=REFUSED)  # an admin is no consultant here
+    assert "role" in r.err
+    groups(v.bob, "coffer-auditor")
+    r = v.grant("acme", v.carol, user=v.bob, check=REFUSED)
+    assert "may not be used together" in r.err
+    v.down()
+    path = v.base + "/policy.yaml"
+    with open(path, "w") as f:
+        f.write(builtin_policy() + "together:\n- {roles: [admin, auditor, consultant]}\n")
+    v.coffer("up", "--policy", path, timeout=60)
+    v.grant("acme", v.carol, user=v.bob)
+    assert isinstance(v.mount(v.bob), Mount)
