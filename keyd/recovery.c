@@ -54,11 +54,15 @@ static int make_folder(const struct keyring *k)
 	scoped(close_fdp) int fd = -1;
 	int r;
 
-	if (mkdirat(keyring_folder(k), FOLDER, 0700) < 0 && errno != EEXIST)
-		return -errno;
 	fd = open_below(k, FOLDER);
+	if (fd == -ENOENT && mkdirat(keyring_folder(k), FOLDER, 0700) < 0)
+		return -errno;
+	if (fd == -ENOENT)
+		fd = open_below(k, FOLDER);
 	if (fd < 0)
 		return fd;
+	if (faccessat(fd, TAG_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return take_fd(&fd);
 	disk_mark_private(fd);
 	r = disk_replace(fd, TAG_NAME, TAG_TEXT, strlen(TAG_TEXT));
 	if (r == 0)

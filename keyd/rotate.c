@@ -38,7 +38,7 @@ static int record(struct keyd *k, const char *kind, const char *outcome, struct 
 
 static int intend(struct keyd *k, const char *kind, struct actor by, const char *client, int64_t before)
 {
-	json_t *o = json_pack("{s:s, s:s, s:I, s:s?, s:I}", "kind", kind, "user", by.user, "uid", (json_int_t)by.uid, "client",
+	json_t *o = json_pack("{s:s, s:s, s:I, s:s*, s:I}", "kind", kind, "user", by.user, "uid", (json_int_t)by.uid, "client",
 		client, "before", (json_int_t)before);
 	scoped(freep) char *text = json_dumps(o, JSON_COMPACT);
 
