@@ -241,7 +241,7 @@ static int write_copy(int fd, const char *name, const struct recovery_set *s, co
 
 struct place { /* a holder's path, open */
 	int fd;
-	char base[RECOVERY_PATH_MAX], fresh[RECOVERY_PATH_MAX + 8];
+	char base[RECOVERY_PATH_MAX], fresh[RECOVERY_PATH_MAX + 8], old[RECOVERY_PATH_MAX + 8];
 };
 
 static void place_done(struct place *p)
@@ -260,20 +260,41 @@ static int place_open(const struct recovery_holder *h, struct place *p)
 		return -EINVAL;
 	snprintf(p->base, sizeof(p->base), "%s", slash + 1);
 	snprintf(p->fresh, sizeof(p->fresh), "%s.new", p->base);
+	snprintf(p->old, sizeof(p->old), "%s.old", p->base);
 	slash[slash == folder] = '\0';
 	p->fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return p->fd < 0 ? -errno : 0;
 }
 
-/* What a write that was cut short left beside `name`. */
-static void drop_half_written(int fd, const char *name, const struct recovery_set *s, const struct recovery_holder *h)
+/* What a write that was cut short left beside `name`: ours by its name, which was free when the holder was added. */
+static void drop_half_written(int fd, const char *name)
 {
 	char tmp[RECOVERY_PATH_MAX + 16];
-	uint64_t generation;
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
-	if (look(fd, tmp, s, h, &generation) == FOUND_OURS)
-		(void)disk_destroy(fd, tmp);
+	(void)disk_destroy(fd, tmp);
+}
+
+/* Nothing stands at the path, nor under the names that are needed beside it. */
+static bool place_is_free(const struct place *p)
+{
+	static const char *const suffixes[] = {"", ".tmp", ".new", ".new.tmp", ".old"};
+	char name[RECOVERY_PATH_MAX + 16];
+
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		snprintf(name, sizeof(name), "%s%s", p->base, suffixes[i]);
+		if (faccessat(p->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+			return false;
+	}
+	return true;
+}
+
+/* Out of the way first: half overwritten it is no copy any more, and could not be told from somebody else's file. */
+static int destroy_old(const struct place *p)
+{
+	if (renameat(p->fd, p->base, p->fd, p->old) < 0)
+		return -errno;
+	return disk_destroy(p->fd, p->old);
 }
 
 /* The copy at the holder's path becomes one of this R, and no other is there; what cannot be done is remembered. */
@@ -282,11 +303,17 @@ static void settle_place(struct recovery_set *s, struct recovery_holder *h, cons
 	scoped(place_done) struct place p;
 	uint64_t there = 0, fresh = 0;
 	enum found at, new;
+	int gone;
 
 	if (place_open(h, &p) < 0)
 		return;
-	drop_half_written(p.fd, p.base, s, h);
-	drop_half_written(p.fd, p.fresh, s, h);
+	drop_half_written(p.fd, p.base);
+	drop_half_written(p.fd, p.fresh);
+	gone = disk_destroy(p.fd, p.old);
+	if (gone < 0 && gone != -ENOENT)
+		return;
+	if (gone == 0) /* it was us who took it away, before a crash */
+		h->at_path = 0;
 	at = look(p.fd, p.base, s, h, &there);
 	new = look(p.fd, p.fresh, s, h, &fresh);
 	if (new == FOUND_OURS && (fresh != s->generation || h->removed_at || (at == FOUND_OURS && there == fresh))) {
@@ -298,7 +325,7 @@ static void settle_place(struct recovery_set *s, struct recovery_holder *h, cons
 		return;
 	if (at == FOUND_OURS && (there != s->generation || h->removed_at)) {
 		h->at_path = there;
-		if (disk_destroy(p.fd, p.base) < 0)
+		if (destroy_old(&p) < 0)
 			return;
 		h->at_path = 0;
 		at = FOUND_NOTHING;
@@ -501,10 +528,9 @@ static struct recovery_holder *find(struct recovery_set *s, const char *name)
 }
 
 /* Whoever can write to the folder could have us overwrite what he puts there. */
-static int check_place(const struct recovery_set *s, const struct recovery_holder *h, struct keys_error *err)
+static int check_place(const struct recovery_holder *h, struct keys_error *err)
 {
 	scoped(place_done) struct place p;
-	uint64_t generation;
 	struct stat st;
 	int r = place_open(h, &p);
 
@@ -524,8 +550,8 @@ static int check_place(const struct recovery_set *s, const struct recovery_holde
 	}
 	if (r < 0)
 		keys_error_set(err, "%s: %s; name a file in a folder that is there, by its whole path", h->path, strerror(-r));
-	else if (look(p.fd, p.base, s, h, &generation) != FOUND_NOTHING) {
-		keys_error_set(err, "%s: something is there already: name another file", h->path);
+	else if (!place_is_free(&p)) {
+		keys_error_set(err, "%s: something is there already, or at that name with .new, .old or .tmp: name another file", h->path);
 		r = -EINVAL;
 	}
 	return r;
@@ -553,7 +579,7 @@ static int may_add(struct recovery_set *s, const struct recovery_holder *h, stru
 		return -EINVAL;
 	}
 	if (s->count < RECOVERY_HOLDERS_MAX)
-		return check_place(s, h, err);
+		return check_place(h, err);
 	keys_error_set(err, "there are %d recovery keys, which is the limit", RECOVERY_HOLDERS_MAX);
 	return -ENOSPC;
 }

@@ -3,7 +3,8 @@
  *	keys/holders.<generation>       who they are, sealed under R: nobody adds himself to the file
  *	recovery/<name>.<generation>    a copy of R for each of them
  *	recovery/CACHEDIR.TAG           so that backup tools leave it out
- * and one at the path that was named for each holder, on another medium; there PATH.new while R is being exchanged.
+ * and one at the path that was named for each holder, on another medium; there PATH.new and PATH.old (and .tmp of them)
+ * while R is being exchanged.
  *
  * A copy opens what its R opens, so an old one must not outlive a destruction.  keyd/shred.h drives it: the new copies
  * are durable before the slot has the new R; the old ones are overwritten and removed when the old R is forgotten.
