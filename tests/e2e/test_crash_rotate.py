@@ -15,7 +15,7 @@ MODES = {"kill": (KILL, 0), "tear": (TEAR, 0), "eio": (FAIL_ONCE, errno.EIO), "e
 
 
 class Rotating:
-    def __init__(self, vault, what="signing"):
+    def __init__(self, vault, what="root"):
         self.v, self.what = vault, what
         self.steps = Steps(vault)
         self.steps.env["COFFER_STEPS_DIR"] = vault.base  # the holder's medium, too
@@ -48,6 +48,8 @@ class Rotating:
             self.v.down()
         if not self.v.pids("keyd"):
             self.up()
+        if error:  # a failing medium stops nothing: it is done later
+            self.v.coffer("recovery", "check")
         self.judge(r.rc)
         return hit
 
@@ -84,10 +86,10 @@ class Rotating:
 def test_rotation_at_chosen_steps(make_vault):
     r = Rotating(make_vault(up=False))
     before = r.generation
-    assert r.attempt(KILL, 0, word="keyd/signing.chain")
+    assert r.attempt(KILL, 0, word="rename D/keyd/keys/ring")
     assert r.attempt(KILL, 0, word="rename D/keyd/keys/holders") and r.generation == before
-    assert r.attempt(KILL, 1, word="rename usb/copy") and r.generation == before + 1  # the old one is gone, the new one not there
-    assert r.attempt(KILL, 0, word="rename D/keyd/signing.pub") and r.generation == before + 2
+    assert r.attempt(KILL, 0, word="unlink usb/copy.old") and r.generation == before + 1  # overwritten: no copy any more
+    assert r.attempt(KILL, 0, word=f"unlink D/keyd/keys/ring.{r.generation}") and r.generation == before + 2
     assert r.attempt(FAIL_ONCE, 0, errno.EIO, word="fsync D/keyd/recovery") and r.generation == before + 2
     r.finish()
 
