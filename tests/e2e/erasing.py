@@ -1,5 +1,7 @@
-"""Destructions, each of which something interrupts at some step: erasures of trees, of a class before a date."""
+"""Destructions, each of which something interrupts at some step: erasures of trees, of a class before a date, ends of
+clients."""
 import errno
+import os
 import sys
 import time
 
@@ -236,3 +238,95 @@ class Ageing(Erasing):
             m = self.v.mount(self.v.alice, c)
             assert m.sh("cat plain").out == "plain\n"
             m.unmount()
+
+
+class Expiring(Erasing):
+    """One client after the other is destroyed because it is time.  Whatever step the daemons were stopped at, it is by itself
+    destroyed in the end; and until it is, nothing says so."""
+
+    AT_ONCE = 25  # below the days that a notice waits
+
+    def __init__(self, vault, clock, say=lambda text: print(text, file=sys.stderr, flush=True)):
+        self.v, self.say, self.clock = vault, say, clock
+        vault.clock = clock
+        self.steps, self.proof = Steps(vault, clock.env), Proof(vault)
+        self.made, self.day, self.clients, self.destroyed = 0, 0, [], 0
+        self.up()
+
+    def jump(self, days):
+        self.day = days
+        self.clock.set(days)
+        wait_for(lambda: self.v.status()["clock"]["state"] == "unconfirmed", "keyd noticing the jump", limit=15)
+
+    def trust(self):
+        if self.v.status()["clock"]["state"] == "unconfirmed":
+            self.v.coffer("clock", "confirm", timeout=60)
+
+    def more(self, n=AT_ONCE):
+        """New clients, ended and due, each to be destroyed a day after the other."""
+        self.clients = [f"e{self.made + i}" for i in range(n)]
+        self.made += n
+        for c in self.clients:
+            self.v.add(c)
+            self.v.grant(c, self.v.alice)
+            m = self.v.mount(self.v.alice, c)
+            m.sh("mkdir d && echo one > d/one && echo two > two")
+            m.unmount()
+            self.v.coffer("client", "end", c, "--on", self.clock.today())
+        self.ids = {c: i for c, i in self.proof.facts("SELECT client, client_id FROM client")}
+        self.proof.note()
+        self.jump(self.day + 95)
+        self.trust()
+        wait_for(lambda: {r["client"] for r in self.v.json("expiry", "list")["expiry"]} >= set(self.clients), "the notices", limit=30)
+        for i, c in enumerate(self.clients):
+            self.v.coffer("expiry", "schedule", c, "--on", self.clock.today(i + 1), "--reason", "asks for it")
+            self.v.coffer("expiry", "confirm", c)
+
+    def finished(self, client):
+        return self.proof.facts("SELECT count(*) FROM destruction d JOIN client c ON c.id = d.client WHERE c.client = ?"
+                                " AND destroyed = 1", client)[0][0]
+
+    def attempt(self, mode, at, error=errno.EIO, child="", word=""):
+        client = self.clients.pop(0)
+        certificate = f"{self.v.dir}/keyd/certificates/{client}.json"
+        self.jump(self.day + 1)
+        self.steps.arm(mode, at, error, child, word)
+        self.v.coffer("clock", "confirm", check=None, timeout=60)
+        hit, self.what = self.steps.hits > 0, f"{client}, {mode} at {at} {word}: {self.steps.last}"
+        if mode in (KILL, TEAR) and hit:
+            wait_for(lambda: not self.v.pids("keyd") and not self.v.pids("fsd"), "the daemons' end", limit=20)
+        try:
+            if os.path.exists(certificate) or self.finished(client):
+                assert self.is_gone(client), "it is certified, and lives"
+            self.steps.off()
+            if not self.finished(client) and self.v.pids("keyd"):
+                self.v.down()  # it is tried again in a minute, or at once after a restart
+            if not self.v.pids("keyd"):
+                self.up()
+            self.trust()
+            wait_for(lambda: self.finished(client), "its destruction", limit=30)
+            self.proof.check()
+            assert self.is_gone(client) and self.v.json("certificate", client)["signature"]
+            assert not any(self.is_gone(c) for c in self.clients), "another one lost its keys"
+            assert self.finished(client) == 1
+        except AssertionError as e:
+            raise AssertionError(f"{self.what}: {e}\n{self.steps.calls[-5:]}") from e
+        self.destroyed += 1
+        return hit
+
+    def is_gone(self, client):
+        alive = [bool(leaves) for (c, _), leaves in self.proof.alive().items() if c == self.ids[client]]
+        assert len(alive) == 2 and len(set(alive)) == 1, alive
+        return not alive[0]
+
+    def every_step(self, name, first, seconds):
+        mode, error, child = MODES[name]
+        end, n = time.monotonic() + seconds, first
+        while time.monotonic() < end:
+            if not self.clients:
+                self.more()
+            if not self.attempt(mode, n, error, child):
+                break
+            self.say(self.what)
+            n += 1
+        self.say(f"client, {name}: {n - first} steps, {self.destroyed} destroyed in the end: all well")

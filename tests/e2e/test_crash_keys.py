@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 import harness
-from erasing import Ageing, Erasing
+from erasing import Ageing, Erasing, Expiring
 from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD, Proof
 from test_destroy import Clock, faketime, open_credentials, pass_time  # noqa: F401 (a fixture among them)
 
@@ -69,16 +69,27 @@ def ageing(make_vault, faketime):  # noqa: F811
 
 def test_class_before_a_date_is_destroyed_or_not_at_chosen_steps(ageing):
     """The second time the prefix is gone already: that alone must not count as destroyed."""
-    e = ageing(3)
+    e = ageing(2)
     clients = list(e.clients)
     assert e.attempt(KILL, 0, word="pwrite keyd/keys") and not e.last
     assert e.attempt(KILL, 1, word="pwrite keyd/slot") and e.last
-    assert e.attempt(FAIL_ONCE, 0, word="pwrite keyd/keys") and not e.last
     e.again(clients)
     assert e.attempt(KILL, 0, word="pwrite keyd/keys") and not e.last
-    assert e.attempt(KILL, 1, word="pwrite keyd/slot") and e.last
     assert e.attempt(KILL, 0, word="rename keyd/certificates") and e.last
     e.finish()
+
+
+@pytest.fixture
+def expiring(make_vault, faketime):  # noqa: F811
+    v = make_vault(up=False)
+    return Expiring(v, Clock(v.base + "/clock", faketime))
+
+
+def test_client_is_destroyed_in_the_end_and_not_before_it_says_so(expiring):
+    e = expiring
+    e.more(2)
+    assert e.attempt(KILL, 0, word="pwrite keyd/slot")
+    assert e.attempt(KILL, 0, word="rename keyd/certificates")
 
 
 if "COFFER_CRASH_MODES" in os.environ:  # tests/stress/erasures
@@ -94,3 +105,8 @@ if "COFFER_CRASH_MODES" in os.environ:  # tests/stress/erasures
     @each_mode
     def test_every_step_of_a_class(ageing, mode):
         ageing(70).every_step(mode, FIRST, SECONDS)
+
+    @pytest.mark.limit(int(SECONDS) + 600)
+    @each_mode
+    def test_every_step_of_a_client(expiring, mode):
+        expiring.every_step(mode, FIRST, SECONDS)
