@@ -22,7 +22,7 @@ struct file_id {
 struct leaf_index {
 	uint16_t class;
 	uint16_t day;		/* days since 2020-01-01 UTC */
-	uint32_t number;	/* counts from a random one, drawn each time the tree is loaded */
+	uint32_t number;	/* counts from a random one, drawn and booked each time the tree is loaded */
 };
 
 enum { /* reserved record classes; those of the policy start at CLASS_FIRST_POLICY */

@@ -37,11 +37,14 @@
 #define SERIAL_HEAD 8
 #define SERIAL_NODE 41
 
-/* Depths worth keeping: one class and day; and within it the files of one load of the tree (14 random bits).
- * From there a file is 18 steps away instead of 64. */
+/* Depths worth keeping: one class; one day of it (as many as three years have, so that who reads old files at random
+ * mostly finds them); within it the files of one load of the tree (14 random bits).  A file is then 18, 32 or 48 steps
+ * away instead of 64. */
+#define CACHE_DEPTH_CLASS 16
 #define CACHE_DEPTH_DAY 32
 #define CACHE_DEPTH_LOAD 46
-#define CACHE_DAYS 64
+#define CACHE_CLASSES 16
+#define CACHE_DAYS 1024
 #define CACHE_LOADS 128
 
 struct node {
@@ -57,6 +60,7 @@ struct slot {
 };
 
 struct cache {
+	struct slot classes[CACHE_CLASSES];
 	struct slot days[CACHE_DAYS];
 	struct slot loads[CACHE_LOADS];
 };
@@ -152,15 +156,18 @@ static const struct node *find_above(const struct keytree *t, uint64_t index)
 
 static struct slot *cache_slot(struct cache *c, uint64_t index, unsigned depth)
 {
-	uint64_t h = (index & mask(depth)) * 0x9e3779b97f4a7c15u >> 40;
+	uint64_t above = index & mask(depth), h = above * 0x9e3779b97f4a7c15u >> 40;
 
-	return depth == CACHE_DEPTH_DAY ? &c->days[h % CACHE_DAYS] : &c->loads[h % CACHE_LOADS];
+	/* Days in a row stand in slots in a row, and so never in each other's way. */
+	if (depth == CACHE_DEPTH_DAY)
+		return &c->days[((above >> 32) + (above >> 48) * 0x9e3779b1u) % CACHE_DAYS];
+	return depth == CACHE_DEPTH_CLASS ? &c->classes[h % CACHE_CLASSES] : &c->loads[h % CACHE_LOADS];
 }
 
 /* Where to begin: the deepest node known above index.  Returns its depth. */
 static unsigned start_from(struct keytree *t, const struct node *n, uint64_t index, struct key32 *key)
 {
-	static const unsigned depths[] = {CACHE_DEPTH_LOAD, CACHE_DEPTH_DAY};
+	static const unsigned depths[] = {CACHE_DEPTH_LOAD, CACHE_DEPTH_DAY, CACHE_DEPTH_CLASS};
 	unsigned depth = n->depth;
 
 	*key = n->key;
@@ -198,7 +205,7 @@ static void remember(struct keytree *t, uint64_t index, unsigned depth, const st
 
 int keytree_derive(struct keytree *t, struct leaf_index leaf, enum key_use use, struct key32 *ret)
 {
-	static const unsigned stops[] = {CACHE_DEPTH_DAY, CACHE_DEPTH_LOAD};
+	static const unsigned stops[] = {CACHE_DEPTH_CLASS, CACHE_DEPTH_DAY, CACHE_DEPTH_LOAD};
 	scoped(key32_wipe) struct key32 key = {0};
 	uint64_t index = leaf_index_u64(leaf);
 	const struct node *n;
@@ -279,59 +286,136 @@ int keytree_new(struct keytree **ret)
 	return 0;
 }
 
-/* The siblings along the way from `n` to prefix/bits, ascending, into to[]: at most 64. */
-static size_t siblings(const struct node *n, uint64_t prefix, unsigned bits, struct node *to)
+static bool covers(const struct keytree_prefix *p, uint64_t prefix, unsigned depth)
 {
-	scoped(key32_wipe) struct key32 key = n->key;
-	size_t total = bits - n->depth, left = 0, right = 0;
-	uint64_t at = n->prefix;
+	return p->bits <= depth && (prefix & mask(p->bits)) == p->prefix;
+}
 
-	/* A left sibling lies before the way, and those found later lie nearer to it; right ones the reverse.
-	 */
-	for (unsigned d = n->depth; d < bits; d++) {
-		unsigned bit = bit_at(prefix, d);
-		struct node *s = bit ? &to[left++] : &to[total - ++right];
+/* What is left below the node `depth`, `prefix` when cuts[0..n), which lie below it or above, are gone: to out[], or only
+ * counted when that is NULL (`key` is not looked at then).  Returns how many nodes. */
+static size_t without(uint64_t prefix, unsigned depth, const struct key32 *key, const struct keytree_prefix *cuts,
+	size_t n, struct node *out)
+{
+	scoped(key32_wipe) struct key32 child = {0};
+	size_t split = 0, kept = 0;
+	uint64_t right;
 
-		s->depth = d + 1;
-		s->prefix = bit ? at : at | (uint64_t)1 << (TREE_DEPTH - 1 - d);
-		crypto_core_hchacha20(s->key.b, input_child[!bit], key.b, NULL);
-		descend(&key, prefix, d, d + 1);
-		at = prefix & mask(d + 1);
+	if (n == 0) {
+		if (out)
+			*out = (struct node){.prefix = prefix, .depth = depth, .key = *key};
+		return 1;
 	}
-	return total;
+	if (covers(&cuts[0], prefix, depth)) /* then it is the only one */
+		return 0;
+	right = prefix | (uint64_t)1 << (TREE_DEPTH - 1 - depth);
+	while (split < n && cuts[split].prefix < right)
+		split++;
+	for (unsigned bit = 0; bit < 2; bit++) {
+		if (out)
+			crypto_core_hchacha20(child.b, input_child[bit], key->b, NULL);
+		kept += bit ? without(right, depth + 1, &child, cuts + split, n - split, out ? out + kept : NULL)
+			    : without(prefix, depth + 1, &child, cuts, split, out ? out + kept : NULL);
+	}
+	return kept;
+}
+
+/* All nodes without what is cut, to out[] or only counted.  A node may lie below a cut, or cuts below a node. */
+static size_t tree_without(const struct keytree *t, const struct keytree_prefix *cuts, size_t n, struct node *out)
+{
+	size_t from = 0, to, kept = 0;
+
+	for (size_t i = 0; i < t->count; i++) {
+		const struct node *at = &t->nodes[i];
+
+		while (from < n && last_leaf(cuts[from].prefix, cuts[from].bits) < at->prefix)
+			from++;
+		for (to = from; to < n && cuts[to].prefix <= last_leaf(at->prefix, at->depth);)
+			to++;
+		kept += without(at->prefix, at->depth, &at->key, cuts + from, to - from, out ? out + kept : NULL);
+	}
+	return kept;
+}
+
+static int by_prefix(const void *a, const void *b)
+{
+	const struct keytree_prefix *x = a, *y = b;
+
+	if (x->prefix != y->prefix)
+		return x->prefix < y->prefix ? -1 : 1;
+	return x->bits < y->bits ? -1 : x->bits > y->bits;
+}
+
+/* Ascending, and none within another.  The new count. */
+static size_t settle_cuts(struct keytree_prefix *cuts, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		cuts[i].prefix &= mask(cuts[i].bits);
+	qsort(cuts, n, sizeof(*cuts), by_prefix);
+	for (size_t i = 0; i < n; i++)
+		if (kept == 0 || !covers(&cuts[kept - 1], cuts[i].prefix, cuts[i].bits))
+			cuts[kept++] = cuts[i];
+	return kept;
+}
+
+/* Takes `nodes`; the old ones are wiped, and all that was derived from them. */
+static void replace_nodes(struct keytree *t, struct node *nodes, size_t count)
+{
+	secret_free(t->nodes);
+	t->nodes = nodes;
+	t->count = count;
+	if (t->cache)
+		sodium_memzero(t->cache, sizeof(*t->cache));
+}
+
+int keytree_puncture_all(struct keytree *t, struct keytree_prefix *cuts, size_t n)
+{
+	struct node *fresh;
+	size_t count;
+
+	for (size_t i = 0; i < n; i++)
+		if (cuts[i].bits > TREE_DEPTH)
+			return -EINVAL;
+	n = settle_cuts(cuts, n);
+	scoped(shape_unlock) pthread_rwlock_t *shape = &t->shape;
+
+	pthread_rwlock_wrlock(shape);
+	count = tree_without(t, cuts, n, NULL);
+	fresh = secret_alloc((count > 0 ? count : 1) * sizeof(*fresh));
+	if (!fresh)
+		return -ENOMEM;
+	(void)tree_without(t, cuts, n, fresh);
+	replace_nodes(t, fresh, count);
+	return 0;
 }
 
 int keytree_puncture(struct keytree *t, uint64_t prefix, unsigned bits)
 {
-	size_t first, end, added = 0;
-	struct node *fresh;
+	struct keytree_prefix cut = {.prefix = prefix, .bits = bits};
 
-	if (bits > TREE_DEPTH)
-		return -EINVAL;
+	return keytree_puncture_all(t, &cut, 1);
+}
+
+int keytree_prune(struct keytree *t, bool (*keep)(uint64_t first, uint64_t last, void *arg), void *arg,
+	size_t *ret_dropped)
+{
+	struct node *fresh;
+	size_t count = 0;
 	scoped(shape_unlock) pthread_rwlock_t *shape = &t->shape;
 
 	pthread_rwlock_wrlock(shape);
-	prefix &= mask(bits);
-	first = find_from(t, prefix);
-	end = first;
-	while (end < t->count && t->nodes[end].prefix <= last_leaf(prefix, bits))
-		end++;
-	if (first == end)
-		return 0;
-	fresh = secret_alloc((t->count + TREE_DEPTH) * sizeof(*fresh));
+	fresh = secret_alloc((t->count > 0 ? t->count : 1) * sizeof(*fresh));
 	if (!fresh)
 		return -ENOMEM;
-	memcpy(fresh, t->nodes, first * sizeof(*fresh));
-	/* Either one node above (or at) the prefix, or any number of nodes below it, which all go. */
-	if (t->nodes[first].depth < bits)
-		added = siblings(&t->nodes[first], prefix, bits, fresh + first);
-	memcpy(fresh + first + added, t->nodes + end, (t->count - end) * sizeof(*fresh));
-	secret_free(t->nodes);
-	t->nodes = fresh;
-	t->count += added;
-	t->count -= end - first;
-	if (t->cache)
-		sodium_memzero(t->cache, sizeof(*t->cache));
+	for (size_t i = 0; i < t->count; i++) {
+		const struct node *n = &t->nodes[i];
+
+		if (keep(n->prefix, last_leaf(n->prefix, n->depth), arg))
+			fresh[count++] = *n;
+	}
+	*ret_dropped = t->count - count;
+	replace_nodes(t, fresh, count);
 	return 0;
 }
 

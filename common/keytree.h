@@ -6,7 +6,7 @@
  *
  * PRF: HChaCha20(node, input) with the distinct 16-byte inputs "left", "right" and one per
  * key use (doc/FORMAT.md has the table).  The nodes stay in the arena of common/secret.
- * keytree_derive (which keeps upper nodes of recent days), keytree_holds and keytree_puncture are
+ * keytree_derive (which keeps upper nodes of recent days), keytree_holds and keytree_puncture(_all) are
  * thread-safe; everything else needs the caller's exclusion.  Pure: no I/O, no clock. */
 #ifndef COFFER_KEYTREE_H
 #define COFFER_KEYTREE_H
@@ -19,6 +19,8 @@
 #include "common/secret.h"
 
 struct keytree;
+
+#define KEYTREE_BYTES_MAX (16u << 20)	/* serialised: 400,000 nodes, some 50,000 files destroyed singly and far apart */
 
 enum key_use {		/* numbered once, never reused: part of the format */
 	KEY_USE_WRAP = 1,	/* wraps a file's content key */
@@ -38,6 +40,20 @@ bool keytree_holds(const struct keytree *t, struct leaf_index leaf);
 /* Destroys every leaf whose index begins with the `bits` (0..64) upper bits of `prefix`.
  * 0 also if nothing of it was left.  -ENOMEM leaves the tree as it was. */
 int keytree_puncture(struct keytree *t, uint64_t prefix, unsigned bits);
+
+/* The same for all of them at once, in one pass over the tree: a thousand cost little more than one.  `cuts` is sorted
+ * and shortened in place.  -EINVAL: more than 64 bits. */
+struct keytree_prefix {
+	uint64_t prefix;
+	unsigned bits;
+};
+int keytree_puncture_all(struct keytree *t, struct keytree_prefix *cuts, size_t n);
+
+/* Drops every node for whose leaves (first..last, ascending over the tree) `keep` says false: nothing that was ever given
+ * out may be among them.  Since no two nodes could be one, what is left is the smallest set of nodes that derives all that
+ * was given out and lives, and nothing that was destroyed.  -ENOMEM leaves the tree as it was. */
+int keytree_prune(struct keytree *t, bool (*keep)(uint64_t first, uint64_t last, void *arg), void *arg,
+	size_t *ret_dropped);
 
 size_t keytree_nodes(const struct keytree *t);
 

@@ -25,7 +25,11 @@
 
 #define GRANULE 64
 #define CANARY_BYTES 8
+#define GIVE_BACK ((64u << 10) / GRANULE) /* whose pages the kernel gets back when it is freed */
 
+#ifndef MADV_DONTNEED_LOCKED /* Linux 5.18 */
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef SECRETMEM_MAGIC
 #define SECRETMEM_MAGIC 0x5345434d
 #endif
@@ -37,6 +41,7 @@ static struct {
 	uint32_t *run; /* at the first granule of a secret: how many granules it has; else 0 */
 	size_t *size;  /* there too: what was asked for */
 	size_t in_use;
+	size_t touched; /* granules from the beginning that were ever given out */
 	uint8_t canary[CANARY_BYTES];
 } arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -54,7 +59,7 @@ static int map_locked(size_t bytes, uint8_t **ret)
 	if (p == MAP_FAILED)
 		return -errno;
 	/* A child never needs our keys: it execs at once, and until then it sees zeros. */
-	if (mlock(p, bytes) < 0 || madvise(p, bytes, MADV_DONTDUMP) < 0 ||
+	if (mlock2(p, bytes, MLOCK_ONFAULT) < 0 || madvise(p, bytes, MADV_DONTDUMP) < 0 ||
 		madvise(p, bytes, MADV_WIPEONFORK) < 0) {
 		r = errno == EAGAIN ? -ENOMEM : -errno;
 		munmap(p, bytes);
@@ -88,6 +93,25 @@ static int arena_map(size_t bytes)
 	return 0;
 }
 
+static bool have_ipc_lock(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	if (syscall(SYS_capget, &head, data) < 0)
+		return false;
+	return data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK);
+}
+
+size_t secret_arena_bytes(size_t usual, size_t roomy)
+{
+	struct rlimit limit;
+
+	if (have_ipc_lock() || (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY))
+		return roomy;
+	return usual;
+}
+
 int secret_init(size_t bytes)
 {
 	int r = 0;
@@ -109,14 +133,14 @@ void secret_done(void)
 {
 	pthread_mutex_lock(&arena.lock);
 	if (arena.base) {
-		sodium_memzero(arena.base, arena.granules * GRANULE);
+		sodium_memzero(arena.base, arena.touched * GRANULE);
 		munmap(arena.base, arena.granules * GRANULE);
 		free(arena.run);
 		free(arena.size);
 		arena.base = NULL;
 		arena.run = NULL;
 		arena.size = NULL;
-		arena.granules = arena.in_use = 0;
+		arena.granules = arena.in_use = arena.touched = 0;
 	}
 	pthread_mutex_unlock(&arena.lock);
 }
@@ -151,11 +175,22 @@ void *secret_alloc(size_t n)
 			arena.run[at] = (uint32_t)want;
 			arena.size[at] = n;
 			arena.in_use += n;
+			if (at + want > arena.touched)
+				arena.touched = at + want;
 			memcpy(p + n, arena.canary, CANARY_BYTES);
 		}
 	}
 	pthread_mutex_unlock(&arena.lock);
 	return p;
+}
+
+/* A large one was a key tree in passing.  They read as zeros again; an older kernel keeps them: nothing is lost. */
+static void give_back(uint8_t *p, size_t n)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (page - (uintptr_t)p % page) % page;
+
+	if (n >= skip + page)
+		(void)madvise(p + skip, (n - skip) / page * page, MADV_DONTNEED_LOCKED);
 }
 
 void secret_free(void *p)
@@ -175,6 +210,8 @@ void secret_free(void *p)
 	if (memcmp((uint8_t *)p + n, arena.canary, CANARY_BYTES) != 0)
 		abort();
 	sodium_memzero(p, n + CANARY_BYTES);
+	if (arena.run[at] >= GIVE_BACK)
+		give_back(p, (size_t)arena.run[at] * GRANULE);
 	arena.run[at] = 0;
 	arena.size[at] = 0;
 	arena.in_use -= n;
@@ -202,16 +239,6 @@ int secret_harden_process(void)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
 	return 0;
-}
-
-static bool have_ipc_lock(void)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
-
-	if (syscall(SYS_capget, &head, data) < 0)
-		return false;
-	return data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK);
 }
 
 int secret_lock_all(void)

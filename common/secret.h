@@ -18,8 +18,10 @@ void key32_wipe(struct key32 *k);	/* also for scoped(key32_wipe) */
 /* Initialises libsodium and maps, locks and marks MADV_DONTDUMP one arena of `bytes`.
  * -ENOMEM / -EPERM: it could not be locked (RLIMIT_MEMLOCK); the caller must not go on.  Again with
  * the same or a smaller size: 0; larger: -EALREADY.  A forked child sees zeros there (WIPEONFORK): it
- * must exec or _exit, so a daemon detaches itself before this call. */
+ * must exec or _exit, so a daemon detaches itself before this call.  Pages take memory when they are first used. */
 int secret_init(size_t bytes);
+/* How large an arena to ask for: `roomy` where the process may lock any amount, else `usual`. */
+size_t secret_arena_bytes(size_t usual, size_t roomy);
 void secret_done(void);		/* wipes and unmaps all */
 
 /* From the arena, aligned to 64; zeroed; NULL when it is full (or not there).  secret_free wipes; NULL is

@@ -20,6 +20,7 @@
 #include "keyd/restore.h"
 #include "keyd/keyd.h"
 #include "keyd/member.h"
+#include "keyd/numbers.h"
 #include "keyd/session.h"
 #include "keyd/survey.h"
 #include "keyd/launch.h"
@@ -361,9 +362,9 @@ static void on_worker_closed(void *userdata)
 }
 
 static int worker_send(struct worker *w, const char *method, json_t *params, const int *fds, unsigned n,
-	int timeout_ms, struct varlink_failure *failure)
+	int timeout_ms, json_t **ret, struct varlink_failure *failure)
 {
-	int r = varlink_call(w->child.client, method, params, fds, n, timeout_ms, NULL, NULL, failure);
+	int r = varlink_call(w->child.client, method, params, fds, n, timeout_ms, ret, NULL, failure);
 
 	if (r < 0 && r != -EREMOTEIO) {
 		log_error("%s is not answered by " WORKER_NAME " of %s: %s", method, w->client, strerror(-r));
@@ -375,12 +376,17 @@ static int worker_send(struct worker *w, const char *method, json_t *params, con
 int worker_call(
 	struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure)
 {
-	return worker_send(w, method, params, NULL, 0, timeout_ms, failure);
+	return worker_send(w, method, params, NULL, 0, timeout_ms, NULL, failure);
+}
+
+int worker_ask(struct worker *w, const char *method, json_t *params, int timeout_ms, json_t **ret)
+{
+	return worker_send(w, method, params, NULL, 0, timeout_ms, ret, NULL);
 }
 
 int worker_pass(struct worker *w, const char *method, json_t *params, int fd)
 {
-	return worker_send(w, method, params, &fd, 1, WORKER_TIMEOUT_MS, NULL);
+	return worker_send(w, method, params, &fd, 1, WORKER_TIMEOUT_MS, NULL, NULL);
 }
 
 struct worker *worker_find(struct keyd *k, const char *hex)
@@ -411,10 +417,12 @@ static int worker_open(struct keyd *k, struct worker *w, const struct client_id 
 	secret_free(tree);
 	if (r < 0)
 		return r;
-	params = json_pack("{s:s, s:i, s:i, s:i}", "client_id", w->hex, "class",
+	params = json_pack("{s:s, s:i, s:i}", "client_id", w->hex, "class",
 		(int)policy_default_class(k->policy)->number, "suite",
-		crypto_aead_aes256gcm_is_available() ? SUITE_AES_GCM : SUITE_XCHACHA, "today",
-		(int)date_day(keyd_now()));
+		crypto_aead_aes256gcm_is_available() ? SUITE_AES_GCM : SUITE_XCHACHA);
+	r = numbers_begin(k, w, params);
+	if (r < 0)
+		return r;
 	r = varlink_call(w->child.client, "org.coffer.worker.Open", params, (int[]){fd, w->copy_fd},
 		w->copy_fd >= 0 ? 2 : 1, WORKER_OPEN_TIMEOUT_MS,
 		&answer, NULL, &failure);
@@ -604,23 +612,15 @@ static void each_worker(struct keyd *k, void (*visit)(struct worker *w))
 		visit(all[i]);
 }
 
-static void ping_worker(struct worker *w)
-{
-	if (!w->doomed)
-		(void)worker_call(w, "org.coffer.worker.Ping", NULL, WORKER_TIMEOUT_MS, NULL);
-}
-
-static void tell_today(struct worker *w)
-{
-	(void)worker_call(w, "org.coffer.worker.Today",
-		json_pack("{s:i}", "today", (int)w->keyd->children.today), WORKER_TIMEOUT_MS, NULL);
-}
-
 static void ask_to_go(struct worker *w)
 {
+	json_t *answer = NULL;
 	int r = varlink_call(w->child.client, "org.coffer.worker.Exit", NULL, NULL, 0, WORKER_TIMEOUT_MS,
-		NULL, NULL, NULL);
+		&answer, NULL, NULL);
 
+	if (r == 0)
+		numbers_end(w, answer);
+	json_decref(answer);
 	/* It may be gone before its answer was read. */
 	if ((r < 0 && r != -ECONNRESET) || !child_wait(&w->child, EXIT_WAIT_MS))
 		worker_kill(w);
@@ -648,10 +648,10 @@ void children_tick(struct keyd *k)
 		(void)fsd_start(k);
 	each_worker(k, retire_idle);
 	if (k->tick % PING_EVERY == 0)
-		each_worker(k, ping_worker);
+		each_worker(k, numbers_ping);
 	if (today != c->today) {
 		c->today = today;
-		each_worker(k, tell_today);
+		each_worker(k, numbers_new_day);
 	}
 }
 

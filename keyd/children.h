@@ -9,7 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "common/varlink.h"
-#include "keyd/facts.h"
+#include "keyd/facts_loads.h"
 
 struct keyd;
 
@@ -36,6 +36,9 @@ struct worker {
 	bool doomed;		/* its fsd is gone: no new session */
 	bool apart;		/* without sessions and record: see worker_start_apart */
 	int fsd_end;		/* of one apart or without keys, which fsd is not told of; else -1 */
+	int64_t row;		/* of the client */
+	struct fact_load load;	/* the numbers that it may give out; its row 0: none */
+	uint16_t pruned;	/* days before it are pruned: nothing is made on them */
 	int folder_fd, copy_fd;	/* of one apart that is being started; else -1 */
 };
 
@@ -72,6 +75,8 @@ int worker_start_apart(struct keyd *k, const struct fact_client *c, int folder_f
 void worker_dismiss(struct worker *w);	/* asks it to go, and waits; w is gone */
 /* Steals params.  A worker that does not answer in time is killed and gone when this returns (-ETIME, -ECONNRESET). */
 int worker_call(struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure);
+/* The same; *ret (new reference) is what it answered. */
+int worker_ask(struct worker *w, const char *method, json_t *params, int timeout_ms, json_t **ret);
 /* The same with a descriptor, which stays the caller's. */
 int fsd_pass(struct keyd *k, const char *method, json_t *params, int fd);
 int worker_pass(struct worker *w, const char *method, json_t *params, int fd);

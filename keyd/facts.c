@@ -216,6 +216,15 @@ static const char *const migrations[] = {
 	"CREATE TRIGGER access_organisation BEFORE UPDATE OF organisation ON access"
 	" BEGIN SELECT RAISE(ABORT, 'facts are not changed'); END;"
 	"CREATE INDEX access_subject ON access (subject, is_group) WHERE revoked_at IS NULL;",
+
+	/* Which numbers of the key trees were given out (facts_loads.h).  65535: of no day, so far. */
+	"CREATE TABLE load (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client,"
+	" first_number INTEGER NOT NULL, end_number INTEGER NOT NULL, from_day INTEGER NOT NULL,"
+	" to_day INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX load_client ON load (client, first_number);"
+	"CREATE TABLE load_book (client INTEGER PRIMARY KEY REFERENCES client, since INTEGER NOT NULL,"
+	" pruned INTEGER NOT NULL) STRICT;"
+	"INSERT INTO load_book SELECT id, 65535, 0 FROM client;",
 };
 
 static int migrate(struct facts *f)

@@ -4,15 +4,32 @@
 #include <string.h>
 
 #include "keyd/facts.h"
+#include "keyd/facts_loads.h"
 #include "keyd/facts_sql.h"
 
 int facts_client_add(struct facts *f, const char *client, const char *hex, const char *name,
 	const char *email, struct actor by, int64_t now)
 {
-	return facts_execute(f, NULL,
+	int r = facts_execute(f, NULL,
 		"INSERT INTO client (client,client_id,name,email,recorded_at,recorded_by,recorded_uid)"
 		" VALUES (?,?,?,?,?,?,?)",
 		"ttttiti", client, hex, name, email, now, by.user, (int64_t)by.uid);
+
+	/* Of a new one it is known what was given out: nothing. */
+	return r < 0 ? r : facts_book_begin(f, sqlite3_last_insert_rowid(f->db), 0);
+}
+
+int facts_client_row(struct facts *f, const char *hex, int64_t *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = facts_prepare(f, &st, "SELECT id FROM client WHERE client_id = ?", "t", hex);
+
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	*ret = sqlite3_column_int64(st, 0);
+	return 0;
 }
 
 /* ?1: known_at */

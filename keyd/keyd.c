@@ -23,6 +23,7 @@
 #include "keyd/holders.h"
 #include "keyd/member.h"
 #include "keyd/outbox.h"
+#include "keyd/prune.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
 #include "keyd/rules.h"
@@ -82,7 +83,12 @@ void keyd_seal(struct keyd *k, int *ret_ended)
 
 int keyd_shred(struct keyd *k, const struct shred_job *job, enum shred_outcome *ret_outcome, struct keys_error *err)
 {
-	int ended, r = shred_run(job, k->slot, &k->ring, ret_outcome, err);
+	const struct keyring_trim trim = {.fn = prune_tree, .arg = k};
+	struct shred_job pruning = *job;
+	int ended, r;
+
+	pruning.trim = &trim;
+	r = shred_run(&pruning, k->slot, &k->ring, ret_outcome, err);
 
 	if (*ret_outcome == SHRED_PENDING) {
 		k->shred_unfinished = true;

@@ -376,27 +376,38 @@ int keyring_check(const struct keyring *k, const struct keyring *since, struct k
 	return 0;
 }
 
-static bool is_cut(const struct client_id *client, const struct keyring_cut *cut)
-{
-	return memcmp(client->b, cut->client.b, CLIENT_ID_BYTES) == 0;
-}
-
 enum fate { FATE_STAYS, FATE_PUNCTURED, FATE_GOES };
 
-static enum fate fate_of(const struct client_id *client, const struct keyring_cut *cuts, size_t count)
-{
-	enum fate f = FATE_STAYS;
+/* The cuts of one client, behind each other. */
+struct share {
+	const struct keyring_cut *cuts;
+	size_t count;
+};
 
-	for (size_t i = 0; i < count; i++) {
-		if (is_cut(client, &cuts[i]))
-			f = cuts[i].whole || f == FATE_GOES ? FATE_GOES : FATE_PUNCTURED;
-	}
-	return f;
+static enum fate fate_of(const struct share *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (s->cuts[i].whole)
+			return FATE_GOES;
+	return s->count > 0 ? FATE_PUNCTURED : FATE_STAYS;
+}
+
+static int puncture(struct keytree *tree, const struct share *s)
+{
+	scoped(freep) struct keytree_prefix *list = calloc(s->count, sizeof(*list));
+	size_t n = 0;
+
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->count; i++)
+		if (!s->cuts[i].rekey)
+			list[n++] = (struct keytree_prefix){.prefix = s->cuts[i].prefix, .bits = s->cuts[i].bits};
+	return keytree_puncture_all(tree, list, n);
 }
 
 /* *e becomes the client's entry under a fresh K_c, its punctured tree written and read back. */
-static int puncture_entry(const struct keyring *k, struct ring_entry *e, const struct keyring_cut *cuts,
-	size_t count, struct keys_error *err)
+static int puncture_entry(const struct keyring *k, struct ring_entry *e, const struct share *s,
+	const struct keyring_trim *trim, struct keys_error *err)
 {
 	scoped(keytree_freep) struct keytree *tree = NULL, *back = NULL;
 	int r;
@@ -404,38 +415,51 @@ static int puncture_entry(const struct keyring *k, struct ring_entry *e, const s
 	r = tree_read(k->keys_fd, e, &tree, err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < count; i++) {
-		if (!is_cut(&e->client, &cuts[i]) || cuts[i].rekey)
-			continue;
-		r = keytree_puncture(tree, cuts[i].prefix, cuts[i].bits);
-		if (r < 0) {
-			keys_error_set(err, "the key tree cannot be punctured: %s", strerror(-r));
-			return r;
-		}
+	r = puncture(tree, s);
+	if (r == 0 && trim)
+		r = trim->fn(&e->client, tree, trim->arg);
+	if (r < 0) {
+		keys_error_set(err, "the key tree cannot be punctured: %s", strerror(-r));
+		return r;
 	}
 	e->tree++;
 	randombytes_buf(e->key.key.b, KEY_BYTES);
 	r = tree_write(k->keys_fd, e, tree, err);
 	if (r < 0)
 		return r;
+	keytree_free(take_ptr(&tree));
 	return tree_read(k->keys_fd, e, &back, err);
 }
 
-static int rotate_entries(const struct keyring *k, const struct keyring_cut *cuts, size_t count,
-	struct ring *to, struct keys_error *err)
+static int by_client(const void *a, const void *b)
 {
+	const struct keyring_cut *x = a, *y = b;
+
+	return memcmp(x->client.b, y->client.b, CLIENT_ID_BYTES);
+}
+
+/* `cuts` ascend by client, as the entries do. */
+static int rotate_entries(const struct keyring *k, const struct keyring_cut *cuts, size_t count,
+	const struct keyring_trim *trim, struct ring *to, struct keys_error *err)
+{
+	struct share s = {.cuts = cuts};
 	int r;
 
 	to->count = 0;
 	for (size_t i = 0; i < k->ring->count; i++) {
 		const struct ring_entry *from = &k->ring->entries[i];
-		enum fate f = fate_of(&from->client, cuts, count);
+		enum fate f;
 
+		s.cuts += s.count;
+		for (s.count = 0; s.cuts + s.count < cuts + count; s.count++)
+			if (memcmp(s.cuts[s.count].client.b, from->client.b, CLIENT_ID_BYTES) != 0)
+				break;
+		f = fate_of(&s);
 		if (f == FATE_GOES)
 			continue;
 		to->entries[to->count] = *from;
 		if (f == FATE_PUNCTURED) {
-			r = puncture_entry(k, &to->entries[to->count], cuts, count, err);
+			r = puncture_entry(k, &to->entries[to->count], &s, trim, err);
 			if (r < 0)
 				return r;
 		}
@@ -446,10 +470,17 @@ static int rotate_entries(const struct keyring *k, const struct keyring_cut *cut
 
 /* `seed` NULL: the same signing key. */
 static int rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts, size_t count,
-	const uint8_t *seed, struct keyring **ret, struct keys_error *err)
+	const struct keyring_trim *trim, const uint8_t *seed, struct keyring **ret, struct keys_error *err)
 {
+	scoped(freep) struct keyring_cut *sorted = malloc((count + 1) * sizeof(*sorted));
 	scoped(ring_freep) struct ring *ring = NULL;
 	int r;
+
+	if (!sorted)
+		return -ENOMEM;
+	if (count > 0)
+		memcpy(sorted, cuts, count * sizeof(*sorted));
+	qsort(sorted, count, sizeof(*sorted), by_client);
 
 	for (size_t i = 0; i < count; i++) {
 		if (!keyring_has(k, &cuts[i].client)) {
@@ -466,7 +497,7 @@ static int rotate(const struct keyring *k, const struct root_key *fresh, const s
 	ring->generation = k->ring->generation + 1;
 	ring->sequence = 1;
 	memcpy(ring->seed, seed ? seed : k->ring->seed, sizeof(ring->seed));
-	r = rotate_entries(k, cuts, count, ring, err);
+	r = rotate_entries(k, sorted, count, trim, ring, err);
 	if (r == 0)
 		r = ring_write(k->keys_fd, ring, fresh, err);
 	if (r < 0)
@@ -476,9 +507,9 @@ static int rotate(const struct keyring *k, const struct root_key *fresh, const s
 }
 
 int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts,
-	size_t count, struct keyring **ret, struct keys_error *err)
+	size_t count, const struct keyring_trim *trim, struct keyring **ret, struct keys_error *err)
 {
-	return rotate(k, fresh, cuts, count, NULL, ret, err);
+	return rotate(k, fresh, cuts, count, trim, NULL, ret, err);
 }
 
 static bool is_referred_to(const struct keyring *k, const char *name)
@@ -599,7 +630,7 @@ int keyring_rotate_signing(
 	r = make_link(k, next, at, &link);
 	if (r == 0)
 		r = signing_file_add(k->keyd_fd, &link, err);
-	return r < 0 ? r : rotate(k, fresh, NULL, 0, next->seed, ret, err);
+	return r < 0 ? r : rotate(k, fresh, NULL, 0, NULL, next->seed, ret, err);
 }
 
 void keyring_public_key(const struct keyring *k, uint8_t ret[PUBLIC_KEY_BYTES])

@@ -75,10 +75,16 @@ struct keyring_cut {
 	unsigned bits;
 };
 
+/* Makes a tree that is written anew smaller (keytree_prune), after the cuts.  Negative: nothing is rotated. */
+struct keyring_trim {
+	int (*fn)(const struct client_id *client, struct keytree *tree, void *arg);
+	void *arg;
+};
+
 /* Writes, syncs and reads back the ring of generation + 1 under `fresh` without what is cut; *k and its
- * files stay. -ENOKEY: a cut names a client that is not there. */
+ * files stay.  `trim` may be NULL. -ENOKEY: a cut names a client that is not there. */
 int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts,
-	size_t count, struct keyring **ret, struct keys_error *err);
+	size_t count, const struct keyring_trim *trim, struct keyring **ret, struct keys_error *err);
 /* The same with nothing cut and a fresh signing key, in force since `at`; the two sign each other (signing.h). */
 int keyring_rotate_signing(const struct keyring *k, const struct root_key *fresh, int64_t at, struct keyring **ret,
 	struct keys_error *err);

@@ -12,6 +12,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "common/date.h"
 #include "common/log.h"
 #include "common/peer.h"
 #include "common/scope.h"
@@ -25,7 +26,9 @@
 #include "keyd/outbox.h"
 #include "keyd/rules.h"
 
-#define ARENA_BYTES (6u << 20) /* ring and trees; below the usual memlock limit of 8 MiB */
+/* Ring and trees: below the usual memlock limit of 8 MiB, or what the largest tree takes while it changes. */
+#define ARENA_BYTES (6u << 20)
+#define ARENA_BYTES_ROOMY (128u << 20)
 
 const char *argp_program_version = "coffer-keyd " COFFER_VERSION;
 
@@ -147,7 +150,7 @@ static int protect_process(struct keyd *k)
 
 	umask(0077);
 	harden_raise_limits();
-	r = secret_init(ARENA_BYTES);
+	r = secret_init(secret_arena_bytes(ARENA_BYTES, ARENA_BYTES_ROOMY));
 	if (r < 0)
 		return say(
 			r, "keys need locked memory, and the limit (ulimit -l) does not allow 6 MiB of it");
@@ -260,6 +263,9 @@ static int open_facts(struct keyd *k, struct policy *named, const char *text)
 	if (r < 0)
 		return say(r, path);
 	start_clock(k);
+	r = facts_book_check_file(k->facts, k->keyd_fd);
+	if (r < 0)
+		return say(r, path);
 	e.detail = json_pack("{s:s, s:s}", "version", COFFER_VERSION, "policy", k->policy->version);
 	r = outbox_put(k, &e);
 	return r < 0 ? say(r, path) : 0;
@@ -307,6 +313,7 @@ static int serve(struct keyd *k)
 	r = children_find_programs(&k->children);
 	if (r < 0)
 		return say(r, "/proc/self/exe");
+	k->children.today = date_day(keyd_now());
 	(void)fsd_start(k); /* tried again while we run */
 	r = varlink_server_new(k->event, keyd_methods, k->owner, k, &k->server);
 	if (r < 0)

@@ -48,7 +48,7 @@
 #define ENTRY_BYTES 56
 #define RING_BYTES_MAX                                                                                       \
 	(HEAD_BYTES + WRAP_OVERHEAD + SIGNING_SEED_BYTES + (size_t)RING_CLIENTS_MAX * ENTRY_BYTES)
-#define TREE_BYTES_MAX (16u << 20)
+#define TREE_BYTES_MAX (HEAD_BYTES + WRAP_OVERHEAD + KEYTREE_BYTES_MAX)
 
 static void secret_freep(uint8_t **p)
 {

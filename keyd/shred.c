@@ -49,7 +49,7 @@ static int write_state(const struct shred_job *job, const struct keyring *ring, 
 		return r;
 	}
 	r = job->signing_at ? keyring_rotate_signing(ring, fresh, job->signing_at, ret, err)
-			    : keyring_rotate(ring, fresh, job->cuts, job->count, ret, err);
+			    : keyring_rotate(ring, fresh, job->cuts, job->count, job->trim, ret, err);
 	if (r < 0)
 		return r;
 	r = before(job, SHRED_STEP_CHECK);

@@ -47,6 +47,7 @@ struct shred_job {
 	const struct keyring_cut *cuts;
 	size_t count;
 	int64_t signing_at; /* nonzero: the signing key is exchanged as of that moment, and nothing is cut */
+	const struct keyring_trim *trim; /* after CONFIRM; may be NULL */
 	/* Nonzero (negative errno) stops it: nothing was touched. */
 	int (*confirm)(void *arg);
 	/* For the progress record of the caller, and for tests: called before each step.  Negative: it

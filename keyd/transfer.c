@@ -18,6 +18,7 @@
 #include "common/scope.h"
 #include "common/secret.h"
 #include "keyd/expiry.h"
+#include "keyd/facts_loads.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/session.h"
@@ -343,8 +344,10 @@ static int add_facts(struct keyd *k, struct varlink_call *call, const struct bun
 	r = facts_client_add(k->facts, b->client, b->hex, b->name, b->email, e.by, keyd_now());
 	if (r == 0)
 		r = terms_engage(k, b->client, NULL, e.by);
-	if (r == 0 && b->ended_on > 0)
+	if (r == 0)
 		r = facts_client(k->facts, b->client, FACTS_LATEST, &c);
+	if (r == 0)
+		r = facts_book_doubt(k->facts, c.row); /* what the other gave out, nobody knows here */
 	if (r == 0 && b->ended_on > 0)
 		r = facts_client_end(k->facts, c.row, b->ended_on, e.by, keyd_now());
 	if (r == 0)

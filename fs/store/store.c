@@ -77,26 +77,74 @@ void store_key_free(struct store *s, void *slot)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static uint32_t next_number(struct store *s)
+/* -EAGAIN: there are none left. */
+static int next_number(struct store *s, uint16_t day, uint32_t *ret)
 {
-	uint32_t number;
+	struct store_numbers *n = &s->numbers;
+	int r = -EAGAIN;
 
 	pthread_mutex_lock(&s->lock);
-	number = s->leaf_next++;
+	if (n->next < s->numbers_end) {
+		if (n->first == n->next || day < n->from_day)
+			n->from_day = day;
+		if (n->first == n->next || day > n->to_day)
+			n->to_day = day;
+		*ret = (uint32_t)n->next++;
+		r = 0;
+	}
 	pthread_mutex_unlock(&s->lock);
-	return number;
+	return r;
+}
+
+void store_numbers(struct store *s, bool begin_anew, struct store_numbers *ret)
+{
+	pthread_mutex_lock(&s->lock);
+	*ret = s->numbers;
+	if (begin_anew)
+		s->numbers.first = s->numbers.next;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void store_set_numbers_end(struct store *s, uint64_t end)
+{
+	pthread_mutex_lock(&s->lock);
+	s->numbers_end = end;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void numbers_init(struct store *s, const struct store_options *opt)
+{
+	bool given = opt->end_number > 0;
+
+	s->numbers.first = given ? opt->first_number : randombytes_random();
+	s->numbers.next = s->numbers.first;
+	s->numbers_end = given ? opt->end_number : UINT64_MAX; /* the upper half of what is counted is cut */
+}
+
+/* Whether the next number is there on that day. */
+static bool is_open(struct store *s, struct leaf_index leaf)
+{
+	pthread_mutex_lock(&s->lock);
+	leaf.number = (uint32_t)s->numbers.next;
+	pthread_mutex_unlock(&s->lock);
+	return keytree_holds(s->tree, leaf);
 }
 
 int store_new_leaf_on(struct store *s, uint16_t class, uint16_t day, enum key_use use, struct leaf_index *ret,
 	struct key32 *ret_key)
 {
 	struct leaf_index leaf = {.class = class, .day = day};
+	uint16_t today = (uint16_t)atomic_load(&s->today);
 	int r = -ENOKEY, i;
 
-	/* Punctured singly (shredded) is possible, so many in a row are not: then the day is closed. */
+	/* A day that is over is pruned where something of it was shredded: then the next one that is not. */
+	while (leaf.day < today && !is_open(s, leaf))
+		leaf.day++;
+	/* Punctured singly (shredded) is possible, so many in a row are not. */
 	for (i = 0; i < LEAF_TRIES && r == -ENOKEY; i++) {
-		leaf.number = next_number(s);
-		r = keytree_derive(s->tree, leaf, use, ret_key);
+		r = next_number(s, leaf.day, &leaf.number);
+		if (r == 0)
+			r = keytree_derive(s->tree, leaf, use, ret_key);
 	}
 	if (r == 0)
 		*ret = leaf;
@@ -186,7 +234,7 @@ static int store_new(int root_fd, struct keytree *tree, const struct store_optio
 	s->tree = tree;
 	s->suite = opt->suite ? opt->suite : cipher_suite_default();
 	s->class = opt->class;
-	s->leaf_next = randombytes_random();
+	numbers_init(s, opt);
 	atomic_init(&s->today, opt->today);
 	r = reaper_new(&s->reaper);
 	if (r == 0)

@@ -26,6 +26,7 @@ struct store_options {
 	uint8_t suite;		/* for new files: 1 AES-256-GCM, 2 XChaCha20-Poly1305; 0: by CPU */
 	uint16_t class;		/* record class of what is made where no directory has a label */
 	uint16_t today;		/* day of creation (ids.h); store_set_today() at midnight */
+	uint64_t first_number, end_number;	/* of leaves that are given out, first <= n < end; both 0: from a random one */
 	bool read_only;		/* a copy: opening it writes nothing, and it may lie where nothing can be written */
 };
 
@@ -35,6 +36,15 @@ struct store_options {
 int store_open(int root_fd, struct keytree *tree, const struct store_options *opt, struct store **ret);
 void store_close(struct store *s);
 void store_set_today(struct store *s, uint16_t today);
+
+/* Which numbers of leaves were given out, and on which days.  When `end` is reached nothing can be made (-EAGAIN) until
+ * there are more. */
+struct store_numbers {
+	uint64_t first, next;	/* first <= n < next; equal: none */
+	uint16_t from_day, to_day;	/* days on which they were given out, both included */
+};
+void store_numbers(struct store *s, bool begin_anew, struct store_numbers *ret);	/* anew: the next one tells what comes now */
+void store_set_numbers_end(struct store *s, uint64_t end);
 int store_statvfs(struct store *s, struct statvfs *ret);
 const char *store_damage_word(void);	/* "header", "sector", "name", "directory", "place", "xattr", "link", "size" */
 

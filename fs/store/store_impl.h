@@ -31,7 +31,8 @@ struct store {
 	struct crew *crew;
 
 	pthread_mutex_t lock;	/* last in the order; of what follows */
-	uint32_t leaf_next;	/* counts from a random number */
+	struct store_numbers numbers;	/* given out */
+	uint64_t numbers_end;
 	struct tunnel *tunnel;	/* store_class.c */
 	atomic_ulong renames;	/* and links: what was given another name, so that a walk can have missed it */
 	struct key_chunk *chunks;

@@ -29,9 +29,8 @@
 #define LEASE_SECONDS 30 /* without a Ping nobody can revoke: fail closed */
 #define TICK_USEC 1000000u
 #define END_USEC 600000u /* keyd waits a second for the end of a session, then kills us */
-#define KEYTREE_BYTES_MAX (4u << 20)
 
-static uint64_t monotonic_seconds(void)
+uint64_t control_seconds(void)
 {
 	struct timespec ts;
 
@@ -200,8 +199,10 @@ static void exit_when_done(struct control *c)
 {
 	if (!c->exiting || c->entries)
 		return;
+	survey_job_stop(take_ptr(&c->survey)); /* what makes something: the answer tells what was used */
+	restore_job_free(take_ptr(&c->restore));
 	if (c->exit)
-		varlink_reply(c->exit, NULL);
+		varlink_reply(c->exit, control_numbers_of(c, false));
 	c->exit = NULL;
 	sd_event_exit(c->event, 0);
 }
@@ -252,7 +253,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 	struct control *c = userdata;
 	int64_t now = (int64_t)time(NULL);
 
-	if (!c->exiting && monotonic_seconds() - c->last_ping > LEASE_SECONDS) {
+	if (!c->exiting && control_seconds() - c->last_ping > LEASE_SECONDS) {
 		log_error("no sign of life from coffer-keyd for %d seconds: all sessions end", LEASE_SECONDS);
 		end_all(c, EKEYREVOKED, "coffer-keyd is silent");
 	}
@@ -286,7 +287,7 @@ static int tree_take(struct control *c, int fd)
 /* Before the sandbox closes; fd (-1: there is none) stays the caller's. */
 static int open_copy(struct control *c, int fd, const struct store_options *opt)
 {
-	struct store_options copy = *opt;
+	struct store_options copy = *opt; /* of which nothing is made */
 	int root = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0), r;
 
 	if (fd < 0)
@@ -325,17 +326,19 @@ static int method_open(struct varlink_call *call, json_t *params, void *userdata
 	struct store_options opt = {0};
 	struct sandbox_report box;
 	scoped(close_fdp) int tree_fd = -1, copy_fd = -1;
+	json_int_t first, end;
 	const char *client;
 	json_error_t e;
 	int class, suite, today, r;
 
 	if (c->open || c->survey)
 		return varlink_error(call, "AlreadyOpen", "this worker has its client", NULL);
-	if (json_unpack_ex(params, &e, 0, "{s:s,s:i,s:i,s:i}", "client_id", &client, "class", &class, "suite",
-		    &suite, "today", &today) < 0)
+	if (json_unpack_ex(params, &e, 0, "{s:s,s:i,s:i,s:i,s:{s:I,s:I}}", "client_id", &client, "class", &class,
+		    "suite", &suite, "today", &today, "numbers", "first", &first, "end", &end) < 0)
 		return control_bad_parameters(call, &e);
 	opt = (struct store_options){
-		.suite = (uint8_t)suite, .class = (uint16_t) class, .today = (uint16_t)today};
+		.suite = (uint8_t)suite, .class = (uint16_t) class, .today = (uint16_t)today,
+		.first_number = (uint64_t)first, .end_number = (uint64_t)end};
 	tree_fd = varlink_call_take_fd(call, 0);
 	copy_fd = varlink_call_take_fd(call, 1);
 	r = open_client(c, tree_fd, copy_fd, &opt, &box);
@@ -535,30 +538,6 @@ static int method_breaker(struct varlink_call *call, json_t *params, void *userd
 	return varlink_reply(call, NULL);
 }
 
-static int method_today(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	json_error_t e;
-	int today;
-
-	if (json_unpack_ex(params, &e, 0, "{s:i}", "today", &today) < 0)
-		return control_bad_parameters(call, &e);
-	if (c->open)
-		store_set_today(c->worker.store, (uint16_t)today);
-	return varlink_reply(call, NULL);
-}
-
-static int method_ping(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-
-	c->last_ping = monotonic_seconds();
-	return varlink_reply(
-		call, json_pack("{s:i,s:i,s:i}", "sessions", (int)atomic_load(&c->worker.session_count),
-			      "inodes", c->open ? (int)inode_table_count(c->worker.inodes) : 0, "files",
-			      (int)atomic_load(&c->worker.open_files)));
-}
-
 static int method_watch(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
@@ -665,8 +644,9 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.MemberDecided", ROLE_KEYD, 0, method_member_decided},
 	{"org.coffer.worker.AccessList", ROLE_KEYD, 0, method_access_list},
 	{"org.coffer.worker.Breaker", ROLE_KEYD, 0, method_breaker},
-	{"org.coffer.worker.Today", ROLE_KEYD, 0, method_today},
-	{"org.coffer.worker.Ping", ROLE_KEYD, 0, method_ping},
+	{"org.coffer.worker.Today", ROLE_KEYD, 0, control_today},
+	{"org.coffer.worker.Ping", ROLE_KEYD, 0, control_ping},
+	{"org.coffer.worker.Numbers", ROLE_KEYD, 0, control_numbers},
 	{"org.coffer.worker.Exit", ROLE_KEYD, 0, method_exit},
 	{"org.coffer.worker.Fsck", ROLE_KEYD, 0, control_fsck},
 	{"org.coffer.worker.FsckNext", ROLE_KEYD, 0, control_fsck_next},
@@ -706,7 +686,7 @@ static int control_begin(struct control *c)
 
 int control_run(const struct control_fds *fds, bool memory_locked)
 {
-	struct control c = {.fds = *fds, .memory_locked = memory_locked, .last_ping = monotonic_seconds()};
+	struct control c = {.fds = *fds, .memory_locked = memory_locked, .last_ping = control_seconds()};
 	int r = worker_init(&c.worker);
 
 	if (r == 0)

@@ -52,7 +52,14 @@ struct control {
 };
 
 /* ---- control.c ---- */
+uint64_t control_seconds(void); /* monotonic */
 int control_bad_parameters(struct varlink_call *call, const json_error_t *e);
+
+/* ---- control_numbers.c: which numbers of leaves were given out; methods that keyd calls ---- */
+json_t *control_numbers_of(struct control *c, bool begin_anew); /* {"numbers": {...}}; no client: {} */
+int control_today(struct varlink_call *call, json_t *params, void *userdata);
+int control_ping(struct varlink_call *call, json_t *params, void *userdata);
+int control_numbers(struct varlink_call *call, json_t *params, void *userdata);
 
 /* ---- control_walks.c: methods that keyd calls ---- */
 int control_fsck(struct varlink_call *call, json_t *params, void *userdata);

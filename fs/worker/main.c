@@ -16,8 +16,9 @@
 #include "common/secret.h"
 #include "fs/worker/control.h"
 
-#define ARENA_BYTES                                                                                          \
-	(4u << 20) /* the tree, its upper nodes, the keys of open files; below the usual limit of 8 MiB */
+/* The tree, its upper nodes, the keys of open files: below the usual limit of 8 MiB, or room for the largest tree. */
+#define ARENA_BYTES (4u << 20)
+#define ARENA_BYTES_ROOMY (96u << 20)
 
 enum { FD_KEYD = 3, FD_FSD = 4, FD_STORE = 5 };
 
@@ -84,7 +85,7 @@ int main(void)
 	/* A generator in this process, seeded by the kernel: a system call for each new file and salt is dear. */
 	if (randombytes_set_implementation(&randombytes_internal_implementation) < 0)
 		return say(-EINVAL, "no random numbers");
-	r = secret_init(ARENA_BYTES);
+	r = secret_init(secret_arena_bytes(ARENA_BYTES, ARENA_BYTES_ROOMY));
 	if (r < 0)
 		return say(r, "memory for keys cannot be locked (RLIMIT_MEMLOCK)");
 	r = secret_harden_process();

@@ -298,9 +298,9 @@ static void test_rotate(void **state)
 	assert_int_equal(key_of(k, &alpha, leaf17, &a17), 0);
 	assert_int_equal(key_of(k, &beta, leaf16, &b16), 0);
 	assert_int_equal(key_of(k, &gamma_id, leaf16, &g16), 0);
-	assert_int_equal(keyring_rotate(k, &fresh, &unknown, 1, &next, NULL), -ENOKEY);
+	assert_int_equal(keyring_rotate(k, &fresh, &unknown, 1, NULL, &next, NULL), -ENOKEY);
 	assert_null(next);
-	assert_int_equal(keyring_rotate(k, &fresh, cuts, 2, &next, NULL), 0);
+	assert_int_equal(keyring_rotate(k, &fresh, cuts, 2, NULL, &next, NULL), 0);
 
 	/* The old one is untouched until it is swept. */
 	assert_int_equal(keyring_check(k, NULL, NULL), 0);
@@ -345,7 +345,7 @@ static void test_rotated_tree_is_of_another_key(void **state)
 	assert_int_equal(keyring_add(k, &alpha, NULL), 0);
 	assert_int_equal(
 		disk_read(p->fd, "keys/aa010000000000000000000000000000.1.tree", 1u << 16, &old, &n), 0);
-	assert_int_equal(keyring_rotate(k, &fresh, &cut, 1, &next, NULL), 0);
+	assert_int_equal(keyring_rotate(k, &fresh, &cut, 1, NULL, &next, NULL), 0);
 	old[32] = 2; /* as if it had been of that number */
 	fd = openat(p->fd, "keys/aa010000000000000000000000000000.2.tree", O_WRONLY | O_TRUNC);
 	assert_int_equal(write(fd, old, n), (ssize_t)n);
@@ -401,7 +401,7 @@ static void test_signing(void **state)
 		sig[bit / 8] ^= (uint8_t)(1u << bit % 8);
 	}
 	/* The key outlives R. */
-	assert_int_equal(keyring_rotate(k, &fresh, NULL, 0, &next, NULL), 0);
+	assert_int_equal(keyring_rotate(k, &fresh, NULL, 0, NULL, &next, NULL), 0);
 	keyring_public_key(next, pub2);
 	assert_memory_equal(pub, pub2, sizeof(pub));
 	assert_int_equal(keyring_sign(next, "coffer-head", "abc", 3, again), 0);

@@ -1,5 +1,5 @@
-/* Random derivations, punctures, saves and loads of one key tree, compared with a model that knows nothing of trees: the root,
- * a list of what was destroyed, and the 64 steps of doc/format-keys.md for each key.
+/* Random derivations, punctures, prunings, saves and loads of one key tree, compared with a model that knows nothing of trees:
+ * the root, a flag for each leaf that is gone, and the 64 steps of doc/format-keys.md for each key.
  *
  * COFFER_STEPS (default 20,000) and COFFER_SEED in the environment: a longer run, another one. */
 #include <errno.h>
@@ -16,18 +16,19 @@
 
 #include "common/keytree.h"
 
-#define DESTROYED_MAX 1500	/* the state stays of a size that a run of a million steps can save and load */
 #define ROOT_AT 17		/* of the serialised tree of one node */
-
-struct prefix {
-	uint64_t value;
-	unsigned bits;
-};
+#define CLASSES 4
+#define DAYS 16
+#define NUMBERS 1024
+#define LEAVES (CLASSES * DAYS * NUMBERS)
+#define FIRST_DAY 2500u
+#define FIRST_NUMBER 0x51400000u
+#define PUNCTURES_MAX 1500	/* the state stays of a size that a run of a million steps can save and load */
 
 static struct {
 	uint8_t root[32];
-	struct prefix destroyed[DESTROYED_MAX];
-	unsigned count;
+	bool gone[LEAVES];
+	unsigned punctures;
 } model;
 
 static uint64_t rnd_state;
@@ -48,18 +49,25 @@ static long from_environment(const char *name, long otherwise)
 	return text ? strtol(text, NULL, 10) : otherwise;
 }
 
-static bool below(uint64_t index, const struct prefix *p)
+static uint64_t index_of(unsigned i)
 {
-	return p->bits == 0 || (index ^ p->value) >> (64 - p->bits) == 0;
+	return leaf_index_u64((struct leaf_index){.class = (uint16_t)(i / NUMBERS / DAYS),
+		.day = (uint16_t)(FIRST_DAY + i / NUMBERS % DAYS), .number = FIRST_NUMBER + i % NUMBERS});
 }
 
-static bool model_holds(uint64_t index)
+/* Three loads of the tree on each day, none on every fourth; the class does not matter.  The rest was never given out. */
+static bool was_given_out(unsigned i)
 {
-	for (unsigned i = 0; i < model.count; i++) {
-		if (below(index, &model.destroyed[i]))
-			return false;
-	}
-	return true;
+	unsigned number = i % NUMBERS, day = i / NUMBERS % DAYS;
+
+	return day % 4 != 3 && (number - 40 * day) % 300 < 90;
+}
+
+static void model_puncture(uint64_t value, unsigned bits)
+{
+	for (unsigned i = 0; i < LEAVES; i++)
+		if (bits == 0 || (index_of(i) ^ value) >> (64 - bits) == 0)
+			model.gone[i] = true;
 }
 
 static void step(const uint8_t key[32], uint32_t input, uint8_t ret[32])
@@ -83,47 +91,115 @@ static void model_key(uint64_t index, enum key_use use, uint8_t ret[32])
 	step(node, 256 + (uint32_t)use, ret);
 }
 
-/* Few classes and days, numbers close together: so that what is drawn meets what was destroyed before. */
-static struct leaf_index some_leaf(void)
+static void check_key(struct keytree *t, unsigned i)
 {
-	uint64_t r = rnd();
-
-	return (struct leaf_index){.class = (uint16_t)(r & 3), .day = (uint16_t)(2500 + (r >> 2 & 15)),
-		.number = (uint32_t)(0x51400000u + (r >> 6 & 1023))};
-}
-
-static void derive(struct keytree *t)
-{
-	struct leaf_index leaf = some_leaf();
+	struct leaf_index leaf = leaf_index_from_u64(index_of(i));
 	enum key_use use = (enum key_use)(1 + rnd() % 5);
-	uint64_t index = leaf_index_u64(leaf);
 	struct key32 key;
 	uint8_t expected[32];
 	int r = keytree_derive(t, leaf, use, &key);
 
-	assert_int_equal(keytree_holds(t, leaf), model_holds(index));
-	if (!model_holds(index)) {
+	assert_int_equal(keytree_holds(t, leaf), !model.gone[i]);
+	if (model.gone[i]) {
 		assert_int_equal(r, -ENOKEY);
 		return;
 	}
 	assert_int_equal(r, 0);
-	model_key(index, use, expected);
+	model_key(index_of(i), use, expected);
 	assert_memory_equal(key.b, expected, sizeof(expected));
 }
 
+/* Few classes and days, numbers close together: so that what is drawn meets what was destroyed before. */
+static void derive(struct keytree *t)
+{
+	check_key(t, (unsigned)(rnd() % LEAVES));
+}
+
 /* Mostly single leaves, sometimes some numbers, seldom a day: a class at once would soon leave nothing. */
+static struct keytree_prefix draw_cut(void)
+{
+	uint64_t r = rnd() % 200, value = index_of((unsigned)(rnd() % LEAVES));
+	unsigned bits = r == 0 ? 32 : r < 20 ? 58 + (unsigned)(rnd() % 6) : 64;
+
+	return (struct keytree_prefix){bits < 64 ? value & ~(UINT64_MAX >> bits) : value, bits};
+}
+
 static void puncture(struct keytree *t)
 {
-	uint64_t r = rnd() % 200;
-	unsigned bits = r == 0 ? 32 : r < 20 ? 58 + (unsigned)(rnd() % 6) : 64;
-	uint64_t value = leaf_index_u64(some_leaf());
+	struct keytree_prefix cut = draw_cut();
 
-	if (model.count == DESTROYED_MAX)
+	if (model.punctures++ > PUNCTURES_MAX)
 		return;
-	if (bits < 64)
-		value &= ~(UINT64_MAX >> bits);
-	assert_int_equal(keytree_puncture(t, value, bits), 0);
-	model.destroyed[model.count++] = (struct prefix){value, bits};
+	model_puncture(cut.prefix, cut.bits);
+	assert_int_equal(keytree_puncture(t, cut.prefix, cut.bits), 0);
+}
+
+/* In no order, and with some within others. */
+static void puncture_many(struct keytree *t)
+{
+	struct keytree_prefix cuts[40];
+	size_t n = rnd() % 40;
+
+	model.punctures += (unsigned)n;
+	for (size_t i = 0; i < n; i++) {
+		cuts[i] = draw_cut();
+		model_puncture(cuts[i].prefix, cuts[i].bits);
+	}
+	assert_int_equal(keytree_puncture_all(t, cuts, n), 0);
+}
+
+struct asked {
+	uint64_t last;
+	bool any;
+};
+
+static bool holds_given_out(uint64_t first, uint64_t last, void *arg)
+{
+	struct asked *a = arg;
+
+	assert_true(last >= first);
+	assert_true(!a->any || first > a->last);
+	*a = (struct asked){.last = last, .any = true};
+	for (uint64_t day = first >> 32; day <= last >> 32; day++) {
+		struct leaf_index at = leaf_index_from_u64(day << 32);
+		uint64_t from = day == first >> 32 ? (uint32_t)first : 0, to = day == last >> 32 ? (uint32_t)last : UINT32_MAX;
+
+		if (at.class >= CLASSES)
+			return false;
+		if (at.day < FIRST_DAY || at.day >= FIRST_DAY + DAYS) {
+			day |= at.day < FIRST_DAY ? 0 : UINT16_MAX;
+			continue;
+		}
+		for (uint64_t n = from < FIRST_NUMBER ? FIRST_NUMBER : from; n <= to && n < FIRST_NUMBER + NUMBERS; n++)
+			if (was_given_out((at.class * DAYS + at.day - FIRST_DAY) * NUMBERS + (unsigned)(n - FIRST_NUMBER)))
+				return true;
+	}
+	return false;
+}
+
+/* What was given out and not destroyed stays to the last leaf; what was not may go, and never comes back. */
+static void prune(struct keytree *t)
+{
+	size_t dropped, before = keytree_nodes(t), living = 0;
+	struct asked asked = {0};
+
+	assert_int_equal(keytree_prune(t, holds_given_out, &asked, &dropped), 0);
+	assert_int_equal(keytree_nodes(t), before - dropped);
+	for (unsigned i = 0; i < LEAVES; i++) {
+		bool holds = keytree_holds(t, leaf_index_from_u64(index_of(i)));
+
+		assert_true(!holds || !model.gone[i]);
+		if (was_given_out(i)) {
+			assert_int_equal(holds, !model.gone[i]);
+			living += holds;
+			if (rnd() % 64 == 0)
+				check_key(t, i);
+		}
+		model.gone[i] = !holds;
+	}
+	assert_true(keytree_nodes(t) <= living);	/* a table of keys has one for each */
+	assert_int_equal(keytree_prune(t, holds_given_out, &(struct asked){0}, &dropped), 0);
+	assert_int_equal(dropped, 0);
 }
 
 static void save_and_load(struct keytree **t)
@@ -154,7 +230,8 @@ static void begin(struct keytree **t)
 	assert_int_equal(n, ROOT_AT + 32);
 	memcpy(model.root, bytes + ROOT_AT, sizeof(model.root));
 	secret_free(bytes);
-	model.count = 0;
+	memset(model.gone, 0, sizeof(model.gone));
+	model.punctures = 0;
 }
 
 static void test_random_steps(void **state)
@@ -168,16 +245,20 @@ static void test_random_steps(void **state)
 	for (long i = 0; i < steps; i++) {
 		uint64_t r = rnd() % 1000;
 
-		if (r == 0 && model.count == DESTROYED_MAX)
+		if (model.punctures > PUNCTURES_MAX && rnd() % 1000 == 0)
 			begin(&t);
 		else if (r < 2)
 			save_and_load(&t);
-		else if (r < 100)
+		else if (r < 3)
+			prune(t);
+		else if (r < 5)
+			puncture_many(t);
+		else if (r < 60)
 			puncture(t);
 		else
 			derive(t);
 	}
-	assert_true(model.count > 0);
+	prune(t);
 	keytree_free(t);
 	assert_int_equal(secret_in_use(), 0);
 }

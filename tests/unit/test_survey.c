@@ -402,9 +402,9 @@ static void test_erase_shared_leaf(void **state)
 	scoped(run_done) struct run r = {.opt = {.mode = SURVEY_ERASE, .only = "one"}};
 	struct file *f;
 
-	x->store->leaf_next = 5;
+	x->store->numbers.next = 5;
 	make_file(x->root, "one", "1");
-	x->store->leaf_next = 5;
+	x->store->numbers.next = 5;
 	make_file(x->root, "two", "2");
 	assert_int_equal(leaf_number(x->root, "one"), leaf_number(x->root, "two"));
 	assert_int_equal(run(x, &r), 0);
