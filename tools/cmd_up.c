@@ -350,6 +350,13 @@ static void print_status(const json_t *s, const json_t *ledger)
 			text_of(v, "assurance"),
 			json_is_true(json_object_get(v, "healthy")) ? "" : ", NOT HEALTHY");
 	}
+	json_array_foreach(json_object_get(s, "recovery"), i, v)
+	{
+		say("recovery  %s: %s%s", text_of(v, "name"), text_of(v, "path"),
+			json_object_get(v, "removed_at")           ? ", removed, A COPY MAY BE THERE"
+			: json_is_true(json_object_get(v, "current")) ? ""
+								      : ", NOT CURRENT");
+	}
 	say("clock     %s%s%s", text_of(clock, "state"), *text_of(clock, "reason") ? ": " : "",
 		text_of(clock, "reason"));
 	say("clients   %lld, sessions %lld, workers %lld", json_integer_value(json_object_get(s, "clients")),

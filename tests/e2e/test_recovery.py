@@ -137,6 +137,7 @@ def test_a_medium_that_is_away_is_named_until_it_is_back(held):
     assert "could not be replaced" in c["recovery"][0]["old_copy"] and any("ada" in x for x in c["remains"]), c
     assert not row(v)["current"] and row(v)["may_remain"]
     assert any("recovery confirm ada" in w for w in v.status()["warnings"])
+    assert f"ada: {v.usb}/copy, NOT CURRENT" in v.coffer("status").out
     assert "could not be replaced" in v.coffer("recovery", "check", check=DAMAGED).out
     shutil.copytree(v.usb + "-away", v.base + "/kept")
     os.rename(v.usb + "-away", v.usb)
