@@ -1,62 +1,20 @@
 #include "common/varlink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "common/log.h"
 #include "common/scope.h"
 #include "common/utf8.h"
+#include "common/varlink_conn.h"
 #include "common/varlink_wire.h"
 
-#define LISTEN_BACKLOG 128
 #define OUT_BYTES_MAX (2 * VARLINK_MESSAGE_MAX) /* a peer that lets more than this wait is dropped */
-
-struct conn {
-	struct varlink_server *server;
-	struct conn *next;
-	struct wire wire;
-	sd_event_source *io, *again; /* `again`: a whole message waits in the buffer */
-	sd_event_source *late;       /* runs while a message is unfinished; NULL on inherited ones */
-	struct peer peer;
-	bool inherited;             /* its roles were given, not looked up */
-	bool closing;               /* close when all is sent */
-	bool dispatching, dead;     /* dead while dispatching: freed after it */
-	struct varlink_call *call;  /* one at a time: the next is read when it is answered */
-	struct varlink_call *watch; /* one with \"more\" that its handler kept: it holds up no other */
-	void (*on_close)(void *userdata);
-	void *userdata;
-};
-
-struct listener {
-	struct listener *next;
-	struct varlink_server *server;
-	sd_event_source *io;
-	int fd;
-	int reserve; /* given up for a moment when descriptors run out, to accept and close */
-};
-
-struct varlink_server {
-	sd_event *event;
-	const struct varlink_method *methods;
-	uid_t owner;
-	void *userdata;
-	unsigned state;
-	char *refusal;
-	struct conn *conns;
-	struct listener *listeners;
-	size_t message_max;
-	unsigned part_seconds;
-	bool (*fds_from)(const struct peer *p, void *userdata);
-	unsigned (*usable)(const struct peer *p, void *userdata);
-};
 
 struct varlink_call {
 	struct conn *conn; /* NULL: the peer is gone */
@@ -149,7 +107,7 @@ static void conn_detach(struct conn *c)
 		sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
 }
 
-static void conn_drop(struct conn *c)
+void varlink_conn_drop(struct conn *c)
 {
 	void (*on_close)(void *userdata) = c->on_close;
 	void *userdata = c->userdata;
@@ -174,7 +132,7 @@ static void conn_update(struct conn *c)
 		return;
 	r = wire_flush(&c->wire);
 	if (r < 0 || (r > 0 && c->closing)) {
-		conn_drop(c);
+		varlink_conn_drop(c);
 		return;
 	}
 	/* A peer with an answer still to take gets no further call: that bounds what it can pile up. */
@@ -196,7 +154,7 @@ static int conn_send(struct conn *c, json_t *message, const int *fds, unsigned n
 	if (r < 0)
 		return r;
 	if (wire_flush(&c->wire) < 0 || c->wire.out_bytes > OUT_BYTES_MAX) {
-		conn_drop(c);
+		varlink_conn_drop(c);
 		return -ECONNRESET;
 	}
 	return 0;
@@ -234,7 +192,7 @@ static int answer(struct varlink_call *call, json_t *message, const int *fds, un
 				"ask for less at a time"),
 			NULL, 0);
 	if (r < 0 && r != -ECONNRESET && call->conn)
-		conn_drop(call->conn);
+		varlink_conn_drop(call->conn);
 	if (final)
 		call_finish(call);
 	else if (call->conn)
@@ -493,8 +451,15 @@ static int on_late(sd_event_source *source, uint64_t usec, void *userdata)
 
 	log_warning("a message of %s (uid %u) was not finished in %u seconds; connection closed", c->peer.user,
 		(unsigned)c->peer.uid, c->server->part_seconds);
-	conn_drop(c);
+	varlink_conn_drop(c);
 	return 0;
+}
+
+int varlink_conn_watch_late(struct conn *c)
+{
+	int r = sd_event_add_time_relative(c->server->event, &c->late, CLOCK_MONOTONIC, 0, 0, on_late, c);
+
+	return r < 0 ? r : sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
 }
 
 /* From the first byte of a message: more of it gives no more time. */
@@ -532,7 +497,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 
 	/* Gone in both directions while it should wait for an answer: nobody will take it. */
 	if ((events & (EPOLLHUP | EPOLLERR)) && (c->call || c->watch || c->wire.out)) {
-		conn_drop(c);
+		varlink_conn_drop(c);
 		return 0;
 	}
 	if (!c->call && !c->closing && !c->wire.out && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
@@ -543,7 +508,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 					log_warning("a message beyond %zu bytes from %s (uid %u); connection "
 						    "closed",
 						c->wire.in_max, c->peer.user, (unsigned)c->peer.uid);
-				conn_drop(c);
+				varlink_conn_drop(c);
 				return 0;
 			}
 			watch_part(c);
@@ -557,8 +522,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 
 /* ---- sockets ---- */
 
-/* Takes fd, also on failure. */
-static int conn_new(struct varlink_server *s, int fd, const struct peer *peer, struct conn **ret)
+int varlink_conn_new(struct varlink_server *s, int fd, const struct peer *peer, struct conn **ret)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 	int r;
@@ -585,124 +549,6 @@ static int conn_new(struct varlink_server *s, int fd, const struct peer *peer, s
 	return 0;
 }
 
-static bool over_quota(const struct varlink_server *s, uid_t uid)
-{
-	unsigned n = 0;
-
-	for (const struct conn *c = s->conns; c; c = c->next)
-		n += !c->inherited && c->peer.uid == uid;
-	return uid != 0 && n >= VARLINK_PEER_CONNECTIONS_MAX;
-}
-
-static int on_accept(sd_event_source *source, int listen_fd, uint32_t events, void *userdata)
-{
-	struct listener *l = userdata;
-	struct peer peer;
-	struct conn *c = NULL;
-	int fd, r;
-
-	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0) {
-		if (errno != EMFILE && errno != ENFILE)
-			return 0;
-		log_error("no descriptor left for a new connection; it is refused");
-		close_fdp(&l->reserve);
-		fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
-		close_fdp(&fd);
-		l->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		return 0;
-	}
-	r = peer_from_socket(fd, l->server->owner, &peer);
-	if (r < 0 || over_quota(l->server, peer.uid)) {
-		if (r < 0)
-			log_warning(
-				"a connection is refused: who it is cannot be found out: %s", strerror(-r));
-		else
-			log_warning("a connection of %s is refused: he has %u already", peer.user,
-				VARLINK_PEER_CONNECTIONS_MAX);
-		close(fd);
-		return 0;
-	}
-	r = conn_new(l->server, fd, &peer, &c);
-	if (r == 0)
-		r = sd_event_add_time_relative(c->server->event, &c->late, CLOCK_MONOTONIC, 0, 0, on_late, c);
-	if (r < 0) {
-		log_error("a connection of %s is refused: %s", peer.user, strerror(-r));
-		if (c)
-			conn_drop(c);
-		return 0;
-	}
-	sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
-	return 0;
-}
-
-/* The path goes through the descriptor's entry in /proc, so the folder's own length does not count. */
-static int socket_address(int dirfd, const char *name, struct sockaddr_un *ret)
-{
-	int n;
-
-	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
-	n = snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dirfd, name);
-	return n < 0 || (size_t)n >= sizeof(ret->sun_path) ? -ENAMETOOLONG : 0;
-}
-
-/* -EADDRINUSE: somebody listens there.  -EEXIST: it is not a socket. */
-static int remove_stale(int dirfd, const char *name, const struct sockaddr_un *sa)
-{
-	scoped(close_fdp) int fd = -1;
-	struct stat st;
-
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -EEXIST;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno != ECONNREFUSED)
-		return -EADDRINUSE;
-	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
-}
-
-static void listener_free(struct listener *l)
-{
-	sd_event_source_disable_unref(l->io);
-	close_fdp(&l->fd);
-	close_fdp(&l->reserve);
-	free(l);
-}
-DEFINE_SCOPED(struct listener *, listener_free)
-
-int varlink_server_listen(struct varlink_server *s, int dirfd, const char *name, unsigned mode)
-{
-	scoped(listener_freep) struct listener *l = calloc(1, sizeof(*l));
-	struct sockaddr_un sa;
-	int r;
-
-	if (!l)
-		return -ENOMEM;
-	l->server = s;
-	l->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (l->fd < 0 || l->reserve < 0)
-		return -errno;
-	r = socket_address(dirfd, name, &sa);
-	if (r == 0)
-		r = remove_stale(dirfd, name, &sa);
-	if (r < 0)
-		return r;
-	/* bind() takes the mode from the socket, less the umask: never wider than wanted at any moment. */
-	if (fchmod(l->fd, mode) < 0 || bind(l->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ||
-		fchmodat(dirfd, name, mode, 0) < 0 || listen(l->fd, LISTEN_BACKLOG) < 0)
-		return -errno;
-	r = sd_event_add_io(s->event, &l->io, l->fd, EPOLLIN, on_accept, l);
-	if (r < 0)
-		return r;
-	l->next = s->listeners;
-	s->listeners = take_ptr(&l);
-	return 0;
-}
-
 int varlink_server_add_connection(
 	struct varlink_server *s, int fd, unsigned roles, void (*on_close)(void *userdata), void *userdata)
 {
@@ -714,7 +560,7 @@ int varlink_server_add_connection(
 		roles & ROLE_KEYD  ? "coffer-keyd"
 		: roles & ROLE_FSD ? "coffer-fsd"
 				   : "inherited");
-	r = conn_new(s, fd, &peer, &c);
+	r = varlink_conn_new(s, fd, &peer, &c);
 	if (r < 0)
 		return r;
 	c->inherited = true;
@@ -746,10 +592,7 @@ void varlink_server_free(struct varlink_server *s)
 {
 	if (!s)
 		return;
-	for (struct listener *l = s->listeners, *next; l; l = next) {
-		next = l->next;
-		listener_free(l);
-	}
+	varlink_listeners_free(s->listeners);
 	while (s->conns) {
 		struct conn *c = s->conns;
 
