@@ -158,24 +158,36 @@ int decision_make_shared(struct keyd *k, const struct asked *a, int64_t now, str
 	return decide(rules, &facts, &rq, now, ret);
 }
 
-int decision_make_with(struct keyd *k, const struct asked *a, const struct decision_groups *g, int64_t known_at, int64_t now,
-	struct decision *ret)
+/* rules NULL: those of then. */
+static int decision(struct keyd *k, const struct asked *a, const struct decision_groups *g, const struct policy *rules,
+	int64_t known_at, int64_t now, struct decision *ret)
 {
 	scoped(facts_view_done) struct facts_view view = {0};
-	const struct policy *rules;
 	struct decide_facts facts;
 	struct decide_request rq;
 	int r;
 
 	*ret = (struct decision){.verdict = VERDICT_DENY, .rules = k->policy};
 	r = facts_view(k->facts, a->client, a->user, known_at, &view);
-	if (r == 0)
+	if (r == 0 && !rules)
 		r = rules_for(k, view.known ? view.client.row : 0, known_at, now, &rules);
 	if (r < 0)
 		return r;
 	facts_view_facts(&view, now, &facts);
 	request_of(a, g, &rq);
 	return decide(rules, &facts, &rq, now, ret);
+}
+
+int decision_make_under(struct keyd *k, const struct asked *a, const struct decision_groups *g, const struct policy *rules,
+	int64_t now, struct decision *ret)
+{
+	return decision(k, a, g, rules, FACTS_LATEST, now, ret);
+}
+
+int decision_make_with(struct keyd *k, const struct asked *a, const struct decision_groups *g, int64_t known_at, int64_t now,
+	struct decision *ret)
+{
+	return decision(k, a, g, NULL, known_at, now, ret);
 }
 
 int decision_make(struct keyd *k, const struct asked *a, int64_t known_at, int64_t now, struct decision *ret)

@@ -29,6 +29,9 @@ int decision_make_with(struct keyd *k, const struct asked *a, const struct decis
 
 /* With the groups that NSS gives the user now.  `known_at` as in facts.h.  Any error: *ret is a refusal. */
 int decision_make(struct keyd *k, const struct asked *a, int64_t known_at, int64_t now, struct decision *ret);
+/* Now, under those rules instead of the ones in force. */
+int decision_make_under(struct keyd *k, const struct asked *a, const struct decision_groups *g, const struct policy *rules,
+	int64_t now, struct decision *ret);
 /* Of a shared mount: as if somebody asked who has every grant and approval; what is left is what holds for all. */
 int decision_make_shared(struct keyd *k, const struct asked *a, int64_t now, struct decision *ret);
 /* What a record says of it: grant, rights, end, rules, message, steps. */

@@ -121,6 +121,8 @@ struct fact_grant {
 
 int facts_grant_add(struct facts *f, int64_t client, const struct fact_grant *g, struct actor by, int64_t now,
 	int64_t *ret_grant);
+/* Whether there is a live one that gives just that, from when on is left out. */
+int facts_grant_exists(struct facts *f, int64_t client, const struct fact_grant *g, int64_t now, bool *ret);
 /* All live grants of that subject (purpose NULL: for any); *ret_count of them. */
 int facts_grant_revoke(struct facts *f, int64_t client, const char *subject, bool is_group, const char *purpose,
 	struct actor by, int64_t now, int *ret_count);

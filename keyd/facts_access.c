@@ -24,6 +24,25 @@ int facts_grant_add(struct facts *f, int64_t client, const struct fact_grant *g,
 	return r;
 }
 
+int facts_grant_exists(struct facts *f, int64_t client, const struct fact_grant *g, int64_t now, bool *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT 1 FROM access WHERE client = ?1 AND subject = ?2 AND is_group = ?3 AND uid = ?4 AND purpose = ?5"
+		" AND rights = ?6 AND party = ?7 AND reference IS ?8 AND organisation IS ?9 AND valid_until = ?10"
+		" AND revoked_at IS NULL AND (valid_until = 0 OR valid_until > ?11)",
+		"itiitiittii", client, g->subject, (int64_t)g->is_group, (int64_t)g->uid, g->purpose, (int64_t)g->rights,
+		(int64_t)g->party, g->reference, g->organisation, g->until, now);
+	if (r == 0)
+		r = sql_step(st);
+	if (r < 0)
+		return r;
+	*ret = r > 0;
+	return 0;
+}
+
 int facts_grant_revoke(struct facts *f, int64_t client, const char *subject, bool is_group,
 	const char *purpose, struct actor by, int64_t now, int *ret_count)
 {

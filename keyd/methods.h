@@ -55,7 +55,15 @@ int keyd_shutdown_method(struct varlink_call *call, json_t *params, void *userda
 
 /* ---- methods_grant.c ---- */
 int keyd_grant(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_grant_import(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_revoke(struct varlink_call *call, json_t *params, void *userdata);
+
+/* ---- methods_policy.c ---- */
+int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_policy_list(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_policy_text(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_policy_diff(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_agreement_diff(struct varlink_call *call, json_t *params, void *userdata);
 
 /* ---- methods_expiry.c ---- */
 int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata);

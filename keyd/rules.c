@@ -137,6 +137,11 @@ const struct policy *rules_now(struct keyd *k, int64_t client)
 	return rules_for(k, client, FACTS_LATEST, keyd_now(), &p) == 0 ? p : k->policy;
 }
 
+int64_t rules_row(const struct keyd *k)
+{
+	return k->rules->row;
+}
+
 /* ---- start ---- */
 
 static int record_version(struct keyd *k, const struct policy *p, const char *text, const char *origin)
@@ -170,6 +175,29 @@ static int start_with_builtin(struct keyd *k, const struct fact_text *last)
 	return r;
 }
 
+/* A file that was recorded before stays where it is in the order: a start does not undo a later version. */
+static int start_with_file(struct keyd *k, const struct policy *named, const char *text)
+{
+	json_t *rows = NULL, *row;
+	bool known = false, last = false;
+	size_t i;
+	int r = facts_policies(k->facts, &rows);
+
+	if (r < 0)
+		return r;
+	json_array_foreach(rows, i, row)
+	{
+		last = strcmp(json_string_value(json_object_get(row, "hash")), named->text_hash) == 0;
+		known |= last;
+	}
+	json_decref(rows);
+	if (known && !last)
+		log_warning("a later version than the policy that was named (%s %s) is recorded: that one stays; `coffer policy "
+			    "apply` makes another the latest",
+			named->name, named->version);
+	return known ? 0 : record_version(k, named, text, "file");
+}
+
 int rules_start(struct keyd *k, struct policy *named, const char *named_text)
 {
 	scoped(fact_text_done) struct fact_text last = {0};
@@ -183,8 +211,8 @@ int rules_start(struct keyd *k, struct policy *named, const char *named_text)
 		return r;
 	if (!named)
 		r = start_with_builtin(k, r == 0 ? &last : NULL);
-	else if (r == -ENOENT || strcmp(last.hash, named->text_hash) != 0)
-		r = record_version(k, named, named_text, "file");
+	else
+		r = start_with_file(k, named, named_text);
 	if (r == 0)
 		(void)rules_refresh(k);
 	return r < 0 ? r : k->policy ? 0 : -EBADMSG;

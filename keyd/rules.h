@@ -20,6 +20,8 @@ int rules_for(struct keyd *k, int64_t client, int64_t known_at, int64_t at, cons
 /* Now; the policy without agreement when the facts cannot be asked: only for what must not fail, such as a list. */
 const struct policy *rules_now(struct keyd *k, int64_t client);
 
+int64_t rules_row(const struct keyd *k);	/* of the version in force, in the facts */
+
 /* After a change, and every second: the version in force.  True: it changed, and decisions with it. */
 bool rules_refresh(struct keyd *k);
 /* Sessions end that the rules of today do not allow any more: a new version, the beginning and the end of an agreement. */

@@ -230,10 +230,9 @@ static bool keeps_classes(const struct session *s, const struct decision *d)
 	return true;
 }
 
-/* Whether the decision that opened it would be the same now; its end moves forward with it, never back. */
-static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
+static struct asked asked_by(const struct session *s)
 {
-	struct asked a = {
+	return (struct asked){
 		.user = s->user,
 		.uid = s->uid,
 		.client = s->client,
@@ -242,6 +241,26 @@ static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 		.rights = s->rights,
 		.emergency = s->emergency,
 	};
+}
+
+static bool carries(const struct session *s, const struct decision *d)
+{
+	return d->verdict == VERDICT_ALLOW && (d->rights & s->rights) == s->rights && keeps_classes(s, d);
+}
+
+bool session_would_stand(struct keyd *k, const struct session *s, const struct policy *rules, struct decision *ret)
+{
+	scoped(decision_groups_done) struct decision_groups groups = {0};
+	const struct asked a = asked_by(s);
+
+	return decision_groups(s->user, s->uid, &groups) == 0 &&
+	       decision_make_under(k, &a, &groups, rules, keyd_now(), ret) == 0 && carries(s, ret);
+}
+
+/* Whether the decision that opened it would be the same now; its end moves forward with it, never back. */
+static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
+{
+	struct asked a = asked_by(s);
 	struct decision d;
 	int r;
 
@@ -250,7 +269,7 @@ static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
 	if (r < 0)
 		return if_unsure;
-	if (d.verdict != VERDICT_ALLOW || (d.rights & s->rights) != s->rights || !keeps_classes(s, &d))
+	if (!carries(s, &d))
 		return false;
 	if (d.until && (!s->until || d.until < s->until))
 		s->until = d.until;

@@ -67,6 +67,8 @@ int sessions_end(struct keyd *k, const char *client, const char *reason, int err
 int sessions_recheck(struct keyd *k, const char *client, const char *reason, int error, struct actor by);
 /* Sessions of `user` (of any client) alone; else as sessions_recheck. */
 int sessions_recheck_user(struct keyd *k, const char *user, const char *reason, int error, struct actor by);
+/* Whether it would stand under those rules; *ret: the decision.  A question: nothing changes. */
+bool session_would_stand(struct keyd *k, const struct session *s, const struct policy *rules, struct decision *ret);
 /* The rules for its client changed: it ends, or is under the new ones. */
 void sessions_rules_changed(struct keyd *k, uint64_t id);
 /* A label of a file or directory changed: those end that may not open the new class, since they may have it open. */

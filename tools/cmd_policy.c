@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/scope.h"
+#include "policy/compare.h"
 #include "policy/policy.h"
 #include "tools/commands.h"
 #include "tools/request.h"
@@ -25,60 +25,74 @@ static int load(const char *file, struct policy **ret)
 			: fail(EXIT_USAGE, "%s: %s", name, err.text);
 }
 
+struct warnings {
+	const char *file;
+	json_t *list;
+};
+
+static void on_warning(unsigned line, const char *text, void *arg)
+{
+	struct warnings *w = arg;
+
+	json_array_append_new(w->list, json_pack("{s:i, s:s}", "line", (int)line, "text", text));
+}
+
+/* Errors end it; warnings do not. */
+static int check(struct tool *t, const char *file, const struct policy *p)
+{
+	scoped(json_decrefp) json_t *list = json_array();
+	struct warnings w = {file, list};
+	scoped(freep) char *text = NULL;
+	struct policy_error err;
+	json_t *row;
+	size_t n, i;
+
+	if (policy_read_file(file, &text, &n, &err) < 0 || policy_advise(text, n, p, on_warning, &w) < 0)
+		return fail(EXIT_FAILED, "%s: it changed meanwhile", file);
+	if (t->json) {
+		scoped(json_decrefp) json_t *o = json_pack("{s:s, s:O}", "hash", p->text_hash, "warnings", list);
+
+		return print_json(o);
+	}
+	json_array_foreach(list, i, row) say("%s:%lld: warning: %s", file, json_integer_value(json_object_get(row, "line")),
+		json_string_value(json_object_get(row, "text")));
+	return say("good: %s %s, %zu purposes, %zu record classes, %zu warnings", p->name, p->version, p->purposes_count,
+		p->classes_count, json_array_size(list));
+}
+
 int cmd_policy_check(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {{"file", NULL, "FILE", FIELD_TEXT, true, NULL}, {0}};
 	static const struct request rq = {fields, "FILE",
-		"Reads a policy file as coffer-keyd would, and says in which line it is wrong, if it is."};
+		"Reads a policy file as coffer-keyd would, and says in which line it is wrong, if it is.\vIt warns of what can "
+		"hardly be meant: purposes that nobody may use, classes that nobody may open, rules that overlap."};
+	scoped(json_decrefp) json_t *params = NULL;
 	scoped(policy_freep) struct policy *p = NULL;
-	json_t *params;
+	const char *file;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	r = load(json_string_value(json_object_get(params, "file")), &p);
-	json_decref(params);
-	if (r != EXIT_OK)
-		return r;
-	if (t->json)
-		printf("{\"hash\": \"%s\"}\n", p->text_hash);
-	else
-		r = say("good: %s %s, %zu purposes, %zu record classes", p->name, p->version,
-			p->purposes_count, p->classes_count);
-	return r;
+	file = json_string_value(json_object_get(params, "file"));
+	r = load(file, &p);
+	return r == EXIT_OK ? check(t, file, p) : r;
 }
 
 /* ---- show ---- */
 
-/* "7y 6m": as the file would say it. */
-static const char *period_text(const struct period *p, char buf[64])
-{
-	const struct {
-		int n;
-		char unit;
-	} parts[] = {{p->years, 'y'}, {p->months, 'm'}, {p->days, 'd'}};
-	int n = 0;
-
-	*buf = '\0';
-	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
-		if (parts[i].n)
-			n += snprintf(
-				buf + n, 64 - (size_t)n, "%s%d%c", n ? " " : "", parts[i].n, parts[i].unit);
-	return buf;
-}
-
 static json_t *purposes_json(const struct policy *p)
 {
 	json_t *rows = json_array();
-	char buf[64];
+	char buf[PERIOD_TEXT_MAX];
 
 	for (size_t i = 0; i < p->purposes_count; i++) {
 		const struct policy_purpose *u = &p->purposes[i];
 
 		json_array_append_new(
-			rows, json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:s}", "purpose", u->id, "title",
-				      u->title, "basis", u->basis, "rights", policy_rights_name(u->rights),
+			rows, json_pack("{s:s, s:s, s:s?, s:s?, s:s, s:b, s:b, s:b, s:s, s:s}", "purpose", u->id, "title",
+				      u->title, "basis", u->basis, "parent", u->parent < 0 ? NULL : p->purposes[u->parent].id,
+				      "rights", u->node ? "" : policy_rights_name(u->rights), "prohibited", u->prohibited_at >= 0,
 				      "ticket_required", u->ticket_required, "after_end", u->after_end,
-				      "max_session", period_text(&u->max_session, buf), "source", u->source));
+				      "max_session", policy_period_text(&u->max_session, buf), "source", u->source));
 	}
 	return rows;
 }
@@ -92,7 +106,7 @@ static json_t *classes_json(const struct policy *p)
 		[EVENT_RELATIONSHIP_END] = "relationship end",
 	};
 	json_t *rows = json_array();
-	char buf[64];
+	char buf[PERIOD_TEXT_MAX];
 
 	for (size_t i = 0; i < p->classes_count; i++) {
 		const struct policy_class *c = &p->classes[i];
@@ -101,7 +115,7 @@ static json_t *classes_json(const struct policy *p)
 			json_array_append_new(rows,
 				json_pack("{s:s, s:s, s:b, s:s, s:s, s:s}", "class", c->id, "title", c->title,
 					"default", c->is_default, "keep",
-					period_text(&c->retention[j].period, buf), "after",
+					policy_period_text(&c->retention[j].period, buf), "after",
 					c->retention[j].named ? c->retention[j].named : events[c->retention[j].event], "source", c->retention[j].source));
 	}
 	return rows;
@@ -126,6 +140,7 @@ static int print_policy(const struct policy *p, const json_t *j)
 {
 	static const struct column purposes[] = {
 		{"purpose", "PURPOSE", CELL_TEXT},
+		{"parent", "BELOW", CELL_TEXT},
 		{"rights", "RIGHTS", CELL_TEXT},
 		{"ticket_required", "TICKET", CELL_FLAG},
 		{"basis", "BASIS", CELL_TEXT},
@@ -162,36 +177,29 @@ static int print_policy(const struct policy *p, const json_t *j)
 	return r;
 }
 
-/* The policy in force: keyd says its hash; what is read here must be that. */
-static int load_in_force(struct tool *t, struct policy **ret)
+/* The policy in force, or (a date) of then: keyd has the text. */
+static int load_in_force(struct tool *t, json_t *params, struct policy **ret)
 {
-	scoped(json_decrefp) json_t *status = NULL;
-	scoped(policy_freep) struct policy *p = NULL;
-	scoped(freep) char *own = NULL;
-	const char *hash = NULL;
-	int r;
+	scoped(json_decrefp) json_t *answer = NULL;
+	struct policy_error err;
+	const char *text;
+	int r = tool_call(t, DAEMON_KEYD, "PolicyText", params, NULL, 0, &answer);
 
-	r = tool_call(t, DAEMON_KEYD, "Status", NULL, NULL, 0, &status);
 	if (r != EXIT_OK)
 		return r;
-	if (json_unpack(status, "{s:{s:s}}", "policy", "hash", &hash) < 0 ||
-		asprintf(&own, "%s/policy.yaml", t->dir.root) < 0)
-		return fail(EXIT_FAILED, "coffer-keyd does not say which policy is in force");
-	r = load(access(own, F_OK) == 0 ? own : NULL, &p);
-	if (r != EXIT_OK)
-		return r;
-	if (strcmp(p->text_hash, hash) != 0)
-		return fail(EXIT_FAILED,
-			"the policy in force (hash %s) was read from another file; name it: coffer policy "
-			"show FILE",
-			hash);
-	*ret = take_ptr(&p);
+	text = json_string_value(json_object_get(answer, "text"));
+	if (!text || policy_load_text(text, strlen(text), ret, &err) < 0)
+		return fail(EXIT_FAILED, "coffer-keyd has a policy that this program cannot read: are both of the same version?");
 	return EXIT_OK;
 }
 
 int cmd_policy_show(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = {{"file", NULL, "FILE", FIELD_TEXT, false, NULL}, {0}};
+	static const struct field fields[] = {
+		{"file", NULL, "FILE", FIELD_TEXT, false, NULL},
+		{"at", "at", "DATE", FIELD_DATE, false, "the one in force then"},
+		{0},
+	};
 	static const struct request rq = {fields, "[FILE]",
 		"Shows a policy (default: the one in force): its purposes, record classes and parties."};
 	scoped(policy_freep) struct policy *p = NULL;
@@ -201,7 +209,7 @@ int cmd_policy_show(struct tool *t, int argc, char **argv)
 
 	request_parse(t, &rq, argc, argv, &params);
 	file = json_string_value(json_object_get(params, "file"));
-	r = file ? load(file, &p) : load_in_force(t, &p);
+	r = file ? load(file, &p) : load_in_force(t, json_incref(params), &p);
 	if (r != EXIT_OK)
 		return r;
 	j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "name", p->name, "version", p->version, "hash",

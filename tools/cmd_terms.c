@@ -6,7 +6,6 @@
 
 #include "common/date.h"
 #include "common/scope.h"
-#include "policy/policy.h"
 #include "tools/backup_dir.h"
 #include "tools/commands.h"
 #include "tools/request.h"
@@ -147,21 +146,6 @@ int cmd_consent_list(struct tool *t, int argc, char **argv)
 
 /* ---- agreements ---- */
 
-static int put_text(json_t *params, const char *key)
-{
-	const char *file = json_string_value(json_object_get(params, "file"));
-	scoped(freep) char *text = NULL;
-	struct policy_error err;
-	size_t n;
-
-	if (policy_read_file(file, &text, &n, &err) < 0)
-		return fail(EXIT_USAGE, "%s: %s", file, err.text);
-	if (json_object_set_new(params, key, json_string(text)) < 0)
-		return fail(EXIT_USAGE, "%s: this is not UTF-8 text", file);
-	json_object_del(params, "file");
-	return EXIT_OK;
-}
-
 int cmd_agreement_set(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
@@ -177,7 +161,7 @@ int cmd_agreement_set(struct tool *t, int argc, char **argv)
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	r = put_text(params, "text");
+	r = put_policy_text(params, "file");
 	if (r != EXIT_OK) {
 		json_decref(params);
 		return r;

@@ -2,6 +2,8 @@
 #ifndef COFFER_COMMANDS_H
 #define COFFER_COMMANDS_H
 
+#include <jansson.h>
+
 struct tool;
 
 int cmd_up(struct tool *t, int argc, char **argv);
@@ -32,6 +34,8 @@ int cmd_deny(struct tool *t, int argc, char **argv);
 int cmd_reviews(struct tool *t, int argc, char **argv);
 int cmd_reviews_close(struct tool *t, int argc, char **argv);
 int cmd_grant(struct tool *t, int argc, char **argv);
+int cmd_grants_import(struct tool *t, int argc, char **argv);
+int cmd_grants_export(struct tool *t, int argc, char **argv);
 int cmd_revoke(struct tool *t, int argc, char **argv);
 int cmd_access(struct tool *t, int argc, char **argv);
 int cmd_suspend(struct tool *t, int argc, char **argv);
@@ -83,5 +87,12 @@ int cmd_restore(struct tool *t, int argc, char **argv);
 int cmd_fsck(struct tool *t, int argc, char **argv);
 int cmd_policy_show(struct tool *t, int argc, char **argv);
 int cmd_policy_check(struct tool *t, int argc, char **argv);
+int cmd_policy_apply(struct tool *t, int argc, char **argv);
+int cmd_policy_diff(struct tool *t, int argc, char **argv);
+int cmd_policy_versions(struct tool *t, int argc, char **argv);
+int cmd_agreement_diff(struct tool *t, int argc, char **argv);
+
+/* The file that a member names as the member "text": of a policy or an agreement.  An exit code. */
+int put_policy_text(json_t *params, const char *member);
 
 #endif

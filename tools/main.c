@@ -34,6 +34,7 @@ const struct command commands[] = {
 	{"consent list", cmd_consent_list, "list the consents"},
 	{"agreement set", cmd_agreement_set, "record what a client's contract says otherwise than the policy"},
 	{"agreement show", cmd_agreement_show, "show the agreements with a client"},
+	{"agreement diff", cmd_agreement_diff, "what an agreement would change"},
 	{"agreement end", cmd_agreement_end, "end the agreement with a client"},
 	{"request", cmd_request, "ask for the approval that a purpose or record class needs"},
 	{"requests", cmd_requests, "list what was asked for"},
@@ -42,6 +43,8 @@ const struct command commands[] = {
 	{"reviews close", cmd_reviews_close, "say that an emergency was looked at"},
 	{"reviews", cmd_reviews, "list the emergencies that somebody must look at"},
 	{"grant", cmd_grant, "let a user or group open a client for a purpose"},
+	{"grants export", cmd_grants_export, "write the grants as CSV"},
+	{"grants import", cmd_grants_import, "read grants from CSV: all or nothing"},
 	{"revoke", cmd_revoke, "take grants back; sessions that rest on them end at once"},
 	{"access", cmd_access, "who may what, for which purpose, now or on a date"},
 	{"suspend", cmd_suspend, "suspend the use of a client's data, a user, or all use"},
@@ -91,6 +94,9 @@ const struct command commands[] = {
 	{"policy show", cmd_policy_show, "show a policy: purposes, record classes, parties"},
 	{"public-key", cmd_public_key, "print the key that signs certificates and the record"},
 	{"policy check", cmd_policy_check, "check a policy file"},
+	{"policy diff", cmd_policy_diff, "what another policy would change: rules, grants, sessions"},
+	{"policy apply", cmd_policy_apply, "make a file the next version of the policy"},
+	{"policy versions", cmd_policy_versions, "list the versions of the policy"},
 	{0},
 };
 

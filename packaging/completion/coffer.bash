@@ -34,7 +34,7 @@ _coffer() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--dir) _coffer_dir=(--dir "${COMP_WORDS[++i]}") ;;
-		--read-only | --shared | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended) ;;
+		--read-only | --shared | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended | --dry-run) ;;
 		--*=*) ;;
 		--*) ((++i)) ;; # its value
 		-*) ;;

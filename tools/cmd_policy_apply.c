@@ -1,0 +1,150 @@
+/* policy apply, versions, diff; agreement diff: what another text would change. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "policy/policy.h"
+#include "tools/commands.h"
+#include "tools/request.h"
+#include "tools/table.h"
+
+int put_policy_text(json_t *params, const char *member)
+{
+	const char *file = json_string_value(json_object_get(params, member));
+	scoped(freep) char *text = NULL;
+	struct policy_error err;
+	size_t n;
+
+	if (policy_read_file(file, &text, &n, &err) < 0)
+		return fail(EXIT_USAGE, "%s: %s", file, err.text);
+	if (json_object_set_new(params, "text", json_string(text)) < 0)
+		return fail(EXIT_USAGE, "%s: this is not UTF-8 text", file);
+	json_object_del(params, member);
+	return EXIT_OK;
+}
+
+int cmd_policy_apply(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{"file", NULL, "FILE", FIELD_TEXT, true, NULL}, {0}};
+	static const struct request rq = {fields, "FILE",
+		"Makes a file the next version of the policy, in force from its effective date on (at once when that is past).\v"
+		"Sessions that it does not allow end then. `coffer policy diff FILE` shows before what would change."};
+	json_t *params, *answer = NULL;
+	char day[DATE_TEXT_MAX];
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = put_policy_text(params, "file");
+	if (r != EXIT_OK) {
+		json_decref(params);
+		return r;
+	}
+	r = tool_call(t, DAEMON_KEYD, "PolicyApply", params, NULL, 0, &answer);
+	if (r == EXIT_OK && t->json)
+		r = print_json(answer);
+	else if (r == EXIT_OK)
+		say("%s %s recorded, in force from %s; sessions ended: %lld", json_string_value(json_object_get(answer, "name")),
+			json_string_value(json_object_get(answer, "version")),
+			date_format(json_integer_value(json_object_get(answer, "from")), day),
+			json_integer_value(json_object_get(answer, "sessions_ended")));
+	json_decref(answer);
+	return r;
+}
+
+int cmd_policy_versions(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL, "Lists the versions of the policy that were recorded."};
+	static const struct column columns[] = {
+		{"name", "NAME", CELL_TEXT},
+		{"version", "VERSION", CELL_TEXT},
+		{"in_force", "IN FORCE", CELL_FLAG},
+		{"effective", "EFFECTIVE", CELL_DAY},
+		{"recorded_at", "RECORDED", CELL_TIME},
+		{"recorded_by", "BY", CELL_TEXT},
+		{"hash", "HASH", CELL_CUT},
+	};
+
+	return request_list(t, argc, argv, &rq, "PolicyList", "versions", columns, ARRAY_SIZE(columns), "none");
+}
+
+static int print_diff(const json_t *answer)
+{
+	static const struct column rules[] = {
+		{"kind", "RULE", CELL_TEXT},
+		{"id", "OF", CELL_TEXT},
+		{"key", "KEY", CELL_TEXT},
+		{"was", "IS", CELL_WRAP},
+		{"will", "WOULD BE", CELL_WRAP},
+	};
+	static const struct column grants[] = {
+		{"grant", "GRANT", CELL_NUMBER},
+		{"client", "CLIENT", CELL_TEXT},
+		{"subject", "WHO", CELL_TEXT},
+		{"group", "GROUP", CELL_FLAG},
+		{"purpose", "PURPOSE", CELL_TEXT},
+		{"was", "GIVES", CELL_WRAP},
+		{"will", "WOULD GIVE", CELL_WRAP},
+	};
+	static const struct column sessions[] = {
+		{"session", "SESSION", CELL_NUMBER},
+		{"client", "CLIENT", CELL_TEXT},
+		{"user", "USER", CELL_TEXT},
+		{"purpose", "PURPOSE", CELL_TEXT},
+		{"why", "WOULD END", CELL_WRAP},
+	};
+	json_int_t left_out = json_integer_value(json_object_get(answer, "left_out"));
+	int r = table_print(json_object_get(answer, "rules"), rules, ARRAY_SIZE(rules), "no rule changes");
+
+	putchar('\n');
+	if (r == EXIT_OK)
+		r = table_print(json_object_get(answer, "grants"), grants, ARRAY_SIZE(grants), "no grant gives more or less");
+	putchar('\n');
+	if (r == EXIT_OK)
+		r = table_print(json_object_get(answer, "sessions"), sessions, ARRAY_SIZE(sessions), "no session ends");
+	if (left_out)
+		printf("\nand %lld rows more\n", left_out);
+	return r;
+}
+
+static int diff(struct tool *t, int argc, char **argv, const struct request *rq, const char *method)
+{
+	json_t *params, *answer = NULL;
+	int r;
+
+	request_parse(t, rq, argc, argv, &params);
+	r = put_policy_text(params, "file");
+	if (r != EXIT_OK) {
+		json_decref(params);
+		return r;
+	}
+	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
+	if (r == EXIT_OK)
+		r = t->json ? print_json(answer) : print_diff(answer);
+	json_decref(answer);
+	return r;
+}
+
+int cmd_policy_diff(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{"file", NULL, "FILE", FIELD_TEXT, true, NULL}, {0}};
+	static const struct request rq = {fields, "FILE",
+		"Shows what another policy would change against the one in force: rules, grants that would give more or less, "
+		"sessions that would end.\vTickets are not known: a grant that needs one is compared up to there."};
+
+	return diff(t, argc, argv, &rq, "PolicyDiff");
+}
+
+int cmd_agreement_diff(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"file", NULL, "FILE", FIELD_TEXT, true, NULL},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT FILE",
+		"Shows what an agreement would change for a client against what holds now: rules, grants, sessions."};
+
+	return diff(t, argc, argv, &rq, "AgreementDiff");
+}
