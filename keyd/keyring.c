@@ -539,18 +539,16 @@ static int sweep_one(const char *name, void *arg)
 
 int keyring_sweep(const struct keyring *k, struct keys_error *err)
 {
-	int r;
+	int r, published = signing_file_publish(k->keyd_fd, k->public_key, err);
 
 	r = each_file(k->keys_fd, sweep_one, (void *)k);
 	if (r == 0)
 		r = disk_sync_dir(k->keys_fd);
-	if (r < 0) {
+	if (r < 0)
 		keys_error_set(err,
 			"keyd/" FOLDER ": old key states cannot be removed (%s); they do not open any more",
 			strerror(-r));
-		return r;
-	}
-	return signing_file_publish(k->keyd_fd, k->public_key, err);
+	return r < 0 ? r : published;
 }
 
 /* context || 0x00 || msg: no context is the beginning of another, since none contains a NUL. */

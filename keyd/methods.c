@@ -77,6 +77,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("RecoveryList"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_recovery_list},
 	{NAME("RecoveryCheck"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_check},
 	{NAME("RotateRoot"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_root},
+	{NAME("RotateSigning"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_signing},
 	{NAME("RotateClient"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_client},
 	{NAME("LedgerNames"), ROLES_ALL, ANY_STATE, keyd_ledger_names},
 	{NAME("LedgerHead"), ROLE_AUDITOR, ANY_STATE, keyd_ledger_head},

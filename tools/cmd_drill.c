@@ -85,9 +85,12 @@ static void check_ledger(struct drill *d)
 {
 	scoped(freep) char *db = NULL;
 	struct ledger_verdict v = {0};
-	int r = asprintf(&db, "%s/ledger/ledger.db", d->scratch) < 0 ? -ENOMEM
-								     : ledger_verify_file(db, d->key.b, NULL, &v);
+	struct ledger_keys keys;
+	int r = asprintf(&db, "%s/ledger/ledger.db", d->scratch) < 0 ? -ENOMEM : 0;
 
+	public_key_ledger(&d->key, &keys);
+	if (r == 0)
+		r = ledger_verify_file(db, &keys, NULL, &v);
 	if (r < 0)
 		wrong(d, "the record does not open: %s", strerror(-r));
 	else if (v.first_bad)

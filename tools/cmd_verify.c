@@ -81,9 +81,12 @@ static int verify_file(
 {
 	json_auto_t *answer = NULL;
 	struct ledger_verdict v = {0};
+	struct ledger_keys keys;
 	int r;
 
-	r = ledger_verify_file(db, key ? key->b : NULL, expect, &v);
+	if (key)
+		public_key_ledger(key, &keys);
+	r = ledger_verify_file(db, key ? &keys : NULL, expect, &v);
 	if (r < 0)
 		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
 			r == -EUCLEAN ? "this is not a ledger" : strerror(-r));
@@ -138,7 +141,9 @@ static int verify_own_file(struct tool *t, const json_t *head)
 
 static int verify_with_daemons(struct tool *t)
 {
+	scoped(public_key_done) struct public_key key = {0};
 	json_auto_t *head = NULL, *answer = NULL;
+	const char *hex;
 	json_t *params;
 	int r;
 
@@ -147,12 +152,14 @@ static int verify_with_daemons(struct tool *t)
 		return r;
 	if (tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_UNREACHABLE && head)
 		return verify_own_file(t, head);
+	hex = json_string_value(json_object_get(head, "public_key"));
 	params = json_object();
 	if (head) {
 		json_object_set_new(params, "expect",
 			json_pack("{s:O, s:O}", "batch", json_object_get(head, "batch"), "hash",
 				json_object_get(head, "hash")));
-		json_object_set(params, "public_key", json_object_get(head, "public_key"));
+		if (hex && public_key_parse(hex, json_string_value(json_object_get(head, "links")), &key))
+			json_object_set_new(params, "public_keys", public_key_rows(&key));
 	}
 	r = tool_call(t, DAEMON_FSD, "LogVerify", params, NULL, 0, &answer);
 	return r == EXIT_OK ? report(t, answer, "") : r;

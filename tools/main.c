@@ -83,6 +83,7 @@ const struct command commands[] = {
 	{"passphrase", cmd_passphrase, "seal the keys by a passphrase from now on"},
 	{"rotate root", cmd_rotate_root, "make a new root key"},
 	{"rotate client", cmd_rotate_client, "seal a client's key tree under a new key"},
+	{"rotate signing", cmd_rotate_signing, "make a new key for certificates and the record"},
 	{"rotate passphrase", cmd_passphrase, "the same as passphrase"},
 	{"recovery keygen", cmd_recovery_keygen, "make a recovery key, on another machine"},
 	{"recovery add", cmd_recovery_add, "seal the root key to a recovery key, now and at each exchange"},

@@ -56,6 +56,29 @@ bool public_key_any(const struct public_key *k, const char *when, int (*check)(c
 	return false;
 }
 
+_Static_assert(LEDGER_KEYS_MAX == SIGNING_KEYS_MAX, "as many as there may be");
+
+void public_key_ledger(const struct public_key *k, struct ledger_keys *ret)
+{
+	ret->n = k->all.n;
+	for (size_t i = 0; i < ret->n; i++) {
+		memcpy(ret->keys[i].b, k->all.keys[i].b, sizeof(ret->keys[i].b));
+		ret->keys[i].until = k->all.keys[i].until;
+	}
+}
+
+json_t *public_key_rows(const struct public_key *k)
+{
+	char hex[2 * PUBLIC_KEY_BYTES + 1];
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < k->all.n; i++) {
+		sodium_bin2hex(hex, sizeof(hex), k->all.keys[i].b, PUBLIC_KEY_BYTES);
+		json_array_append_new(rows, json_pack("{s:s, s:I}", "key", hex, "until", (json_int_t)k->all.keys[i].until));
+	}
+	return rows;
+}
+
 /* malloc'd; NULL and errno. */
 static char *read_all(FILE *f)
 {

@@ -23,6 +23,11 @@ bool public_key_parse(const char *text, const char *links, struct public_key *re
 bool public_key_any(const struct public_key *k, const char *when, int (*check)(const uint8_t *key, const void *arg),
 	const void *arg);
 
+/* For a ledger. */
+struct ledger_keys;
+void public_key_ledger(const struct public_key *k, struct ledger_keys *ret);
+json_t *public_key_rows(const struct public_key *k); /* LogVerify's public_keys */
+
 /* From a file that has such lines.  An exit code; what is wrong is printed. */
 int public_key_read(const char *path, struct public_key *ret);
 /* This installation's: from the file beside the keys, which only the owner may read, also while sealed; else

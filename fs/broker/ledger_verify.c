@@ -170,15 +170,20 @@ static int check_head(
 	return 0;
 }
 
-static bool signature_ok(const struct ledger_head *head, const uint8_t *signature, const uint8_t *key)
+static bool signature_ok(
+	const struct ledger_head *head, const uint8_t *signature, int64_t at, const struct ledger_keys *keys)
 {
 	char text[CHAIN_MESSAGE_MAX];
 	int n = chain_head_message(head->batch, &head->hash, text);
 
-	return crypto_sign_verify_detached(signature, (const unsigned char *)text, (unsigned)n, key) == 0;
+	for (size_t i = 0; i < keys->n; i++)
+		if (at <= keys->keys[i].until && crypto_sign_verify_detached(signature, (const unsigned char *)text,
+							 (unsigned)n, keys->keys[i].b) == 0)
+			return true;
+	return false;
 }
 
-static int check_signed_heads(sqlite3 *db, const uint8_t *key, struct ledger_verdict *v)
+static int check_signed_heads(sqlite3 *db, const struct ledger_keys *keys, struct ledger_verdict *v)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = sql_prepare(db, "SELECT batch,hash,signature,time FROM head ORDER BY batch", &st);
@@ -194,7 +199,7 @@ static int check_signed_heads(sqlite3 *db, const uint8_t *key, struct ledger_ver
 			continue;
 		}
 		memcpy(head.hash.b, sqlite3_column_blob(st, 1), CHAIN_HASH_BYTES);
-		if (key && !signature_ok(&head, sqlite3_column_blob(st, 2), key)) {
+		if (keys && !signature_ok(&head, sqlite3_column_blob(st, 2), sqlite3_column_int64(st, 3), keys)) {
 			found_bad(v, head.batch, "the signature of its head is not coffer-keyd's");
 			continue;
 		}
@@ -226,7 +231,7 @@ static int check_database(sqlite3 *db, struct ledger_verdict *v)
 }
 
 static int check_all(
-	sqlite3 *db, const uint8_t *key, const struct ledger_head *expect, struct ledger_verdict *v)
+	sqlite3 *db, const struct ledger_keys *keys, const struct ledger_head *expect, struct ledger_verdict *v)
 {
 	struct chain_batch last = {0};
 	int r;
@@ -235,7 +240,7 @@ static int check_all(
 	if (r == 0 && !v->first_bad)
 		r = check_strays(db, &last, v);
 	if (r == 0)
-		r = check_signed_heads(db, key, v);
+		r = check_signed_heads(db, keys, v);
 	if (r == 0 && expect && expect->batch > 0)
 		r = check_head(db, expect, "remembered by coffer-keyd", v);
 	if (r == 0 && !v->first_bad)
@@ -252,13 +257,13 @@ static int wants_stop(void *arg)
 	return atomic_load((const atomic_bool *)arg);
 }
 
-int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES],
+int ledger_verify_file(const char *path, const struct ledger_keys *keys,
 	const struct ledger_head *expect, struct ledger_verdict *ret)
 {
-	return ledger_verify_file_until(path, public_key, expect, NULL, ret);
+	return ledger_verify_file_until(path, keys, expect, NULL, ret);
 }
 
-int ledger_verify_file_until(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES],
+int ledger_verify_file_until(const char *path, const struct ledger_keys *keys,
 	const struct ledger_head *expect, const atomic_bool *stop, struct ledger_verdict *ret)
 {
 	scoped(sql_closep) sqlite3 *db = NULL;
@@ -273,7 +278,7 @@ int ledger_verify_file_until(const char *path, const uint8_t public_key[CHAIN_KE
 	if (r == 0)
 		r = sql_exec(db, "BEGIN"); /* one moment of a ledger that goes on */
 	if (r == 0)
-		r = check_all(db, public_key, expect, &v);
+		r = check_all(db, keys, expect, &v);
 	if (r == -EUCLEAN && v.batches) {
 		found_bad(&v, v.batches + 1, "the database is damaged");
 		r = 0;

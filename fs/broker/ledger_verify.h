@@ -4,12 +4,24 @@
 #define COFFER_BROKER_LEDGER_VERIFY_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "fs/broker/chain.h"
 
 struct ledger_head {
 	int64_t batch;
 	struct chain_hash hash;
+};
+
+/* Who may have signed heads: the key of now and those before it (keyd/signing.h); each signed nothing after `until`. */
+struct ledger_key {
+	uint8_t b[CHAIN_KEY_BYTES];
+	int64_t until;	/* INT64_MAX: it was not exchanged */
+};
+#define LEDGER_KEYS_MAX 64
+struct ledger_keys {
+	size_t n;
+	struct ledger_key keys[LEDGER_KEYS_MAX];
 };
 
 struct ledger_verdict {
@@ -21,12 +33,12 @@ struct ledger_verdict {
 	char reason[200];
 };
 
-/* 0: checked, see *ret.  `public_key` NULL: signatures are not checked, only compared with the chain.  `expect`
+/* 0: checked, see *ret.  `keys` NULL: signatures are not checked, only compared with the chain.  `expect`
  * (or NULL): a head that somebody remembered: the ledger must lead to it.  -ENOENT, -EACCES, -EUCLEAN (no ledger), ... */
-int ledger_verify_file(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES], const struct ledger_head *expect,
+int ledger_verify_file(const char *path, const struct ledger_keys *keys, const struct ledger_head *expect,
 	struct ledger_verdict *ret);
 /* The same, until *stop (may be NULL; another thread sets it): then -EINTR. */
-int ledger_verify_file_until(const char *path, const uint8_t public_key[CHAIN_KEY_BYTES],
+int ledger_verify_file_until(const char *path, const struct ledger_keys *keys,
 	const struct ledger_head *expect, const atomic_bool *stop, struct ledger_verdict *ret);
 
 #endif

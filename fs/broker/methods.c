@@ -118,23 +118,45 @@ static int hex_bytes(const char *hex, uint8_t *to, size_t n)
 	return 0;
 }
 
-/* Optional: the head that keyd remembers, and its public key. */
+/* [{key (hex), until}] */
+static int keys_params(const json_t *rows, struct ledger_keys *ret)
+{
+	const json_t *row;
+	size_t i;
+
+	if (json_array_size(rows) > LEDGER_KEYS_MAX)
+		return -EINVAL;
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		const char *hex;
+		json_int_t until;
+
+		if (json_unpack((json_t *)row, "{s:s, s:I}", "key", &hex, "until", &until) < 0 ||
+			hex_bytes(hex, ret->keys[i].b, sizeof(ret->keys[i].b)) < 0)
+			return -EINVAL;
+		ret->keys[i].until = until;
+	}
+	ret->n = json_array_size(rows);
+	return 0;
+}
+
+/* Optional: the head that keyd remembers, and its public keys. */
 static int verify_params(json_t *params, struct verify_wanted *ret, json_error_t *e)
 {
-	const char *hash = NULL, *key = NULL;
+	const char *hash = NULL;
+	json_t *keys = NULL;
 	json_int_t batch = 0;
 
-	*ret = (struct verify_wanted){.has_key = false};
+	*ret = (struct verify_wanted){.has_expect = false};
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, e, 0, "{s?{s:I,s:s},s?s}", "expect", "batch", &batch, "hash", &hash, "public_key",
-		    &key) < 0)
+	if (json_unpack_ex(params, e, 0, "{s?{s:I,s:s},s?o}", "expect", "batch", &batch, "hash", &hash, "public_keys",
+		    &keys) < 0)
 		return -EINVAL;
 	ret->expect.batch = batch;
 	ret->has_expect = hash != NULL;
-	ret->has_key = key != NULL;
 	if ((hash && hex_bytes(hash, ret->expect.hash.b, sizeof(ret->expect.hash.b)) < 0) ||
-		(key && hex_bytes(key, ret->key, sizeof(ret->key)) < 0)) {
-		snprintf(e->text, sizeof(e->text), "hash and public_key are 64 hex digits");
+		keys_params(keys, &ret->keys) < 0) {
+		snprintf(e->text, sizeof(e->text), "hash and the keys are 64 hex digits");
 		return -EINVAL;
 	}
 	return 0;

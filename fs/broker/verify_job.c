@@ -45,7 +45,7 @@ static void *job_main(void *arg)
 	struct verify_job *j = arg;
 	const uint64_t one = 1;
 
-	j->result = ledger_verify_file_until(j->b->ledger_path, j->what.has_key ? j->what.key : NULL,
+	j->result = ledger_verify_file_until(j->b->ledger_path, j->what.keys.n > 0 ? &j->what.keys : NULL,
 		j->what.has_expect ? &j->what.expect : NULL, &j->stop, &j->verdict);
 	while (write(j->done_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;

@@ -9,8 +9,8 @@
 #define VERIFY_JOBS_MAX 4
 
 struct verify_wanted {
-	bool has_key, has_expect;
-	uint8_t key[CHAIN_KEY_BYTES];
+	bool has_expect;
+	struct ledger_keys keys; /* none: signatures are not checked */
 	struct ledger_head expect;
 };
 

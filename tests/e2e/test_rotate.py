@@ -3,7 +3,7 @@ import os
 import shutil
 
 import harness
-from harness import REFUSED, copy_tree
+from harness import DAMAGED, REFUSED, copy_tree
 from test_backup import backup, fill, tree_of
 
 
@@ -43,3 +43,52 @@ def test_root_and_client_while_a_session_runs(share):
     v.up()
     m = v.mount(v.alice)
     assert m.read("new") == b"still writable"
+
+
+def test_signing_key(make_vault):
+    """What the old key signed verifies with either, in its time; what it signs later does not."""
+    v = make_vault()
+    v.add()
+    v.grant("acme", v.alice)
+    m = v.mount(v.alice)
+    m.sh("echo 1 > one; echo 2 > two")
+    m.unmount()
+    to, old = v.base + "/backups", v.base + "/old.pub"
+    with open(old, "w") as f:
+        f.write(v.coffer("public-key").out)
+    transfer = v.coffer("transfer-key").out
+    first = backup(v, to)["path"]
+    v.coffer("shred", "acme", "one", "--reason", "R", "--yes", timeout=60)
+    v.coffer("log", "verify")
+    v.coffer("rotate", "signing", user=v.alice, check=REFUSED)
+    keys = v.dir + "/keyd/keys"
+    assert "bundles" in v.coffer("rotate", "signing").out and len(os.listdir(keys)) == 2
+    v.coffer("shred", "acme", "two", "--reason", "R", "--yes", timeout=60)
+    now = v.coffer("public-key").out
+    assert now.splitlines()[0] != open(old).read().strip() and now.splitlines()[1].startswith("coffer-signing-link ")
+    assert v.coffer("transfer-key").out != transfer
+    assert v.coffer("public-key", "--json").json["earlier"][0]["until"] > 0
+    certificates = v.dir + "/keyd/certificates"
+    assert {r["verdict"] for r in v.coffer("certificate", "list", "--json").json} == {"genuine"}
+    v.coffer("log", "verify")
+    # off the host: the old key alone knows nothing of the new one; with the lines both are known
+    verify = "certificate", "verify", certificates + "/acme-erasure-2.json", "--pubkey"
+    v.coffer(*verify, old, check=DAMAGED)
+    v.coffer("log", "verify", "--db", v.dir + "/ledger/ledger.db", "--pubkey", old, check=DAMAGED)
+    with open(old, "a") as f:
+        f.write("".join(now.splitlines(True)[1:]))
+    v.coffer(*verify, old)
+    v.coffer("log", "verify", "--db", v.dir + "/ledger/ledger.db", "--pubkey", old)
+    v.coffer("backup", "check", first, "--pubkey", old)
+    with open(v.base + "/now.pub", "w") as f:
+        f.write(now)
+    v.coffer("certificate", "verify", certificates + "/acme-erasure-1.json", "--pubkey", v.base + "/now.pub")
+    # a line that somebody made up
+    with open(v.base + "/forged.pub", "w") as f:
+        f.write(now.splitlines(True)[0] + now.splitlines(True)[1].replace(" 1", " 2", 1))
+    v.coffer("certificate", "verify", certificates + "/acme-erasure-1.json", "--pubkey", v.base + "/forged.pub", check=DAMAGED)
+    v.down()
+    v.up()
+    assert v.coffer("public-key").out == now
+    v.coffer("log", "verify")
+    assert [r["outcome"] for r in v.log() if r["op"] == "rotate-signing"] == [0]

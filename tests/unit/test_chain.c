@@ -252,21 +252,30 @@ static void sign_batch(struct fixture *f, const uint8_t *secret, int64_t batch)
 
 static void test_signed_heads(void **state)
 {
-	uint8_t public_key[32], secret[64], other[32], other_secret[64];
+	struct ledger_keys keys = {.n = 1, .keys = {{.until = INT64_MAX}}}, others = keys, both = {.n = 2};
+	uint8_t secret[64], other_secret[64];
 	struct fixture *f = *state;
 	struct ledger_verdict v;
 
-	crypto_sign_keypair(public_key, secret);
-	crypto_sign_keypair(other, other_secret);
+	crypto_sign_keypair(keys.keys[0].b, secret);
+	crypto_sign_keypair(others.keys[0].b, other_secret);
 	sign_batch(f, secret, BATCHES);
-	assert_int_equal(ledger_verify_file(f->path, public_key, NULL, &v), 0);
+	assert_int_equal(ledger_verify_file(f->path, &keys, NULL, &v), 0);
 	assert_int_equal(v.first_bad, 0);
 	assert_int_equal(v.signed_until, BATCHES);
-	assert_int_equal(ledger_verify_file(f->path, other, NULL, &v), 0);
+	assert_int_equal(ledger_verify_file(f->path, &others, NULL, &v), 0);
 	assert_int_equal(v.first_bad, BATCHES);
 	assert_int_equal(v.signed_until, 0);
+	/* a key that was exchanged: for what it signed in its time */
+	both.keys[0] = others.keys[0];
+	both.keys[1] = keys.keys[0];
+	assert_int_equal(ledger_verify_file(f->path, &both, NULL, &v), 0);
+	assert_int_equal(v.first_bad, 0);
+	both.keys[1].until = 1000;
+	assert_int_equal(ledger_verify_file(f->path, &both, NULL, &v), 0);
+	assert_int_equal(v.first_bad, BATCHES);
 	cut_after(f, 6); /* the head table still tells */
-	assert_int_equal(ledger_verify_file(f->path, public_key, NULL, &v), 0);
+	assert_int_equal(ledger_verify_file(f->path, &keys, NULL, &v), 0);
 	assert_int_equal(v.first_bad, 7);
 }
 
