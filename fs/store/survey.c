@@ -196,15 +196,33 @@ static int look_file(struct survey *v, struct item *i)
 	return 0;
 }
 
+/* Its leaf stands there in clear: only what opens under it says that it is its own. */
 static int look_link(struct survey *v, struct item *i)
 {
+	char target[LINK_TARGET_MAX + 1];
 	int r = link_leaf(i->dir, i->entry, &i->leaf);
 
 	if (r == 0 && !keytree_holds(v->store->tree, i->leaf))
 		r = -ENOKEY;
+	if (r == 0)
+		r = link_read(i->dir, i->entry, target);
 	i->class = i->leaf.class;
 	i->day = i->leaf.day;
 	return r;
+}
+
+/* What somebody with the disk copied to where it is to be erased is no second name of it: else its key would go. */
+static int is_at_its_place(const struct item *i)
+{
+	char name[NAME_MAX_BYTES + 1];
+	struct file *f;
+	int r = file_open_entry(i->dir, i->entry, &f);
+
+	if (r < 0)
+		return r;
+	file_close(f);
+	/* Of several links no place is known, but a name of this directory only this directory's key makes. */
+	return dir_entry_name(i->dir, i->entry, name);
 }
 
 /* Under the lock for names.  -ENODATA: it has no key. */
@@ -219,7 +237,12 @@ static int look(struct survey *v, struct item *i)
 		return 0;
 	}
 	i->kind = S_ISREG(i->st.st_mode) ? 'f' : S_ISLNK(i->st.st_mode) ? 'l' : 'o';
-	return i->kind == 'f' ? look_file(v, i) : i->kind == 'l' ? look_link(v, i) : -ENODATA;
+	if (i->kind == 'f') {
+		int r = look_file(v, i);
+
+		return r == 0 && v->opt->mode == SURVEY_ERASE && !v->second ? is_at_its_place(i) : r;
+	}
+	return i->kind == 'l' ? look_link(v, i) : -ENODATA;
 }
 
 /* ---- the modes ---- */

@@ -430,6 +430,80 @@ static void test_check(void **state)
 	store_dir_unref(a);
 }
 
+/* The text of a symlink names its leaf in clear: what somebody wrote there himself counts for nothing, neither as
+ * something to be destroyed (a month of the record's paths, say) nor as something that still needs a leaf. */
+static void test_forged_link(void **state)
+{
+	struct fixture *x = *state;
+	const uint64_t audit = (uint64_t)1 << 48 | (uint64_t)TODAY << 32;
+	uint64_t leaves[] = {audit};
+	scoped(run_done) struct run r = {.opt = {.mode = SURVEY_ERASE, .only = "a"}};
+	scoped(run_done) struct run check = {.opt = {.mode = SURVEY_CHECK, .leaves = leaves, .leaves_n = 1}};
+	struct store_dir *a = make_dir(x->root, "a");
+	uint8_t raw[64] = {0};
+	char text[128];
+
+	make_file(a, "one", "1");
+	memcpy(raw, &audit, sizeof(audit)); /* little-endian, as on disk */
+	sodium_bin2base64(text, sizeof(text), raw, sizeof(raw), sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+	assert_int_equal(symlinkat(text, a->fd, "forged"), 0);
+	assert_int_equal(run(x, &r), 0);
+	assert_int_equal(r.out_n, 2); /* the directory and its file */
+	assert_false(has(&r, audit));
+	assert_int_equal(r.n.damaged, 1);
+	assert_int_equal(run(x, &check), 0);
+	assert_int_equal(check.out_n, 0);
+	store_dir_unref(a);
+}
+
+static void copy_entry(int from, const char *entry, int to, const char *as)
+{
+	int in = openat(from, entry, O_RDONLY), out = openat(to, as, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	char list[512], value[256], buf[8192];
+	ssize_t n, k;
+
+	assert_true(in >= 0 && out >= 0);
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		assert_int_equal(write(out, buf, (size_t)n), n);
+	n = flistxattr(in, list, sizeof(list));
+	for (char *p = list; n > 0 && p < list + n; p += strlen(p) + 1) {
+		k = fgetxattr(in, p, value, sizeof(value));
+		if (k > 0)
+			assert_int_equal(fsetxattr(out, p, value, (size_t)k, 0), 0);
+	}
+	close(in);
+	close(out);
+}
+
+/* Somebody with the disk copies a file's ciphertext into what is to be erased, or over what is there: it is no second name
+ * of that file, which stays. */
+static void test_copied_into_what_is_erased(void **state)
+{
+	struct fixture *x = *state;
+	scoped(run_done) struct run r = {.opt = {.mode = SURVEY_ERASE, .only = "a"}};
+	struct store_dir *a;
+	char entry[256], victim[256];
+	uint64_t other;
+	struct file *f;
+
+	make_file(x->root, "other", "333");
+	fixture_entry(x->fd, 0, victim);
+	a = make_dir(x->root, "a");
+	make_file(a, "one", "1");
+	fixture_entry(a->fd, 0, entry);
+	other = leaf_number(x->root, "other");
+	for (int over = 0; over < 2; over++) {
+		copy_entry(x->fd, victim, a->fd, over ? entry : "made-up");
+		assert_int_equal(run(x, &r), 0);
+		assert_false(has(&r, other));
+		assert_int_equal(r.out_n, over ? 1 : 2);
+		assert_int_equal(r.n.damaged, over + 1);
+	}
+	assert_int_equal(file_open(x->root, "other", &f), 0);
+	file_close(f);
+	store_dir_unref(a);
+}
+
 /* A header that somebody altered tells no leaf: nothing of another file is handed out for it. */
 static void test_erase_altered(void **state)
 {
@@ -484,7 +558,7 @@ int main(void)
 #define T(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_look), T(test_class), T(test_class_refused), T(test_move), T(test_move_never_into_the_prefix), T(test_move_keeps_ids), T(test_erase),
-		T(test_erase_shared_leaf), T(test_check), T(test_erase_altered), T(test_moved_is_told),
+		T(test_erase_shared_leaf), T(test_check), T(test_forged_link), T(test_copied_into_what_is_erased), T(test_erase_altered), T(test_moved_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
