@@ -106,14 +106,12 @@ int certificate_make(const struct certificate_facts *f, json_t **ret)
 		json_string(
 			"the client's key and key tree were left out of a new key state under a fresh root "
 			"key, and the "
-			"slot that held the old root key was overwritten in place, synced and read back"));
+			"slots that held the old root key were overwritten in place, synced and read back"));
 	json_object_set_new(c, "key_generation",
 		json_pack("{s:I, s:I}", "before", (json_int_t)f->destruction->generation, "after",
 			(json_int_t)f->destruction->generation + 1));
 	json_object_set_new(c, "slots",
-		json_pack("[{s:s, s:s, s:s, s:s}]", "kind", "file", "path", f->slot_path, "state",
-			"forgotten", "assurance",
-			"best effort: an SSD or a copy-on-write file system may keep overwritten blocks"));
+		f->slots ? json_deep_copy(f->slots) : json_array());
 	json_object_set_new(c, "recovery", recovery(f));
 	json_object_set_new(c, "remains", remains(f));
 	json_object_set_new(c, "separation", separation(f));

@@ -17,7 +17,7 @@ struct certificate_facts {
 	const struct fact_destruction *destruction;
 	int64_t destroyed_at;
 	const char *policy_name, *policy_version, *policy_hash;
-	const char *slot_path;
+	const json_t *slots;		/* slots_certificate() */
 	const json_t *notice;		/* of the destruction; or NULL */
 	const json_t *recovery;		/* rows of recovery_json(); NULL: not known */
 	bool embedded;			/* one user has all roles: said on it */

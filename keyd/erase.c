@@ -24,9 +24,9 @@
 #include "keyd/session.h"
 #include "keyd/shred.h"
 #include "keyd/survey.h"
+#include "keyd/slots.h"
 #include "keyd/sweeps.h"
 
-#define SLOT_PATH "keyd/slot/root.slot"
 #define HEX 16
 #define EVERY_SETTLE 5 /* ticks */
 
@@ -110,6 +110,7 @@ static json_t *certificate_of(
 	struct fact_destruction d = {
 		.intent_at = f->intent_at, .due = f->intent_at, .generation = f->generation};
 	scoped(json_decrefp) json_t *recovery = holders_json(k, NULL);
+	scoped(json_decrefp) json_t *slots = slots_certificate(k);
 	struct fact_head head;
 	bool have_head = facts_head_last(k->facts, &head) == 0;
 	const struct certificate_facts facts = {.client = c,
@@ -118,7 +119,7 @@ static json_t *certificate_of(
 		.policy_name = k->policy->name,
 		.policy_version = k->policy->version,
 		.policy_hash = k->policy->text_hash,
-		.slot_path = SLOT_PATH,
+		.slots = slots,
 		.recovery = recovery,
 		.embedded = k->embedded,
 		.head = have_head ? &head : NULL};

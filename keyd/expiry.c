@@ -20,9 +20,9 @@
 #include "keyd/rules.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
+#include "keyd/slots.h"
 #include "keyd/sweeps.h"
 
-#define SLOT_PATH "keyd/slot/root.slot"
 #define DAY_SECONDS 86400
 #define EVERY_RETRY 60 /* ticks between two tries of what did not work */
 
@@ -213,6 +213,7 @@ static int certify(struct keyd *k, const struct victim *v, int64_t now, json_t *
 	bool have_head = facts_head_last(k->facts, &head) == 0;
 	scoped(json_decrefp) json_t *notice = expiry_notice_json(k, &v->client);
 	scoped(json_decrefp) json_t *recovery = holders_json(k, NULL);
+	scoped(json_decrefp) json_t *slots = slots_certificate(k);
 	struct certificate_facts f = {
 		.client = &v->client,
 		.destruction = &v->destruction,
@@ -220,7 +221,7 @@ static int certify(struct keyd *k, const struct victim *v, int64_t now, json_t *
 		.policy_name = k->policy->name,
 		.policy_version = k->policy->version,
 		.policy_hash = k->policy->text_hash,
-		.slot_path = SLOT_PATH,
+		.slots = slots,
 		.notice = notice,
 		.recovery = recovery,
 		.embedded = k->embedded,

@@ -51,12 +51,12 @@ int keyd_unseal(struct keyd *k, const void *passphrase, size_t n, struct keys_er
 	struct shred_opened opened = {0};
 	int r;
 
-	r = slot_file_open(k->keyd_fd, passphrase, n, &k->slot, err);
+	r = slot_set_open(k->keyd_fd, passphrase, n, &k->slot, err);
 	if (r < 0)
 		return r;
 	r = shred_open(k->keyd_fd, k->slot, &opened, err);
 	if (r < 0) {
-		slot_file_close(k->slot);
+		slot_set_close(k->slot);
 		k->slot = NULL;
 		return r;
 	}
@@ -75,7 +75,7 @@ void keyd_seal(struct keyd *k, int *ret_ended)
 	*ret_ended = sessions_end(k, NULL, "sealed", EKEYREVOKED, FACTS_CLOCK);
 	children_stop_workers(k);
 	keyring_free(k->ring);
-	slot_file_close(k->slot);
+	slot_set_close(k->slot);
 	k->ring = NULL;
 	k->slot = NULL;
 	varlink_server_set_state(k->server, KEYD_SEALED, KEYD_SEALED_TEXT);
@@ -90,8 +90,13 @@ int keyd_shred(struct keyd *k, const struct shred_job *job, enum shred_outcome *
 	pruning.trim = &trim;
 	r = shred_run(&pruning, k->slot, &k->ring, ret_outcome, err);
 
+	if (*ret_outcome == SHRED_DESTROYED) { /* what was waited for before is forgotten, or was given up, as well */
+		k->shred_unfinished = false;
+		*k->key_warning = '\0';
+	}
 	if (*ret_outcome == SHRED_PENDING) {
 		k->shred_unfinished = true;
+		snprintf(k->key_warning, sizeof(k->key_warning), "%s", err->text);
 		log_error("the old root key is not overwritten yet, it is tried again: %s", err->text);
 	}
 	if (*ret_outcome == SHRED_UNKNOWN) {

@@ -14,7 +14,7 @@
 #include "keyd/facts.h"
 #include "keyd/keyring.h"
 #include "keyd/shred.h"
-#include "keyd/slot_file.h"
+#include "keyd/slot_set.h"
 #include "policy/policy.h"
 
 enum keyd_state { KEYD_OPEN = 1 << 0, KEYD_SEALED = 1 << 1 };
@@ -41,7 +41,7 @@ struct keyd {
 	struct facts *facts;
 	struct clock clock;
 
-	struct slot_file *slot;	/* both NULL: sealed */
+	struct slot_set *slot;	/* both NULL: sealed */
 	struct keyring *ring;
 	bool shred_unfinished;	/* the slot may still hold an old root key: tried again */
 	char key_warning[512], head_warning[256];
@@ -69,7 +69,7 @@ struct keyd {
 int64_t keyd_now(void);
 bool keyd_is_sealed(const struct keyd *k);
 
-/* Opens slot and ring (passphrase NULL: by the key file), completes what a crash interrupted.  Errors of slot_file_open. */
+/* Opens slot and ring (passphrase NULL: by the key file), completes what a crash interrupted.  Errors of slot_set_open. */
 int keyd_unseal(struct keyd *k, const void *passphrase, size_t n, struct keys_error *err);
 /* Ends all sessions and workers, wipes the keys; *ret_ended sessions. */
 void keyd_seal(struct keyd *k, int *ret_ended);

@@ -32,6 +32,8 @@ struct keyring {
 	struct ring *ring;               /* arena */
 	struct keyring_secrets *secrets; /* arena */
 	uint8_t public_key[PUBLIC_KEY_BYTES];
+	struct slot_list next_slots; /* for the ring that a rotation makes */
+	bool has_next_slots;
 };
 
 DEFINE_SCOPED(struct keytree *, keytree_free)
@@ -297,6 +299,7 @@ int keyring_adopt(struct keyring *k, const struct client_id *client, const struc
 	ring->generation = k->ring->generation;
 	ring->sequence = k->ring->sequence + 1;
 	memcpy(ring->seed, k->ring->seed, sizeof(ring->seed));
+	ring->slots = k->ring->slots;
 	memcpy(ring->entries, k->ring->entries, at * sizeof(*fresh));
 	memcpy(ring->entries + at + 1, k->ring->entries + at, (k->ring->count - at) * sizeof(*fresh));
 	fresh = &ring->entries[at];
@@ -468,6 +471,26 @@ static int rotate_entries(const struct keyring *k, const struct keyring_cut *cut
 	return 0;
 }
 
+const struct slot_list *keyring_slots(const struct keyring *k)
+{
+	return &k->ring->slots;
+}
+
+void keyring_plan_slots(struct keyring *k, const struct slot_list *next)
+{
+	k->next_slots = *next;
+	k->has_next_slots = true;
+}
+
+bool keyring_next_reachable(const struct keyring *k, uint16_t *ret)
+{
+	int r = ring_reachable(k->keys_fd, k->ring->generation + 1, ret);
+
+	if (r < 0 && r != -ENOENT)
+		*ret = UINT16_MAX; /* not readable: any of them */
+	return r != -ENOENT;
+}
+
 /* `seed` NULL: the same signing key. */
 static int rotate(const struct keyring *k, const struct root_key *fresh, const struct keyring_cut *cuts, size_t count,
 	const struct keyring_trim *trim, const uint8_t *seed, struct keyring **ret, struct keys_error *err)
@@ -497,6 +520,7 @@ static int rotate(const struct keyring *k, const struct root_key *fresh, const s
 	ring->generation = k->ring->generation + 1;
 	ring->sequence = 1;
 	memcpy(ring->seed, seed ? seed : k->ring->seed, sizeof(ring->seed));
+	ring->slots = k->has_next_slots ? k->next_slots : k->ring->slots;
 	r = rotate_entries(k, sorted, count, trim, ring, err);
 	if (r == 0)
 		r = ring_write(k->keys_fd, ring, fresh, err);

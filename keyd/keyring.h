@@ -5,7 +5,7 @@
  *	keys/<client-id>.<n>.tree       a serialised key tree, sealed under K_c
  *	signing.pub, signing.chain      the public key, base64; what leads to it from earlier ones (signing.h)
  *
- * A ring is of the generation of its R (slot_file.h).  Adding a client writes the ring anew under the same
+ * A ring is of the generation of its R (slot_set.h).  Adding a client writes the ring anew under the same
  * R. Taking something away never does: keyring_rotate() makes a ring for a fresh R, with a fresh K_c and
  * tree for each client that loses something, so that no file of before opens with what is left.
  * keyd/shred.h drives it.
@@ -20,7 +20,7 @@
 
 #include "common/ids.h"
 #include "common/keytree.h"
-#include "keyd/slot.h"
+#include "keyd/slot_list.h"
 
 struct keyring;
 
@@ -88,6 +88,11 @@ int keyring_rotate(const struct keyring *k, const struct root_key *fresh, const 
 /* The same with nothing cut and a fresh signing key, in force since `at`; the two sign each other (signing.h). */
 int keyring_rotate_signing(const struct keyring *k, const struct root_key *fresh, int64_t at, struct keyring **ret,
 	struct keys_error *err);
+const struct slot_list *keyring_slots(const struct keyring *k); /* borrowed; may be empty */
+/* What the ring of the next rotation says of slots; without it the list stays as it is. */
+void keyring_plan_slots(struct keyring *k, const struct slot_list *next);
+/* A ring of the next generation lies there: begun, and perhaps in force.  *ret: the slots that may have its R. */
+bool keyring_next_reachable(const struct keyring *k, uint16_t *ret);
 /* This ring is in force: unlinks every file of keys/ that it does not refer to, and publishes its public key. */
 int keyring_sweep(const struct keyring *k, struct keys_error *err);
 

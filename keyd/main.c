@@ -190,9 +190,9 @@ static int create_keys(struct keyd *k, struct keys_error *err)
 				    "back, or make another with a recovery key: coffer recovery open");
 		return -ENOKEY;
 	}
-	r = slot_file_create(k->keyd_fd, &k->slot, err);
+	r = slot_set_create(k->keyd_fd, &k->slot, err);
 	if (r == 0)
-		r = keyring_create(k->keyd_fd, slot_file_root(k->slot), &k->ring, err);
+		r = keyring_create(k->keyd_fd, slot_set_root(k->slot), &k->ring, err);
 	if (r == 0)
 		log_info("new keys: the root key is in %s/keyd/slot/root.slot, sealed by root.key beside it; "
 			 "leave that "
@@ -208,21 +208,31 @@ static bool was_sealed(struct keyd *k)
 	return facts_state_get(k->facts, FACTS_STATE_SEALED, text, sizeof(text)) == 0 && text[0];
 }
 
+/* A credential that is not there yet, a slot that must be asked first: a custodian can unseal, so keyd runs. */
+static bool may_wait(int r, enum slot_opening opening)
+{
+	return r == -EUNATCH || (opening == SLOT_OPENS_CREDENTIAL && r != -EBADMSG && r != -ENOENT);
+}
+
 static int open_keys(struct keyd *k)
 {
-	struct slot_status status = {0};
+	enum slot_opening opening = SLOT_OPENS_NOTHING;
 	struct keys_error err = {0};
 	int r;
 
-	r = slot_file_inspect(k->keyd_fd, &status, &err);
-	if (r == -ENOENT)
+	r = slot_set_find(k->keyd_fd, &opening, &err);
+	if (r == -ENOENT || (r == -ENODATA && !keyring_exists(k->keyd_fd)))
 		r = create_keys(k, &err);
 	else if (r == 0 && was_sealed(k))
 		log_info("a custodian sealed the keys: `coffer unseal` opens them");
-	else if (r == 0 && status.head.protection == SLOT_BY_KEY_FILE)
+	else if (r == 0 && opening != SLOT_OPENS_NOTHING)
 		r = keyd_unseal(k, NULL, 0, &err);
 	if (r < 0)
 		log_error("%s", err.text);
+	if (r < 0 && may_wait(r, opening)) {
+		snprintf(k->key_warning, sizeof(k->key_warning), "%s", err.text);
+		r = 0;
+	}
 	return r;
 }
 
@@ -346,7 +356,7 @@ static void keyd_done(struct keyd *k)
 		keyd_shutdown(k);
 	varlink_server_free(k->server);
 	keyring_free(k->ring);
-	slot_file_close(k->slot);
+	slot_set_close(k->slot);
 	facts_close(k->facts);
 	rules_done(k);
 	members_done(k);

@@ -15,6 +15,7 @@
 #include "keyd/job.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
+#include "keyd/slots.h"
 #include "keyd/terms.h"
 #include "keyd/transfer.h"
 
@@ -71,6 +72,11 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("Seal"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_seal_method},
 	{NAME("Unseal"), ROLE_CUSTODIAN, ANY_STATE, keyd_unseal_method},
 	{NAME("PassphraseSet"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_passphrase_set},
+	{NAME("SlotList"), ROLES_OVERSIGHT, ANY_STATE, keyd_slot_list},
+	{NAME("SlotAdd"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_slot_add},
+	{NAME("SlotRemove"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_slot_remove},
+	{NAME("SlotReplace"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_slot_replace},
+	{NAME("SlotSeal"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_slot_seal},
 	{NAME("RecoveryAdd"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_add},
 	{NAME("RecoveryRemove"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_remove},
 	{NAME("RecoveryConfirm"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_recovery_confirm},

@@ -119,7 +119,7 @@ static int read_passphrase(int fd, char **ret, size_t *ret_n)
 }
 
 /* 1: read; 0: none came; else replied and negative. */
-static int take_passphrase(struct varlink_call *call, char **ret, size_t *ret_n)
+int take_passphrase(struct varlink_call *call, char **ret, size_t *ret_n)
 {
 	scoped(close_fdp) int fd = varlink_call_take_fd(call, 0);
 	int r;
@@ -169,30 +169,6 @@ int keyd_unseal_method(struct varlink_call *call, json_t *params, void *userdata
 	r = act(k, call, "unseal", NULL, NULL);
 	if (r < 0)
 		log_error("the unsealing is not recorded: %s", strerror(-r));
-	return varlink_reply(call, NULL);
-}
-
-int keyd_passphrase_set(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct keyd *k = userdata;
-	struct keys_error err = {0};
-	char *passphrase = NULL;
-	size_t n = 0;
-	int r;
-
-	r = take_passphrase(call, &passphrase, &n);
-	if (r < 0)
-		return 0;
-	if (r == 0)
-		return varlink_error(
-			call, "NoPassphrase", "no passphrase came", "run `coffer passphrase`");
-	r = slot_file_set_passphrase(k->slot, passphrase, n, &SLOT_KDF_DEFAULT, &err);
-	secret_free(passphrase);
-	if (r < 0)
-		return varlink_error(call, "Failed", err.text, NULL);
-	r = act(k, call, "passphrase-set", NULL, NULL);
-	if (r < 0)
-		log_error("the new passphrase is not recorded: %s", strerror(-r));
 	return varlink_reply(call, NULL);
 }
 

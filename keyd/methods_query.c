@@ -15,8 +15,8 @@
 #include "keyd/methods.h"
 #include "keyd/rules.h"
 #include "keyd/session.h"
+#include "keyd/slots.h"
 
-#define SLOT_PATH "keyd/slot/root.slot"
 
 /* ---- Status ---- */
 
@@ -56,36 +56,6 @@ static json_t *sandbox_json(struct keyd *k, json_t *warnings)
 		warn(warnings,
 			"a worker's memory is not locked: plaintext may reach swap; raise the memlock limit");
 	return w->sandbox ? json_incref(w->sandbox) : json_object();
-}
-
-static json_t *slots_json(struct keyd *k, json_t *warnings)
-{
-	struct slot_status s = {0};
-	struct keys_error err = {0};
-	bool by_file;
-
-	if (slot_file_inspect(k->keyd_fd, &s, &err) < 0) {
-		warn(warnings, "the slot cannot be read: %s", err.text);
-		return json_pack("[{s:s, s:s, s:n, s:n, s:b}]", "kind", "file", "path", SLOT_PATH,
-			"protection", "assurance", "healthy", 0);
-	}
-	by_file = s.head.protection == SLOT_BY_KEY_FILE;
-	if (by_file)
-		warn(warnings,
-			"the slot is sealed only by a key file in the same directory: who can read %s/keyd "
-			"can open every "
-			"client; `coffer passphrase` seals it by a passphrase",
-			k->dir.root);
-	if (!s.settled)
-		warn(warnings, "%s", s.text);
-	warn(warnings,
-		"there is one slot only, %s/%s: if it is lost, so is every client; leave it out of backups, "
-		"since a copy "
-		"of it undoes destruction",
-		k->dir.root, SLOT_PATH);
-	return json_pack("[{s:s, s:s, s:s, s:s, s:b}]", "kind", "file", "path", SLOT_PATH, "protection",
-		by_file ? "key file" : "passphrase", "assurance", "overwritten in place: best effort on SSDs",
-		"healthy", s.half[0] == SLOT_HALF_SOUND && s.half[1] == SLOT_HALF_SOUND);
 }
 
 static void common_warnings(struct keyd *k, json_t *warnings)
@@ -148,7 +118,7 @@ static size_t count_workers(const struct keyd *k)
 int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
-	json_t *warnings = json_array(), *recovery, *o;
+	json_t *warnings = json_array(), *red = json_array(), *recovery, *o;
 
 	o = json_pack("{s:s, s:s, s:s, s:b, s:s, s:{s:s, s:s, s:s}, s:{s:s, s:s}}", "version", COFFER_VERSION,
 		"state", keyd_is_sealed(k) ? "sealed" : "open", "mode",
@@ -158,7 +128,7 @@ int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 		"reason", k->clock.reason);
 	common_warnings(k, warnings);
 	json_object_set_new(o, "directory", json_string(k->dir.root));
-	json_object_set_new(o, "slots", slots_json(k, warnings));
+	json_object_set_new(o, "slots", slots_json(k, warnings, red));
 	recovery = holders_json(k, warnings);
 	json_object_set_new(o, "recovery", recovery ? recovery : json_null());
 	json_object_set_new(o, "sandbox", sandbox_json(k, warnings));
@@ -166,6 +136,7 @@ int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 	json_object_set_new(o, "sessions", json_integer((json_int_t)sessions_count(k)));
 	json_object_set_new(o, "workers", json_integer((json_int_t)count_workers(k)));
 	json_object_set_new(o, "fsd", json_string(fsd_state(k)));
+	json_object_set_new(o, "red", red);
 	json_object_set_new(o, "warnings", warnings);
 	return varlink_reply(call, o);
 }

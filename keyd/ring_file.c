@@ -1,16 +1,18 @@
-/* Ring, version 1, integers little-endian; bytes 0..39 are the box's additional data:
+/* Ring, version 2, integers little-endian; bytes 0..39 are the box's additional data:
  *
  *	offset  size    field
  *	0       8       magic "COFRRING"
- *	8       2       version = 1
- *	10      6       zero
+ *	8       2       version = 2
+ *	10      2       slots that were reachable when it was written: a bit for each number
+ *	12      4       zero
  *	16      8       generation: that of R, and of the file's name
  *	24      8       sequence
  *	32      4       clients
- *	36      4       zero
+ *	36      4       slots, at most 16
  *	40      24      nonce
  *	64      32      commitment to R
- *	96      32+56*i sealed: signing seed 32; then per client, ascending: id 16, tree number 8, K_c 32
+ *	96      ...     sealed: signing seed 32; then per client, ascending: id 16, tree number 8, K_c 32; then
+ *	                per slot 256 (slot_list.c)
  *	...     16      tag
  *
  * Tree, version 1; bytes 0..39 are the box's additional data:
@@ -43,11 +45,13 @@
 #define RING_MAGIC "COFRRING"
 #define TREE_MAGIC "COFRTREE"
 #define MAGIC_BYTES 8
-#define VERSION 1
+#define RING_VERSION 2
+#define TREE_VERSION 1
 #define HEAD_BYTES 40
 #define ENTRY_BYTES 56
 #define RING_BYTES_MAX                                                                                       \
-	(HEAD_BYTES + WRAP_OVERHEAD + SIGNING_SEED_BYTES + (size_t)RING_CLIENTS_MAX * ENTRY_BYTES)
+	(HEAD_BYTES + WRAP_OVERHEAD + SIGNING_SEED_BYTES + (size_t)RING_CLIENTS_MAX * ENTRY_BYTES +          \
+		SLOT_LIST_MAX * SLOT_REF_BYTES)
 #define TREE_BYTES_MAX (HEAD_BYTES + WRAP_OVERHEAD + KEYTREE_BYTES_MAX)
 
 static void secret_freep(uint8_t **p)
@@ -113,14 +117,15 @@ static int say(int r, const char *name, struct keys_error *err)
 	return r;
 }
 
-static void put_head(struct bytes_writer *w, const char *magic)
+static void put_head(struct bytes_writer *w, const char *magic, uint16_t version, uint16_t reachable)
 {
 	bytes_put(w, magic, MAGIC_BYTES);
-	bytes_put_u16(w, VERSION);
-	bytes_put_zeros(w, 6);
+	bytes_put_u16(w, version);
+	bytes_put_u16(w, reachable);
+	bytes_put_zeros(w, 4);
 }
 
-static int get_head(struct bytes_reader *rd, const char *magic)
+static int get_head(struct bytes_reader *rd, const char *magic, uint16_t want, uint16_t *ret_reachable)
 {
 	const uint8_t *m = bytes_get_ref(rd, MAGIC_BYTES);
 	uint16_t version;
@@ -128,9 +133,10 @@ static int get_head(struct bytes_reader *rd, const char *magic)
 	if (!m || memcmp(m, magic, MAGIC_BYTES) != 0)
 		return -EBADMSG;
 	version = bytes_get_u16(rd);
-	if (!rd->failed && version != VERSION)
+	if (!rd->failed && version != want)
 		return -EPROTONOSUPPORT;
-	return bytes_get_zeros(rd, 6) ? 0 : -EBADMSG;
+	*ret_reachable = bytes_get_u16(rd);
+	return bytes_get_zeros(rd, 4) ? 0 : -EBADMSG;
 }
 
 /* Seals the n secret bytes behind head, writes the file. */
@@ -173,7 +179,7 @@ static int open_sealed(const uint8_t *file, size_t size, const struct key32 *key
 int ring_write(int keys_fd, const struct ring *ring, const struct root_key *r, struct keys_error *err)
 {
 	scoped(secret_freep) uint8_t *plain = NULL;
-	size_t n = SIGNING_SEED_BYTES + ring->count * ENTRY_BYTES;
+	size_t n = SIGNING_SEED_BYTES + ring->count * ENTRY_BYTES + ring->slots.count * SLOT_REF_BYTES;
 	uint8_t head[HEAD_BYTES];
 	struct bytes_writer w;
 	char name[RING_NAME_MAX];
@@ -182,11 +188,11 @@ int ring_write(int keys_fd, const struct ring *ring, const struct root_key *r, s
 	plain = secret_alloc(n);
 	if (plain) {
 		bytes_writer_init(&w, head, sizeof(head));
-		put_head(&w, RING_MAGIC);
+		put_head(&w, RING_MAGIC, RING_VERSION, ring->slots.reachable);
 		bytes_put_u64(&w, ring->generation);
 		bytes_put_u64(&w, ring->sequence);
 		bytes_put_u32(&w, (uint32_t)ring->count);
-		bytes_put_zeros(&w, 4);
+		bytes_put_u32(&w, (uint32_t)ring->slots.count);
 		bytes_writer_init(&w, plain, n);
 		bytes_put(&w, ring->seed, SIGNING_SEED_BYTES);
 		for (size_t i = 0; i < ring->count; i++) {
@@ -194,6 +200,8 @@ int ring_write(int keys_fd, const struct ring *ring, const struct root_key *r, s
 			bytes_put_u64(&w, ring->entries[i].tree);
 			bytes_put(&w, ring->entries[i].key.key.b, KEY_BYTES);
 		}
+		for (size_t i = 0; i < ring->slots.count; i++)
+			slot_ref_put(&w, &ring->slots.refs[i]);
 		rc = write_sealed(
 			keys_fd, ring_name(ring->generation, name), head, &r->key, WRAP_RING, plain, n);
 	}
@@ -203,6 +211,7 @@ int ring_write(int keys_fd, const struct ring *ring, const struct root_key *r, s
 static int decode_entries(const uint8_t *plain, size_t n, struct ring *ring)
 {
 	struct bytes_reader rd;
+	unsigned numbers = 0;
 
 	bytes_reader_init(&rd, plain, n);
 	bytes_get(&rd, ring->seed, SIGNING_SEED_BYTES);
@@ -215,6 +224,13 @@ static int decode_entries(const uint8_t *plain, size_t n, struct ring *ring)
 		if (i > 0 && memcmp(e[-1].client.b, e->client.b, CLIENT_ID_BYTES) >= 0)
 			return -EBADMSG;
 	}
+	for (size_t i = 0; i < ring->slots.count; i++) {
+		struct slot_ref *ref = &ring->slots.refs[i];
+
+		if (slot_ref_get(&rd, ref) < 0 || numbers & 1u << ref->number)
+			return -EBADMSG;
+		numbers |= 1u << ref->number;
+	}
 	return bytes_reader_end(&rd) ? 0 : -EBADMSG;
 }
 
@@ -225,19 +241,21 @@ static int ring_decode(
 	scoped(secret_freep) uint8_t *plain = NULL;
 	struct bytes_reader rd;
 	uint64_t sequence;
-	uint32_t count;
+	uint32_t count, slots;
+	uint16_t reachable;
 	size_t n;
 	int rc;
 
 	bytes_reader_init(&rd, file, size);
-	rc = get_head(&rd, RING_MAGIC);
+	rc = get_head(&rd, RING_MAGIC, RING_VERSION, &reachable);
 	if (rc < 0)
 		return rc;
 	if (bytes_get_u64(&rd) != generation)
 		return -EBADMSG;
 	sequence = bytes_get_u64(&rd);
 	count = bytes_get_u32(&rd);
-	if (!bytes_get_zeros(&rd, 4) || count > RING_CLIENTS_MAX)
+	slots = bytes_get_u32(&rd);
+	if (rd.failed || slots > SLOT_LIST_MAX || count > RING_CLIENTS_MAX)
 		return -EBADMSG;
 	rc = open_sealed(file, size, &r->key, WRAP_RING, &plain, &n);
 	if (rc < 0)
@@ -247,6 +265,8 @@ static int ring_decode(
 		return rc;
 	ring->generation = generation;
 	ring->sequence = sequence;
+	ring->slots.count = slots;
+	ring->slots.reachable = reachable;
 	rc = decode_entries(plain, n, ring);
 	if (rc < 0)
 		return rc;
@@ -268,6 +288,21 @@ int ring_read(
 	return rc < 0 ? say(rc == -EMSGSIZE ? -EBADMSG : rc, name, err) : 0;
 }
 
+int ring_reachable(int keys_fd, uint64_t generation, uint16_t *ret)
+{
+	scoped(freep) uint8_t *file = NULL;
+	char name[RING_NAME_MAX];
+	struct bytes_reader rd;
+	size_t size;
+	int r;
+
+	r = disk_read(keys_fd, ring_name(generation, name), RING_BYTES_MAX, &file, &size);
+	if (r < 0)
+		return r;
+	bytes_reader_init(&rd, file, size);
+	return get_head(&rd, RING_MAGIC, RING_VERSION, ret);
+}
+
 int tree_write(int keys_fd, const struct ring_entry *e, const struct keytree *t, struct keys_error *err)
 {
 	scoped(secret_freep) uint8_t *plain = NULL;
@@ -281,7 +316,7 @@ int tree_write(int keys_fd, const struct ring_entry *e, const struct keytree *t,
 	r = keytree_serialise(t, &plain, &n);
 	if (r == 0) {
 		bytes_writer_init(&w, head, sizeof(head));
-		put_head(&w, TREE_MAGIC);
+		put_head(&w, TREE_MAGIC, TREE_VERSION, 0);
 		bytes_put(&w, e->client.b, CLIENT_ID_BYTES);
 		bytes_put_u64(&w, e->tree);
 		r = write_sealed(keys_fd, name, head, &e->key.key, WRAP_TREE, plain, n);
@@ -294,13 +329,14 @@ static int tree_decode(const uint8_t *file, size_t size, const struct ring_entry
 	scoped(secret_freep) uint8_t *plain = NULL;
 	struct bytes_reader rd;
 	const uint8_t *client;
+	uint16_t none;
 	size_t n;
 	int r;
 
 	bytes_reader_init(&rd, file, size);
-	r = get_head(&rd, TREE_MAGIC);
-	if (r < 0)
-		return r;
+	r = get_head(&rd, TREE_MAGIC, TREE_VERSION, &none);
+	if (r < 0 || none)
+		return r < 0 ? r : -EBADMSG;
 	client = bytes_get_ref(&rd, CLIENT_ID_BYTES);
 	if (!client || memcmp(client, e->client.b, CLIENT_ID_BYTES) != 0 || bytes_get_u64(&rd) != e->tree)
 		return -EBADMSG;

@@ -8,7 +8,7 @@
 
 #include "common/ids.h"
 #include "common/keytree.h"
-#include "keyd/slot.h"
+#include "keyd/slot_list.h"
 
 #define RING_CLIENTS_MAX 65536
 #define SIGNING_SEED_BYTES 32
@@ -27,6 +27,7 @@ struct ring { /* in the arena, entries behind it; ascending by client id */
 	uint64_t generation;
 	uint64_t sequence; /* of writes under this generation */
 	uint8_t seed[SIGNING_SEED_BYTES];
+	struct slot_list slots;
 	size_t count;
 	struct ring_entry entries[];
 };
@@ -43,6 +44,8 @@ int ring_write(int keys_fd, const struct ring *ring, const struct root_key *r, s
 /* -ENOENT, -EKEYREJECTED, -EBADMSG as keyring_load. */
 int ring_read(int keys_fd, uint64_t generation, const struct root_key *r, struct ring **ret,
 	struct keys_error *err);
+/* Which slots may have got the R of that ring (slot_list.h): readable without it.  -ENOENT: no such ring. */
+int ring_reachable(int keys_fd, uint64_t generation, uint16_t *ret);
 
 int tree_write(int keys_fd, const struct ring_entry *e, const struct keytree *t, struct keys_error *err);
 int tree_read(int keys_fd, const struct ring_entry *e, struct keytree **ret, struct keys_error *err);

@@ -15,7 +15,7 @@
 
 /* Of the intent, or of what was begun before a crash.  Clears it in the same transaction. */
 static int record(struct keyd *k, const char *kind, const char *outcome, struct actor by, const char *client,
-	int64_t before, const char *text)
+	const char *slot, int64_t before, const char *text)
 {
 	struct outbox_entry e = {.kind = kind, .outcome = outcome, .by = by, .client = client};
 	scoped(facts_rollbackp) struct facts *open = NULL;
@@ -24,9 +24,9 @@ static int record(struct keyd *k, const char *kind, const char *outcome, struct 
 	if (r < 0)
 		return r;
 	open = k->facts;
-	e.detail = json_pack("{s:I, s:I, s:s*}", "generation_before", (json_int_t)before, "generation",
-		(json_int_t)keyring_generation(k->ring), "text", text);
-	r = facts_act(k->facts, kind, client, by, keyd_now());
+	e.detail = json_pack("{s:I, s:I, s:s*, s:s*}", "generation_before", (json_int_t)before, "generation",
+		(json_int_t)keyring_generation(k->ring), "slot", slot, "text", text);
+	r = facts_act(k->facts, kind, client ? client : slot, by, keyd_now());
 	if (r == 0)
 		r = outbox_put(k, &e);
 	else
@@ -36,10 +36,10 @@ static int record(struct keyd *k, const char *kind, const char *outcome, struct 
 	return r < 0 ? r : outbox_commit(k);
 }
 
-static int intend(struct keyd *k, const char *kind, struct actor by, const char *client, int64_t before)
+static int intend(struct keyd *k, const char *kind, struct actor by, const char *client, const char *slot, int64_t before)
 {
-	json_t *o = json_pack("{s:s, s:s, s:I, s:s*, s:I}", "kind", kind, "user", by.user, "uid", (json_int_t)by.uid, "client",
-		client, "before", (json_int_t)before);
+	json_t *o = json_pack("{s:s, s:s, s:I, s:s*, s:s*, s:I}", "kind", kind, "user", by.user, "uid", (json_int_t)by.uid, "client",
+		client, "slot", slot, "before", (json_int_t)before);
 	scoped(freep) char *text = json_dumps(o, JSON_COMPACT);
 
 	json_decref(o);
@@ -48,7 +48,7 @@ static int intend(struct keyd *k, const char *kind, struct actor by, const char 
 
 void rotate_settle(struct keyd *k)
 {
-	const char *kind, *user, *client = NULL;
+	const char *kind, *user, *client = NULL, *slot = NULL;
 	json_int_t uid, before;
 	char text[INTENT_MAX];
 	json_t *o;
@@ -57,10 +57,10 @@ void rotate_settle(struct keyd *k)
 	if (keyd_is_sealed(k) || k->shred_unfinished || facts_state_get(k->facts, STATE, text, sizeof(text)) < 0 || !*text)
 		return;
 	o = json_loads(text, 0, NULL);
-	if (json_unpack(o, "{s:s, s:s, s:I, s?s, s:I}", "kind", &kind, "user", &user, "uid", &uid, "client", &client, "before",
-		    &before) == 0) {
+	if (json_unpack(o, "{s:s, s:s, s:I, s?s, s?s, s:I}", "kind", &kind, "user", &user, "uid", &uid, "client", &client,
+		    "slot", &slot, "before", &before) == 0) {
 		done = (int64_t)keyring_generation(k->ring) > before;
-		if (record(k, kind, done ? NULL : "Interrupted", (struct actor){.user = user, .uid = (uid_t)uid}, client, before,
+		if (record(k, kind, done ? NULL : "Interrupted", (struct actor){.user = user, .uid = (uid_t)uid}, client, slot, before,
 			    done ? "finished after an interruption" : "nothing was exchanged") < 0)
 			log_error("what became of an exchange of keys is not recorded yet");
 	} else {
@@ -88,25 +88,25 @@ static int reply_outcome(struct keyd *k, struct varlink_call *call, int64_t befo
 	}
 }
 
-static int rotate(struct keyd *k, struct varlink_call *call, const char *kind, const char *client,
-	const struct shred_job *job)
+int rotate_run(struct keyd *k, struct varlink_call *call, const char *kind, const char *client, const char *slot,
+	const struct shred_job *job, bool even_unfinished)
 {
 	int64_t before = (int64_t)keyring_generation(k->ring);
 	enum shred_outcome outcome = SHRED_NOTHING;
 	struct keys_error err = {0};
 	int r;
 
-	if (k->shred_unfinished)
+	if (k->shred_unfinished && !even_unfinished)
 		return varlink_error(call, "Unavailable", "an earlier exchange of the root key is not finished",
 			"`coffer status` says why");
-	r = intend(k, kind, actor_of(call), client, before);
+	r = intend(k, kind, actor_of(call), client, slot, before);
 	if (r < 0)
 		return reply_failure(k, call, r, "the exchange of keys is not recorded");
 	r = keyd_shred(k, job, &outcome, &err);
 	if (r < 0 && !*err.text)
 		keys_error_set(&err, "%s", strerror(-r));
 	if (outcome == SHRED_DESTROYED || outcome == SHRED_NOTHING) {
-		r = record(k, kind, outcome == SHRED_NOTHING ? "Failed" : NULL, actor_of(call), client, before,
+		r = record(k, kind, outcome == SHRED_NOTHING ? "Failed" : NULL, actor_of(call), client, slot, before,
 			outcome == SHRED_NOTHING ? err.text : NULL);
 		if (r < 0)
 			log_error("%s is not recorded yet: %s", kind, strerror(-r));
@@ -118,7 +118,7 @@ int keyd_rotate_root(struct varlink_call *call, json_t *params, void *userdata)
 {
 	const struct shred_job job = {0};
 
-	return rotate(userdata, call, "rotate-root", NULL, &job);
+	return rotate_run(userdata, call, "rotate-root", NULL, NULL, &job, false);
 }
 
 int keyd_rotate_client(struct varlink_call *call, json_t *params, void *userdata)
@@ -133,7 +133,7 @@ int keyd_rotate_client(struct varlink_call *call, json_t *params, void *userdata
 		return 0;
 	if (c.destroyed_on || c.destroying || client_id_parse(c.hex, &cut.client) < 0)
 		return varlink_errorf(call, "Destroyed", NULL, "%s is destroyed: it has no key", c.client);
-	return rotate(k, call, "rotate-client", c.client, &job);
+	return rotate_run(k, call, "rotate-client", c.client, NULL, &job, false);
 }
 
 int keyd_rotate_signing(struct varlink_call *call, json_t *params, void *userdata)
@@ -144,5 +144,5 @@ int keyd_rotate_signing(struct varlink_call *call, json_t *params, void *userdat
 	if (outbox_deliver(k) == 0)
 		(void)head_sign(k, NULL); /* what the old one still has to say */
 	job.signing_at = keyd_now();
-	return rotate(k, call, "rotate-signing", NULL, &job);
+	return rotate_run(k, call, "rotate-signing", NULL, NULL, &job, false);
 }

@@ -38,9 +38,10 @@ static int before(const struct shred_job *job, enum shred_step step)
 
 /* New state beside the old one, complete and read back; nothing old is touched.  *ret_crash: leave all as it
  * is. */
-static int write_state(const struct shred_job *job, const struct keyring *ring, const struct root_key *fresh,
-	struct keyring **ret, bool *ret_crash, struct keys_error *err)
+static int write_state(const struct shred_job *job, const struct slot_set *slots, struct keyring *ring,
+	const struct root_key *fresh, struct keyring **ret, bool *ret_crash, struct keys_error *err)
 {
+	struct slot_list list;
 	int r;
 
 	r = before(job, SHRED_STEP_STATE);
@@ -48,6 +49,8 @@ static int write_state(const struct shred_job *job, const struct keyring *ring, 
 		*ret_crash = true;
 		return r;
 	}
+	slot_set_list(slots, &list);
+	keyring_plan_slots(ring, &list);
 	r = job->signing_at ? keyring_rotate_signing(ring, fresh, job->signing_at, ret, err)
 			    : keyring_rotate(ring, fresh, job->cuts, job->count, job->trim, ret, err);
 	if (r < 0)
@@ -73,10 +76,10 @@ static int sweep_back(const struct keyring *ring)
 /* The slot did not take the fresh R for certain.  Either of these makes it certain that nothing has happened:
  * no ring of the next generation (a half that turns up later with its R is then rolled back), or no half with
  * its R. */
-static int undo_slot(struct slot_file *slot, struct keyring *ring, int cause, enum shred_outcome *ret_outcome,
+static int undo_slot(struct slot_set *slots, struct keyring *ring, int cause, enum shred_outcome *ret_outcome,
 	struct keys_error *err)
 {
-	int swept = sweep_back(ring), reverted = slot_file_revert(slot, NULL);
+	int swept = sweep_back(ring), reverted = slot_set_revert(slots, NULL);
 
 	if (swept < 0 && reverted < 0) {
 		keys_error_set(err,
@@ -87,21 +90,29 @@ static int undo_slot(struct slot_file *slot, struct keyring *ring, int cause, en
 	return cause;
 }
 
-int shred_finish(struct slot_file *slot, struct keyring *ring, struct keys_error *err)
+/* What can forget the old R forgets it.  As soon as no slot at hand has it any more the old ring goes, too, whatever is
+ * away: or that one, by itself, would open it. */
+static int forget_all(struct slot_set *slots, struct keyring *ring, struct keys_error *err)
 {
-	int r;
+	int r = slot_set_settle(slots, err), r2 = recovery_settle(ring, NULL, r < 0 ? NULL : err);
 
-	r = slot_file_settle(slot, err);
-	if (r == 0)
-		r = recovery_settle(ring, NULL, err);
-	if (r < 0)
-		return r;
-	/* What is left lying about does not open any more: no reason to say that it is not destroyed. */
-	(void)keyring_sweep(ring, NULL);
-	return 0;
+	(void)slot_set_note(slots, ring);
+	if (r < 0 && !slot_set_older_root(slots))
+		(void)keyring_sweep(ring, NULL);
+	return r < 0 ? r : r2;
 }
 
-static int forget(const struct shred_job *job, struct slot_file *slot, struct keyring *ring,
+int shred_finish(struct slot_set *slots, struct keyring *ring, struct keys_error *err)
+{
+	int r = forget_all(slots, ring, err);
+
+	/* What is left lying about does not open any more: no reason to say that it is not destroyed. */
+	if (r == 0)
+		(void)keyring_sweep(ring, NULL);
+	return r;
+}
+
+static int forget(const struct shred_job *job, struct slot_set *slots, struct keyring *ring,
 	enum shred_outcome *ret_outcome, struct keys_error *err)
 {
 	int r;
@@ -110,9 +121,7 @@ static int forget(const struct shred_job *job, struct slot_file *slot, struct ke
 	r = before(job, SHRED_STEP_FORGET);
 	if (r < 0)
 		return r;
-	r = slot_file_settle(slot, err);
-	if (r == 0)
-		r = recovery_settle(ring, NULL, err);
+	r = forget_all(slots, ring, err);
 	if (r < 0)
 		return r;
 	*ret_outcome = SHRED_DESTROYED;
@@ -123,7 +132,7 @@ static int forget(const struct shred_job *job, struct slot_file *slot, struct ke
 	return 0;
 }
 
-int shred_run(const struct shred_job *job, struct slot_file *slot, struct keyring **ring,
+int shred_run(const struct shred_job *job, struct slot_set *slots, struct keyring **ring,
 	enum shred_outcome *ret_outcome, struct keys_error *err)
 {
 	scoped(root_key_freep) struct root_key *fresh = NULL;
@@ -132,7 +141,7 @@ int shred_run(const struct shred_job *job, struct slot_file *slot, struct keyrin
 	int r;
 
 	*ret_outcome = SHRED_NOTHING;
-	if (slot_file_older_root(slot) || slot_file_generation(slot) != keyring_generation(*ring)) {
+	if (slot_set_older_root(slots) || slot_set_generation(slots) != keyring_generation(*ring)) {
 		keys_error_set(err, "an earlier destruction is not finished: finish it first");
 		return -EBUSY;
 	}
@@ -149,7 +158,7 @@ int shred_run(const struct shred_job *job, struct slot_file *slot, struct keyrin
 		keys_error_set(err, "stopped before anything was destroyed");
 		return r < 0 ? r : -ECANCELED;
 	}
-	r = write_state(job, *ring, fresh, &next, &crash, err);
+	r = write_state(job, slots, *ring, fresh, &next, &crash, err);
 	if (r < 0) {
 		if (!crash)
 			(void)sweep_back(*ring);
@@ -158,12 +167,12 @@ int shred_run(const struct shred_job *job, struct slot_file *slot, struct keyrin
 	r = before(job, SHRED_STEP_SLOT);
 	if (r < 0)
 		return r;
-	r = slot_file_advance(slot, fresh, err);
+	r = slot_set_advance(slots, fresh, err);
 	if (r < 0)
-		return undo_slot(slot, *ring, r, ret_outcome, err);
+		return undo_slot(slots, *ring, r, ret_outcome, err);
 	keyring_free(*ring);
 	*ring = take_ptr(&next);
-	return forget(job, slot, *ring, ret_outcome, err);
+	return forget(job, slots, *ring, ret_outcome, err);
 }
 
 /* Says that the state is not there or not ours; a disk that fails now may read tomorrow. */
@@ -172,39 +181,31 @@ static bool is_verdict(int r)
 	return r == -ENOENT || r == -EBADMSG || r == -EKEYREJECTED;
 }
 
-static void go_forward(struct slot_file *slot, struct shred_opened *o)
-{
-	struct keys_error warn = {0};
-
-	o->found = SHRED_FOUND_COMPLETED;
-	if (slot_file_settle(slot, &warn) < 0) {
-		o->found = SHRED_FOUND_PENDING;
-		(void)snprintf(o->warning, sizeof(o->warning), "%s", warn.text);
-	}
-}
-
-/* The slot holds a newer and an older R: forward if what is new opens, else back.  What neither of them opens
- * (a tree damaged before) decides nothing. */
-static int resolve(int keyd_fd, struct slot_file *slot, struct shred_opened *o, struct keys_error *err)
+/* The slots hold a newer and an older R: forward if what is new opens, else back.  What neither of them opens
+ * (a tree damaged before) decides nothing.  Back is not possible any more when a slot has begun to forget. */
+static int resolve(int keyd_fd, struct slot_set *slots, struct shred_opened *o, struct keys_error *err)
 {
 	scoped(keyring_freep) struct keyring *older = NULL, *newer = NULL;
 	int r, back;
 
 	back = keyring_load(
-		keyd_fd, slot_file_older_root(slot), slot_file_older_generation(slot), &older, err);
+		keyd_fd, slot_set_older_root(slots), slot_set_older_generation(slots), &older, err);
 	if (back < 0 && !is_verdict(back))
 		return back;
-	r = keyring_load(keyd_fd, slot_file_root(slot), slot_file_generation(slot), &newer, err);
+	r = keyring_load(keyd_fd, slot_set_root(slots), slot_set_generation(slots), &newer, err);
 	if (r == 0 && older)
 		r = keyring_check(newer, older, err);
 	if (r == 0) {
-		go_forward(slot, o);
+		o->found = SHRED_FOUND_COMPLETED;
 		o->ring = take_ptr(&newer);
 		return 0;
 	}
 	if (!older || !is_verdict(r))
 		return r;
-	r = slot_file_revert(slot, err);
+	(void)slot_set_adopt(slots, older);
+	if (!slot_set_can_revert(slots))
+		return r;
+	r = slot_set_revert(slots, err);
 	if (r < 0)
 		return r;
 	o->ring = take_ptr(&older);
@@ -212,26 +213,56 @@ static int resolve(int keyd_fd, struct slot_file *slot, struct shred_opened *o, 
 	return 0;
 }
 
-int shred_open(int keyd_fd, struct slot_file *slot, struct shred_opened *ret, struct keys_error *err)
+/* A ring of the next generation that a slot which is away may have the R of: who goes on without asking it would sweep
+ * what is perhaps in force. */
+static int check_decided(const struct slot_set *slots, const struct keyring *ring, struct keys_error *err)
+{
+	const char *name;
+	uint16_t reachable;
+
+	if (!keyring_next_reachable(ring, &reachable) || slot_set_can_decide(slots, reachable, &name))
+		return 0;
+	keys_error_set(err,
+		"an exchange of the root key was interrupted, and the slot %s may have the new one: plug it in or give its "
+		"passphrase (coffer unseal); if it is lost for good, move keyd/keys/ring.%llu away",
+		name, (unsigned long long)keyring_generation(ring) + 1);
+	return -EUNATCH;
+}
+
+/* The ring in force, and the slots it names.  A slot that it names may turn out to have a newer R. */
+static int find_ring(int keyd_fd, struct slot_set *slots, struct shred_opened *o, struct keys_error *err)
+{
+	int r;
+
+	for (;;) {
+		if (slot_set_older_root(slots))
+			r = resolve(keyd_fd, slots, o, err);
+		else
+			r = keyring_load(keyd_fd, slot_set_root(slots), slot_set_generation(slots), &o->ring, err);
+		if (r < 0 || !slot_set_adopt(slots, o->ring))
+			return r;
+		keyring_free(o->ring);
+		o->ring = NULL;
+	}
+}
+
+int shred_open(int keyd_fd, struct slot_set *slots, struct shred_opened *ret, struct keys_error *err)
 {
 	struct shred_opened o = {0};
 	struct keys_error warn = {0};
 	int r;
 
-	if (slot_file_older_root(slot)) {
-		r = resolve(keyd_fd, slot, &o, err);
-	} else {
-		r = keyring_load(keyd_fd, slot_file_root(slot), slot_file_generation(slot), &o.ring, err);
-		/* A half that cannot be renewed is no reason to keep everybody out: it is said.  Nor is it known
-		 * what it holds: a root key that was to be forgotten, perhaps. */
-		if (r == 0 && slot_file_settle(slot, &warn) < 0) {
-			o.found = SHRED_FOUND_PENDING;
-			(void)snprintf(o.warning, sizeof(o.warning), "%s", warn.text);
-		}
-	}
+	r = find_ring(keyd_fd, slots, &o, err);
 	if (r < 0)
 		return r;
-	if (recovery_settle(o.ring, NULL, &warn) < 0) {
+	r = check_decided(slots, o.ring, err);
+	if (r < 0) {
+		keyring_free(o.ring);
+		return r;
+	}
+	/* A slot that cannot be renewed is no reason to keep everybody out: it is said.  Nor is it known what it holds: a
+	 * root key that was to be forgotten, perhaps. */
+	if (forget_all(slots, o.ring, &warn) < 0) {
 		o.found = SHRED_FOUND_PENDING;
 		(void)snprintf(o.warning, sizeof(o.warning), "%s", warn.text);
 	}

@@ -5,8 +5,8 @@
  *	STATE      new trees and ring of generation + 1, synced, read back
  *	CHECK      what is new opens (a tree damaged before hinders nobody else's destruction); the fresh R sealed to
  *	           the recovery keys (keyd/recovery.h)
- *	SLOT       the fresh R into one half of the slot, synced, read back  <- from here on forward only
- *	FORGET     the old half overwritten in place, read back, mirrored; recovery copies of the old R, too
+ *	SLOT       the fresh R into one half of each slot, synced, read back  <- from here on forward only
+ *	FORGET     the old halves overwritten in place, read back, mirrored; recovery copies of the old R, too
  *	                                                                     <- from here on destroyed
  *	SWEEP      old state unlinked (it does not open any more)
  *
@@ -20,7 +20,7 @@
 #define COFFER_SHRED_H
 
 #include "keyd/keyring.h"
-#include "keyd/slot_file.h"
+#include "keyd/slot_set.h"
 
 enum shred_step {
 	SHRED_STEP_CONFIRM = 1,
@@ -35,7 +35,7 @@ const char *shred_step_name(enum shred_step s);
 enum shred_outcome {
 	SHRED_NOTHING = 0,	/* nothing was destroyed; all opens as before */
 	SHRED_DESTROYED,
-	/* The fresh keys are in force, but the old root key may still be in the slot: not destroyed until
+	/* The fresh keys are in force, but the old root key may still be in a slot (text says which): not destroyed until
 	 * shred_finish() or the next shred_open() says so.  Say that openly. */
 	SHRED_PENDING,
 	/* The disk took neither the new state nor its removal: the next shred_open() decides.  Go on with
@@ -59,11 +59,11 @@ struct shred_job {
 /* *ring is replaced by the new one as soon as the slot has its R.  Returns 0 with DESTROYED (or, when only
  * FORGET failed, the error with PENDING); any other error with NOTHING, or in the worst case UNKNOWN.
  * *ret_outcome is always set. */
-int shred_run(const struct shred_job *job, struct slot_file *slot, struct keyring **ring,
+int shred_run(const struct shred_job *job, struct slot_set *slots, struct keyring **ring,
 	enum shred_outcome *ret_outcome, struct keys_error *err);
 
 /* After PENDING: forgets and sweeps again.  0: it is destroyed. */
-int shred_finish(struct slot_file *slot, struct keyring *ring, struct keys_error *err);
+int shred_finish(struct slot_set *slots, struct keyring *ring, struct keys_error *err);
 
 enum shred_found {
 	SHRED_FOUND_NOTHING = 0,
@@ -80,6 +80,6 @@ struct shred_opened {
 
 /* Opens the keyring that belongs to the slot, completing or rolling back what a crash interrupted.
  * Errors as keyring_load(): nothing was changed then. */
-int shred_open(int keyd_fd, struct slot_file *slot, struct shred_opened *ret, struct keys_error *err);
+int shred_open(int keyd_fd, struct slot_set *slots, struct shred_opened *ret, struct keys_error *err);
 
 #endif

@@ -134,6 +134,10 @@ void doctor_check_daemons(struct doctor *d)
 			doctor_find(d, "slot", DOCTOR_WRONG, "%s is not healthy\n`coffer status` says why",
 				json_string_value(json_object_get(v, "path")));
 	}
+	json_array_foreach(json_object_get(status, "red"), i, v)
+	{
+		doctor_find(d, "status", DOCTOR_MIND, "%s", json_string_value(v));
+	}
 	json_array_foreach(json_object_get(status, "warnings"), i, v)
 	{
 		doctor_find(d, "status", DOCTOR_MIND, "%s", json_string_value(v));

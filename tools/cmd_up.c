@@ -346,8 +346,8 @@ static void print_status(const json_t *s, const json_t *ledger)
 	say("policy    %s %s", text_of(policy, "name"), text_of(policy, "version"));
 	json_array_foreach(json_object_get(s, "slots"), i, v)
 	{
-		say("slot      %s: %s, %s%s", text_of(v, "path"), text_of(v, "protection"),
-			text_of(v, "assurance"),
+		say("slot      %s %s: %s, %s, %s%s", text_of(v, "name"), text_of(v, "path"), text_of(v, "protection"),
+			text_of(v, "assurance"), text_of(v, "state"),
 			json_is_true(json_object_get(v, "healthy")) ? "" : ", NOT HEALTHY");
 	}
 	json_array_foreach(json_object_get(s, "recovery"), i, v)
@@ -373,6 +373,10 @@ static void print_status(const json_t *s, const json_t *ledger)
 		say("sandbox   landlock %s, seccomp %s",
 			json_is_true(json_object_get(box, "landlock")) ? "on" : "off",
 			json_is_true(json_object_get(box, "seccomp")) ? "on" : "off");
+	json_array_foreach(json_object_get(s, "red"), i, v)
+	{
+		say(isatty(STDOUT_FILENO) ? "\033[31mRED       %s\033[0m" : "RED       %s", json_string_value(v));
+	}
 	json_array_foreach(json_object_get(s, "warnings"), i, v)
 	{
 		say("mind      %s", json_string_value(v));

@@ -14,11 +14,11 @@
 #include "keyd/facts.h"
 #include "keyd/keyring.h"
 #include "keyd/recovery.h"
-#include "keyd/slot_file.h"
+#include "keyd/slot_set.h"
 #include "tools/passphrase.h"
 
 DEFINE_SCOPED(struct keyring *, keyring_free)
-DEFINE_SCOPED(struct slot_file *, slot_file_close)
+DEFINE_SCOPED(struct slot_set *, slot_set_close)
 
 static void secret_freep(char **p)
 {
@@ -157,7 +157,7 @@ int recovery_make_slot(
 	const struct statedir *d, const struct recovery_pair *pair, const struct root_key *r, uint64_t generation)
 {
 	scoped(close_fdp) int keyd = statedir_open(d, "keyd", O_RDONLY | O_DIRECTORY, 0);
-	scoped(slot_file_closep) struct slot_file *slot = NULL;
+	scoped(slot_set_closep) struct slot_set *slot = NULL;
 	scoped(keyring_freep) struct keyring *ring = NULL;
 	struct keys_error err = {0};
 	int e;
@@ -175,6 +175,6 @@ int recovery_make_slot(
 	e = put_on_record(d, pair, generation);
 	if (e < 0)
 		return fail(EXIT_FAILED, "%s/keyd/facts.db: it cannot be recorded: %s", d->root, strerror(-e));
-	e = slot_file_recreate(keyd, r, generation, &slot, &err);
+	e = slot_set_recreate(keyd, r, generation, &slot, &err);
 	return e < 0 ? fail(EXIT_FAILED, "%s", err.text) : EXIT_OK;
 }

@@ -64,6 +64,10 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_USAGE, "PathExists")                                                                       \
 	X(EXIT_USAGE, "ClientExists")                                                                        \
 	X(EXIT_USAGE, "NotTransferred")                                                                      \
+	X(EXIT_USAGE, "SlotExists")                                                                          \
+	X(EXIT_REFUSED, "LastSlot")                                                                          \
+	X(EXIT_NOT_FOUND, "UnknownSlot")                                                                     \
+	X(EXIT_UNREACHABLE, "SlotUnreachable")                                                               \
 	X(EXIT_USAGE, "RecoveryKeyExists")                                                                   \
 	X(EXIT_USAGE, "InvalidDate")                                                                         \
 	X(EXIT_USAGE, "InvalidName")                                                                         \

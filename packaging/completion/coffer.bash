@@ -34,7 +34,7 @@ _coffer() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--dir) _coffer_dir=(--dir "${COMP_WORDS[++i]}") ;;
-		--read-only | --shared | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended | --dry-run) ;;
+		--read-only | --shared | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended | --dry-run | --lost | --key-file) ;;
 		--*=*) ;;
 		--*) ((++i)) ;; # its value
 		-*) ;;
@@ -43,7 +43,7 @@ _coffer() {
 	done
 	case $prev in
 	--dir) _coffer_files -d; return ;;
-	--policy | --db | --pubkey | --key | --copy | --recovery-key | --recovery-copy | --to) _coffer_files -f; return ;;
+	--policy | --db | --pubkey | --key | --copy | --recovery-key | --recovery-copy | --credential | --to) _coffer_files -f; return ;;
 	--purpose) _coffer_offer < <(_coffer_ask purpose policy show); return ;;
 	--rights) _coffer_offer <<<$'r\nrw'; return ;;
 	--party) _coffer_offer < <(_coffer_ask party policy show); return ;;
@@ -61,7 +61,7 @@ _coffer() {
 		return
 	fi
 	case ${words[0]}:${#words[@]} in
-	client:1 | hold:1 | expiry:1 | event:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1 | recovery:1 | rotate:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
+	client:1 | hold:1 | expiry:1 | event:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1 | recovery:1 | rotate:1 | slot:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
 	certificate:1) _coffer_offer < <(_coffer_ask client client list; printf '%s\n' list show verify) ;;
 	certificate:2 | policy:2) _coffer_files -f ;;
 	client:2 | retention:2 | expiry:2 | event:2 | mount:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | fsck:1 | why:2)
@@ -75,6 +75,8 @@ _coffer() {
 	mount:2 | bench:1 | backup:2 | restore:1 | drill:1 | adopt:1) _coffer_files -d ;;
 	transfer:1) _coffer_offer < <(_coffer_ask client client list) ;;
 	rotate:2) [[ ${words[1]} != client ]] || _coffer_offer < <(_coffer_ask client client list) ;;
+	slot:2) [[ ${words[1]} == add ]] || _coffer_offer < <(_coffer_ask name slot list) ;;
+	slot:3) _coffer_files -d ;;
 	recovery:2) case ${words[1]} in
 		keygen | add) _coffer_files -f ;;
 		confirm | remove) _coffer_offer < <(_coffer_ask name recovery list) ;;

@@ -137,14 +137,18 @@ class Adversary:
         key = read(os.path.join(folder, "root.key")) if os.path.exists(os.path.join(folder, "root.key")) else None
         for at in range(0, len(raw) - 4095, 4096):
             half = raw[at:at + 4096]
+            if half[:10] != b"COFRSLOT\2\0":
+                continue
             protectors = [key] if key else []
-            passes, memory, salt = struct.unpack_from("<QQ16s", half, 32)
-            if half[:8] == b"COFRSLOT" and 0 < passes <= 64 and memory <= 1 << 32:
+            passes, memory, salt = struct.unpack_from("<QQ16s", half, 16)
+            if 0 < passes <= 64 and memory <= 1 << 32:
                 protectors += [nacl.bindings.crypto_pwhash_alg(32, p.encode(), salt, passes, memory, 2) for p in passphrases]
             for p in protectors:
                 try:
-                    self.roots[box_open(half[:168], 64, p, b"coffer-wrap-slot")] = "slot"
-                except Damage:
+                    secret = box_open(half[:360], 256, p, b"coffer-wrap-slot")
+                    plain = nacl.bindings.crypto_box_seal_open(half[368:456], half[48:80], secret)
+                    self.roots[plain[8:]] = "slot"
+                except (Damage, nacl.exceptions.CryptoError):
                     pass
 
     def recovery(self, path, passphrases):

@@ -44,7 +44,7 @@ int main(int argc, char **argv)
 	struct shred_opened opened = {0};
 	struct keys_error err = {0};
 	enum shred_outcome outcome;
-	struct slot_file *slot = NULL;
+	struct slot_set *slot = NULL;
 	struct shred_job job = {.cuts = cuts};
 	char path[4096];
 	int fd, r;
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
 		return 2;
 	snprintf(path, sizeof(path), "%s/keyd", argv[1]);
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = fd < 0 ? -1 : slot_file_open(fd, NULL, 0, &slot, &err);
+	r = fd < 0 ? -1 : slot_set_open(fd, NULL, 0, &slot, &err);
 	if (r == 0)
 		r = shred_open(fd, slot, &opened, &err);
 	if (r == 0) {
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	keyring_free(opened.ring);
-	slot_file_close(slot);
+	slot_set_close(slot);
 	close(fd);
 	return 0;
 }

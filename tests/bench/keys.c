@@ -133,7 +133,7 @@ static struct client_id client(uint32_t n)
 	return id;
 }
 
-static void destroy(const char *what, struct slot_file *slot, struct keyring **ring, const struct keyring_cut *cuts,
+static void destroy(const char *what, struct slot_set *slot, struct keyring **ring, const struct keyring_cut *cuts,
 	size_t n)
 {
 	struct shred_job job = {.cuts = cuts, .count = n};
@@ -149,7 +149,7 @@ static void destroy(const char *what, struct slot_file *slot, struct keyring **r
 }
 
 /* All of one class made on the days 0 to 511: a prefix of 16 + 7 bits. */
-static void rotations(struct slot_file *slot, struct keyring **ring)
+static void rotations(struct slot_set *slot, struct keyring **ring)
 {
 	struct keyring_cut one = {.client = client(77), .whole = true};
 	struct keyring_cut class = {.client = client(1), .prefix = (uint64_t)CLASS << 48, .bits = 16 + 7};
@@ -171,14 +171,14 @@ static void rotate(const char *folder)
 {
 	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct keyring *ring;
-	struct slot_file *slot;
+	struct slot_set *slot;
 	struct keytree *t;
 	double begin;
 
 	if (fd < 0)
 		err(1, "%s", folder);
-	check(slot_file_create(fd, &slot, NULL), "slot (the folder must be empty)");
-	check(keyring_create(fd, slot_file_root(slot), &ring, NULL), "ring");
+	check(slot_set_create(fd, &slot, NULL), "slot (the folder must be empty)");
+	check(keyring_create(fd, slot_set_root(slot), &ring, NULL), "ring");
 	begin = now();
 	for (uint32_t i = 0; i < CLIENTS; i++) {
 		struct client_id id = client(i);
@@ -196,7 +196,7 @@ static void rotate(const char *folder)
 	printf("%-48s %8.3f s, %zu nodes\n", "that client's tree opened", now() - begin, keytree_nodes(t));
 	keytree_free(t);
 	keyring_free(ring);
-	slot_file_close(slot);
+	slot_set_close(slot);
 	close(fd);
 }
 

@@ -25,18 +25,20 @@ static struct root_key root;
 
 static void try_slot(struct fuzz_input *in)
 {
-	struct slot_head head = {.protection = SLOT_BY_KEY_FILE, .generation = 3, .sequence = 1}, got;
-	struct key32 protector;
+	const struct slot_head head = {.protection = SLOT_BY_KEY_FILE};
+	struct key32 protector, secret;
 	struct root_key opened;
+	struct slot_record rec, got;
 	uint8_t raw[SLOT_RECORD_BYTES];
 	size_t at = fuzz_u64(in) % sizeof(raw);
 
 	memset(&protector, 5, sizeof(protector));
-	slot_record_seal(&head, &protector, &root, raw);
+	slot_record_new(&head, &protector, &rec);
+	fuzz_check(slot_record_write(&rec, 3, &root, raw) == 0);
 	for (; in->left > 0 && at < sizeof(raw); at++)
 		raw[at] ^= fuzz_byte(in);
-	slot_record_parse(raw, &got);
-	if (slot_record_open(raw, &protector, &opened) == 0)
+	if (slot_record_parse(raw, &got) == 0 && slot_record_unlock(&got, &protector, &secret) == 0 &&
+		slot_record_open(&got, &secret, &opened) == 0)
 		fuzz_check(memcmp(&opened, &root, sizeof(root)) == 0);
 }
 

@@ -42,19 +42,22 @@ static const struct fact_destruction destruction = {
 
 static json_t *make(bool embedded)
 {
+	json_t *slots = json_pack("[{s:s, s:s, s:s, s:s, s:s}]", "name", "main", "kind", "file", "path", "keyd/slot/root.slot", "state",
+		"forgotten", "assurance", "overwritten in place: best effort on SSDs");
 	struct certificate_facts f = {
+		.slots = slots,
 		.client = &client,
 		.destruction = &destruction,
 		.destroyed_at = 1707782406,
 		.policy_name = "p",
 		.policy_version = "1",
 		.policy_hash = "aa",
-		.slot_path = "keyd/slot/root.slot",
 		.embedded = embedded,
 	};
 	json_t *c = NULL;
 
 	assert_int_equal(certificate_make(&f, &c), 0);
+	json_decref(slots);
 	return c;
 }
 

@@ -28,7 +28,7 @@ static const struct keyring_cut cuts[] = {{.client = {{0xaa}}, .whole = true}};
 struct place {
 	char path[64], usb[96], away[96], copy[128], other[128];
 	int fd;
-	struct slot_file *slot;
+	struct slot_set *slot;
 	struct keyring *ring;
 	struct recovery_pair *pair;
 	enum shred_step stop_at;
@@ -60,8 +60,8 @@ static int setup(void **state)
 	snprintf(p->copy, sizeof(p->copy), "%s/copy", p->usb);
 	snprintf(p->other, sizeof(p->other), "%s/other", p->path);
 	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (mkdir(p->usb, 0700) < 0 || slot_file_create(p->fd, &p->slot, NULL) < 0 ||
-		keyring_create(p->fd, slot_file_root(p->slot), &p->ring, NULL) < 0 ||
+	if (mkdir(p->usb, 0700) < 0 || slot_set_create(p->fd, &p->slot, NULL) < 0 ||
+		keyring_create(p->fd, slot_set_root(p->slot), &p->ring, NULL) < 0 ||
 		keyring_add(p->ring, &goes, NULL) < 0 || keyring_add(p->ring, &stays, NULL) < 0)
 		return -1;
 	return recovery_pair_new(&p->pair);
@@ -73,7 +73,7 @@ static int teardown(void **state)
 	char command[128];
 
 	keyring_free(p->ring);
-	slot_file_close(p->slot);
+	slot_set_close(p->slot);
 	secret_free(p->pair);
 	close(p->fd);
 	snprintf(command, sizeof(command), "rm -rf %s", p->path);
@@ -142,10 +142,10 @@ static void reopen(struct place *p)
 	struct keys_error err = {0};
 
 	keyring_free(p->ring);
-	slot_file_close(p->slot);
+	slot_set_close(p->slot);
 	p->ring = NULL;
 	p->slot = NULL;
-	if (slot_file_open(p->fd, NULL, 0, &p->slot, &err) < 0 || shred_open(p->fd, p->slot, &o, &err) < 0)
+	if (slot_set_open(p->fd, NULL, 0, &p->slot, &err) < 0 || shred_open(p->fd, p->slot, &o, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_string_equal(o.warning, "");
 	p->ring = o.ring;

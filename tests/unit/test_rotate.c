@@ -25,7 +25,7 @@ static const struct keyring_cut rekey[] = {{.client = {{0xaa}}, .rekey = true}};
 struct place {
 	char path[64];
 	int fd;
-	struct slot_file *slot;
+	struct slot_set *slot;
 	struct keyring *ring;
 	struct key32 acme, other;
 	enum shred_step stop_at;
@@ -64,8 +64,8 @@ static int setup(void **state)
 	if (!mkdtemp(p->path))
 		return -1;
 	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (slot_file_create(p->fd, &p->slot, NULL) < 0 ||
-		keyring_create(p->fd, slot_file_root(p->slot), &p->ring, NULL) < 0 ||
+	if (slot_set_create(p->fd, &p->slot, NULL) < 0 ||
+		keyring_create(p->fd, slot_set_root(p->slot), &p->ring, NULL) < 0 ||
 		keyring_add(p->ring, &acme, NULL) < 0 || keyring_add(p->ring, &other, NULL) < 0)
 		return -1;
 	p->acme = key_of(p, &acme);
@@ -79,7 +79,7 @@ static int teardown(void **state)
 	char command[128];
 
 	keyring_free(p->ring);
-	slot_file_close(p->slot);
+	slot_set_close(p->slot);
 	close(p->fd);
 	snprintf(command, sizeof(command), "rm -rf %s", p->path);
 	if (system(command) != 0)
@@ -114,10 +114,10 @@ static void reopen(struct place *p)
 	struct shred_opened o;
 
 	keyring_free(p->ring);
-	slot_file_close(p->slot);
+	slot_set_close(p->slot);
 	p->ring = NULL;
 	p->slot = NULL;
-	if (slot_file_open(p->fd, NULL, 0, &p->slot, &err) < 0 || shred_open(p->fd, p->slot, &o, &err) < 0)
+	if (slot_set_open(p->fd, NULL, 0, &p->slot, &err) < 0 || shred_open(p->fd, p->slot, &o, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_string_equal(o.warning, "");
 	p->ring = o.ring;
@@ -176,7 +176,7 @@ static void put_back(struct place *p, const char *name, const uint8_t *bytes, si
 static void test_old_opens_nothing(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *old_slot = NULL;
+	struct slot_set *old_slot = NULL;
 	struct shred_opened o;
 	struct keyring *k;
 	uint8_t *slot, *ring, *tree;
@@ -188,15 +188,15 @@ static void test_old_opens_nothing(void **state)
 	assert_int_equal(disk_read(p->fd, first, 1u << 20, &tree, &tree_n), 0);
 	assert_int_equal(run(p, &(struct shred_job){.cuts = rekey, .count = 1}), 0);
 	put_back(p, "keys/ring.1", ring, ring_n);
-	assert_int_equal(keyring_load(p->fd, slot_file_root(p->slot), 1, &k, NULL), -EKEYREJECTED);
+	assert_int_equal(keyring_load(p->fd, slot_set_root(p->slot), 1, &k, NULL), -EKEYREJECTED);
 	assert_int_equal(unlinkat(p->fd, "keys/ring.1", 0), 0);
 	/* the old tree in place of the new one: sealed under a K_c that is gone */
 	put_back(p, "keys/aa000000000000000000000000000000.2.tree", tree, tree_n);
 	assert_true(keyring_check(p->ring, NULL, NULL) < 0);
 	put_back(p, "slot/root.slot", slot, slot_n);
-	assert_int_equal(slot_file_open(p->fd, NULL, 0, &old_slot, NULL), 0);
+	assert_int_equal(slot_set_open(p->fd, NULL, 0, &old_slot, NULL), 0);
 	assert_int_equal(shred_open(p->fd, old_slot, &o, NULL), -ENOENT);
-	slot_file_close(old_slot);
+	slot_set_close(old_slot);
 	free(slot);
 	free(ring);
 	free(tree);

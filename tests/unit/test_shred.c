@@ -20,6 +20,7 @@
 #include "common/scope.h"
 #include "keyd/disk.h"
 #include "keyd/shred.h"
+#include "slot_fixture.h"
 
 #define SLOT "slot/root.slot"
 #define FILES_MAX 16
@@ -35,7 +36,7 @@ static const struct keyring_cut cuts[] = {
 struct place {
 	char path[64];
 	int fd;
-	struct slot_file *slot;
+	struct slot_set *slot;
 	struct keyring *ring;
 	struct key32 alpha16, beta16, beta17, stays16;
 	const char *passphrase;
@@ -82,8 +83,8 @@ static int setup(void **state)
 	if (!mkdtemp(p->path))
 		return -1;
 	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (p->fd < 0 || slot_file_create(p->fd, &p->slot, NULL) < 0 ||
-		keyring_create(p->fd, slot_file_root(p->slot), &p->ring, NULL) < 0)
+	if (p->fd < 0 || slot_set_create(p->fd, &p->slot, NULL) < 0 ||
+		keyring_create(p->fd, slot_set_root(p->slot), &p->ring, NULL) < 0)
 		return -1;
 	if (keyring_add(p->ring, &alpha, NULL) < 0 || keyring_add(p->ring, &beta, NULL) < 0 ||
 		keyring_add(p->ring, &stays, NULL) < 0)
@@ -112,7 +113,7 @@ static void close_all(struct place *p)
 {
 	keyring_free(p->ring);
 	p->ring = NULL;
-	slot_file_close(p->slot);
+	slot_set_close(p->slot);
 	p->slot = NULL;
 }
 
@@ -127,6 +128,7 @@ static int teardown(void **state)
 	(void)unlinkat(p->fd, "slot", AT_REMOVEDIR);
 	(void)unlinkat(p->fd, "signing.pub", 0);
 	(void)unlinkat(p->fd, "away", 0);
+	(void)unlinkat(p->fd, "slots.json", 0);
 	close(p->fd);
 	rmdir(p->path);
 	free(p);
@@ -166,7 +168,7 @@ static int try_open(struct place *p, struct shred_opened *ret, struct keys_error
 	int r;
 
 	close_all(p);
-	r = slot_file_open(p->fd, p->passphrase, p->passphrase ? strlen(p->passphrase) : 0, &p->slot, err);
+	r = slot_set_open(p->fd, p->passphrase, p->passphrase ? strlen(p->passphrase) : 0, &p->slot, err);
 	if (r < 0)
 		return r;
 	memset(ret, 0, sizeof(*ret));
@@ -197,7 +199,7 @@ static void same_key(
 
 static void all_opens(struct place *p)
 {
-	assert_int_equal(keyring_generation(p->ring), slot_file_generation(p->slot));
+	assert_int_equal(keyring_generation(p->ring), slot_set_generation(p->slot));
 	assert_int_equal(keyring_count(p->ring), 3);
 	same_key(p, &alpha, leaf16, &p->alpha16);
 	same_key(p, &beta, leaf16, &p->beta16);
@@ -209,7 +211,7 @@ static void is_destroyed(struct place *p)
 {
 	struct key32 got;
 
-	assert_int_equal(keyring_generation(p->ring), slot_file_generation(p->slot));
+	assert_int_equal(keyring_generation(p->ring), slot_set_generation(p->slot));
 	assert_int_equal(keyring_count(p->ring), 2);
 	assert_int_equal(key_of(p->ring, &alpha, leaf16, &got), -ENOKEY);
 	assert_int_equal(key_of(p->ring, &beta, leaf16, &got), -ENOKEY);
@@ -219,10 +221,7 @@ static void is_destroyed(struct place *p)
 
 static void slot_is_settled(struct place *p)
 {
-	struct slot_status st;
-
-	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
-	assert_true(st.settled);
+	assert_true(main_slot_is_settled(p->fd));
 }
 
 /* A folder in memory: what a backup has of it. */
@@ -379,7 +378,7 @@ static void test_crash_within_forget(void **state)
 	struct place *p = *state;
 	enum shred_outcome o;
 	uint8_t raw[2][DISK_BLOCK];
-	struct slot_head head[2];
+	struct slot_record head[2];
 	unsigned old;
 
 	p->stop_at = SHRED_STEP_FORGET;
@@ -563,7 +562,7 @@ static void test_under_a_passphrase(void **state)
 	struct place *p = *state;
 	enum shred_outcome o;
 
-	assert_int_equal(slot_file_set_passphrase(p->slot, "one", 3, &WEAK, NULL), 0);
+	assert_int_equal(slots_set_passphrase(p->slot, &p->ring, "one", WEAK, &o), 0);
 	p->passphrase = "one";
 	p->stop_at = SHRED_STEP_FORGET;
 	assert_int_equal(run(p, &o), -EINTR);

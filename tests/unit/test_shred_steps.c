@@ -22,6 +22,7 @@
 #include "common/scope.h"
 #include "keyd/recovery.h"
 #include "keyd/shred.h"
+#include "slot_fixture.h"
 #include "tests/crash/steps.h"
 
 #define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
@@ -57,7 +58,7 @@ static char path[64], usb[96], copy[128];
 
 struct place {
 	int fd;
-	struct slot_file *slot;
+	struct slot_set *slot;
 	struct keyring *ring;
 };
 
@@ -94,8 +95,8 @@ static void begin(struct place *p)
 
 	CHECK(secret_init(1u << 20) == 0);
 	p->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CHECK(p->fd >= 0 && slot_file_create(p->fd, &p->slot, NULL) == 0);
-	CHECK(keyring_create(p->fd, slot_file_root(p->slot), &p->ring, NULL) == 0);
+	CHECK(p->fd >= 0 && slot_set_create(p->fd, &p->slot, NULL) == 0);
+	CHECK(keyring_create(p->fd, slot_set_root(p->slot), &p->ring, NULL) == 0);
 	CHECK(keyring_add(p->ring, &alpha, NULL) == 0 && keyring_add(p->ring, &beta, NULL) == 0);
 	CHECK(keyring_add(p->ring, &stays, NULL) == 0);
 	CHECK(recovery_pair_new(&pair) == 0);
@@ -119,21 +120,21 @@ static int operate(struct place *p, enum op op)
 	case ADD:
 		return keyring_add(p->ring, &fresh, NULL);
 	case SET_PASSPHRASE:
-		return slot_file_set_passphrase(p->slot, PASSPHRASE, strlen(PASSPHRASE), &WEAK, NULL);
+		return slots_set_passphrase(p->slot, &p->ring, PASSPHRASE, WEAK, &shared->outcome);
 	}
 	return -EINVAL;
 }
 
 static bool all_opens(const struct place *p)
 {
-	return keyring_generation(p->ring) == slot_file_generation(p->slot) &&
+	return keyring_generation(p->ring) == slot_set_generation(p->slot) &&
 	       same(p, &alpha, leaf16, &shared->alpha16) && same(p, &beta, leaf16, &shared->beta16) &&
 	       same(p, &beta, leaf17, &shared->beta17) && same(p, &stays, leaf16, &shared->stays16);
 }
 
 static bool is_destroyed(const struct place *p)
 {
-	return keyring_generation(p->ring) == slot_file_generation(p->slot) && is_gone(p, &alpha, leaf16) &&
+	return keyring_generation(p->ring) == slot_set_generation(p->slot) && is_gone(p, &alpha, leaf16) &&
 	       is_gone(p, &beta, leaf16) && same(p, &beta, leaf17, &shared->beta17) &&
 	       same(p, &stays, leaf16, &shared->stays16);
 }
@@ -161,9 +162,7 @@ static bool is_swept(const struct place *p)
 
 static bool slot_is_settled(const struct place *p)
 {
-	struct slot_status st;
-
-	return slot_file_inspect(p->fd, &st, NULL) == 0 && st.settled;
+	return main_slot_is_settled(p->fd);
 }
 
 /* What the same process believes after a call failed under it. */
@@ -203,16 +202,16 @@ static void act(enum op op)
 	shared->plan.mode = STEPS_OFF;
 	look_on(&p, op);
 	keyring_free(p.ring);
-	slot_file_close(p.slot);
+	slot_set_close(p.slot);
 	CHECK(secret_in_use() == 0);
 }
 
 static int reopen(struct place *p, struct shred_opened *o)
 {
-	int r = slot_file_open(p->fd, NULL, 0, &p->slot, NULL);
+	int r = slot_set_open(p->fd, NULL, 0, &p->slot, NULL);
 
 	if (r == -ENOKEY)
-		r = slot_file_open(p->fd, PASSPHRASE, strlen(PASSPHRASE), &p->slot, NULL);
+		r = slot_set_open(p->fd, PASSPHRASE, strlen(PASSPHRASE), &p->slot, NULL);
 	if (r == 0)
 		r = shred_open(p->fd, p->slot, o, NULL);
 	p->ring = o->ring;
@@ -237,7 +236,7 @@ static void look_after_restart(enum op op)
 	if (op == ADD && shared->returned && shared->result == 0)
 		CHECK(keyring_has(p.ring, &fresh));
 	if (op == SET_PASSPHRASE && shared->returned && shared->result == 0)
-		CHECK(slot_file_protection(p.slot) == SLOT_BY_PASSPHRASE);
+		CHECK(main_slot_protection(p.fd) == SLOT_BY_PASSPHRASE);
 	if (!destroyed && !(op == ADD && keyring_has(p.ring, &fresh)))
 		CHECK(operate(&p, op) == 0);
 	CHECK(op != DESTROY || is_destroyed(&p));

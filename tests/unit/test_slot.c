@@ -15,7 +15,7 @@
 
 #include "common/scope.h"
 #include "keyd/disk.h"
-#include "keyd/slot_file.h"
+#include "slot_fixture.h"
 
 #define SLOT "slot/root.slot"
 #define KEY "slot/root.key"
@@ -67,22 +67,22 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct slot_file *create(const struct place *p)
+static struct slot_set *create(const struct place *p)
 {
-	struct slot_file *s;
+	struct slot_set *s;
 
-	assert_int_equal(slot_file_create(p->fd, &s, NULL), 0);
+	assert_int_equal(slot_set_create(p->fd, &s, NULL), 0);
 	return s;
 }
 
-static int try_open(const struct place *p, const char *pass, struct slot_file **ret, struct keys_error *err)
+static int try_open(const struct place *p, const char *pass, struct slot_set **ret, struct keys_error *err)
 {
-	return slot_file_open(p->fd, pass, pass ? strlen(pass) : 0, ret, err);
+	return slot_set_open(p->fd, pass, pass ? strlen(pass) : 0, ret, err);
 }
 
-static struct slot_file *reopen(const struct place *p, const char *pass)
+static struct slot_set *reopen(const struct place *p, const char *pass)
 {
-	struct slot_file *s;
+	struct slot_set *s;
 
 	assert_int_equal(try_open(p, pass, &s, NULL), 0);
 	return s;
@@ -91,7 +91,7 @@ static struct slot_file *reopen(const struct place *p, const char *pass)
 static void refused(const struct place *p, const char *pass, int want, const char *word)
 {
 	struct keys_error err = {0};
-	struct slot_file *s = NULL;
+	struct slot_set *s = NULL;
 
 	assert_int_equal(try_open(p, pass, &s, &err), want);
 	assert_null(s);
@@ -117,31 +117,56 @@ static void fresh_root(struct root_key *r)
 	randombytes_buf(r, sizeof(*r));
 }
 
-static bool same_root(const struct slot_file *s, const struct root_key *r)
+static bool same_root(const struct slot_set *s, const struct root_key *r)
 {
-	return memcmp(slot_file_root(s), r, sizeof(*r)) == 0;
+	return memcmp(slot_set_root(s), r, sizeof(*r)) == 0;
+}
+
+static int set_passphrase(struct slot_set *s, const char *passphrase, const struct slot_kdf *kdf)
+{
+	const struct slot_seal seal = {.protection = SLOT_BY_PASSPHRASE, .text = passphrase, .n = strlen(passphrase), .kdf = *kdf};
+	struct root_key fresh;
+	int r = slot_set_plan_seal(s, NULL, &seal, NULL);
+
+	fresh_root(&fresh);
+	if (r == 0)
+		r = slot_set_advance(s, &fresh, NULL);
+	return r < 0 ? r : slot_set_settle(s, NULL);
+}
+
+static const char *view_text(const struct place *p)
+{
+	static struct slot_view first;
+	struct slot_view *views;
+	size_t n;
+
+	assert_int_equal(slot_set_look(p->fd, &views, &n), 0);
+	assert_int_equal(n, 1);
+	first = views[0];
+	free(views);
+	return first.text;
 }
 
 static void test_create_and_open(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s = create(p), *again = NULL;
-	struct root_key r = *slot_file_root(s);
-	struct slot_status st;
+	struct slot_set *s = create(p), *again = NULL;
+	struct root_key r = *slot_set_root(s);
+	struct slot_look st;
 	struct stat sb;
 
-	assert_int_equal(slot_file_generation(s), 1);
-	assert_int_equal(slot_file_protection(s), SLOT_BY_KEY_FILE);
-	assert_null(slot_file_older_root(s));
-	slot_file_close(s);
-	assert_int_equal(slot_file_create(p->fd, &again, NULL), -EEXIST);
+	assert_int_equal(slot_set_generation(s), 1);
+	assert_int_equal(main_slot_protection(p->fd), SLOT_BY_KEY_FILE);
+	assert_null(slot_set_older_root(s));
+	slot_set_close(s);
+	assert_int_equal(slot_set_create(p->fd, &again, NULL), -EEXIST);
 	assert_null(again);
 	s = reopen(p, NULL);
 	assert_true(same_root(s, &r));
-	slot_file_close(s);
-	slot_file_close(NULL);
-	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
-	assert_true(st.settled);
+	slot_set_close(s);
+	slot_set_close(NULL);
+	assert_int_equal(main_slot_look(p->fd, &st, NULL), 0);
+	assert_true(main_slot_is_settled(p->fd));
 	assert_int_equal(fstatat(p->fd, KEY, &sb, 0), 0);
 	assert_int_equal(sb.st_mode & 07777, 0600);
 	assert_int_equal(fstatat(p->fd, SLOT, &sb, 0), 0);
@@ -153,7 +178,7 @@ static void test_create_and_open(void **state)
 static void test_creation_cut_short_begins_again(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s;
+	struct slot_set *s;
 	int fd;
 
 	assert_int_equal(mkdirat(p->fd, "slot", 0700), 0);
@@ -161,18 +186,18 @@ static void test_creation_cut_short_begins_again(void **state)
 	assert_true(fd >= 0);
 	close(fd);
 	s = create(p);
-	slot_file_close(s);
-	slot_file_close(reopen(p, NULL));
+	slot_set_close(s);
+	slot_set_close(reopen(p, NULL));
 }
 
 static void test_missing(void **state)
 {
 	struct place *p = *state;
-	struct slot_status st;
+	struct slot_look st;
 
-	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), -ENOENT);
+	assert_int_equal(main_slot_look(p->fd, &st, NULL), -ENOENT);
 	refused(p, NULL, -ENOENT, "keyd/slot");
-	slot_file_close(create(p));
+	slot_set_close(create(p));
 	assert_int_equal(unlinkat(p->fd, SLOT, 0), 0);
 	refused(p, NULL, -ENOENT, "root.slot is missing");
 }
@@ -183,7 +208,7 @@ static void test_key_file_refusals(void **state)
 	uint8_t other[KEY_BYTES] = {7};
 	int fd;
 
-	slot_file_close(create(p));
+	slot_set_close(create(p));
 	assert_int_equal(fchmodat(p->fd, KEY, 0640, 0), 0);
 	refused(p, NULL, -EPERM, "chmod 600");
 	assert_int_equal(fchmodat(p->fd, KEY, 0600, 0), 0);
@@ -204,23 +229,23 @@ static void test_key_file_refusals(void **state)
 static void test_one_half_damaged(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s = create(p);
-	struct root_key r = *slot_file_root(s);
-	struct slot_status st;
+	struct slot_set *s = create(p);
+	struct root_key r = *slot_set_root(s);
+	struct slot_look st;
 
-	slot_file_close(s);
+	slot_set_close(s);
 	for (unsigned half = 0; half < 2; half++) {
 		damage(p, half, 130);
-		assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+		assert_int_equal(main_slot_look(p->fd, &st, NULL), 0);
 		assert_int_equal(st.half[half], SLOT_HALF_DAMAGED);
-		assert_false(st.settled);
-		assert_non_null(strstr(st.text, half == 0 ? "half A" : "half B"));
+		assert_false(main_slot_is_settled(p->fd));
+		assert_non_null(strstr(view_text(p), half == 0 ? "half A" : "half B"));
 		s = reopen(p, NULL);
 		assert_true(same_root(s, &r));
-		assert_int_equal(slot_file_settle(s, NULL), 0);
-		slot_file_close(s);
-		assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
-		assert_true(st.settled);
+		assert_int_equal(slot_set_settle(s, NULL), 0);
+		slot_set_close(s);
+		assert_int_equal(main_slot_look(p->fd, &st, NULL), 0);
+		assert_true(main_slot_is_settled(p->fd));
 	}
 	damage(p, 0, 0);
 	damage(p, 1, 4095);
@@ -230,16 +255,16 @@ static void test_one_half_damaged(void **state)
 static void test_short_file(void **state)
 {
 	struct place *p = *state;
-	struct slot_status st;
+	struct slot_look st;
 
-	slot_file_close(create(p));
+	slot_set_close(create(p));
 	{
 		int fd = openat(p->fd, SLOT, O_WRONLY);
 
 		assert_int_equal(ftruncate(fd, SLOT_RECORD_BYTES + 100), 0);
-		assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
+		assert_int_equal(main_slot_look(p->fd, &st, NULL), 0);
 		assert_int_equal(st.half[1], SLOT_HALF_UNREADABLE);
-		slot_file_close(reopen(p, NULL));
+		slot_set_close(reopen(p, NULL));
 		assert_int_equal(ftruncate(fd, 0), 0);
 		close(fd);
 	}
@@ -251,82 +276,81 @@ static void test_later_version_is_not_skipped(void **state)
 	struct place *p = *state;
 	uint8_t raw[SLOT_RECORD_BYTES];
 
-	slot_file_close(create(p));
+	slot_set_close(create(p));
 	assert_int_equal(disk_read_block(p->fd, SLOT, 1, raw), 0);
-	raw[8] = 2;
+	raw[8] = 3;
 	crypto_generichash(raw + 4064, 32, raw, 4064, NULL, 0);
 	assert_int_equal(disk_write_block(p->fd, SLOT, 1, raw), 0);
-	refused(p, NULL, -EPROTONOSUPPORT, "later version");
+	refused(p, NULL, -EPROTONOSUPPORT, "another version");
 }
 
 static void test_advance_and_settle(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s = create(p);
-	struct root_key old = *slot_file_root(s), fresh;
+	struct slot_set *s = create(p);
+	struct root_key old = *slot_set_root(s), fresh;
 	uint8_t before[2][SLOT_RECORD_BYTES], after[SLOT_RECORD_BYTES];
 
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(disk_read_block(p->fd, SLOT, i, before[i]), 0);
 	fresh_root(&fresh);
-	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
-	assert_int_equal(slot_file_generation(s), 2);
+	assert_int_equal(slot_set_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_set_generation(s), 2);
 	assert_true(same_root(s, &fresh));
-	assert_memory_equal(slot_file_older_root(s), &old, sizeof(old));
-	assert_int_equal(slot_file_advance(s, &fresh, NULL), -EBUSY);
-	slot_file_close(s);
+	assert_memory_equal(slot_set_older_root(s), &old, sizeof(old));
+	slot_set_close(s);
 
 	/* As after a crash: both are there, the newer one counts. */
 	s = reopen(p, NULL);
 	assert_true(same_root(s, &fresh));
-	assert_memory_equal(slot_file_older_root(s), &old, sizeof(old));
-	assert_int_equal(slot_file_older_generation(s), 1);
-	assert_int_equal(slot_file_settle(s, NULL), 0);
-	assert_int_equal(slot_file_settle(s, NULL), 0);
-	assert_null(slot_file_older_root(s));
-	slot_file_close(s);
+	assert_memory_equal(slot_set_older_root(s), &old, sizeof(old));
+	assert_int_equal(slot_set_older_generation(s), 1);
+	assert_int_equal(slot_set_settle(s, NULL), 0);
+	assert_int_equal(slot_set_settle(s, NULL), 0);
+	assert_null(slot_set_older_root(s));
+	slot_set_close(s);
 
 	s = reopen(p, NULL);
 	assert_true(same_root(s, &fresh));
-	assert_null(slot_file_older_root(s));
-	slot_file_close(s);
+	assert_null(slot_set_older_root(s));
+	slot_set_close(s);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(disk_read_block(p->fd, SLOT, i, after), 0);
-		assert_memory_not_equal(after, before[0], 200);
+		assert_memory_not_equal(after, before[0], sizeof(after));
 	}
 }
 
 static void test_advance_and_revert(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s = create(p);
-	struct root_key old = *slot_file_root(s), fresh;
+	struct slot_set *s = create(p);
+	struct root_key old = *slot_set_root(s), fresh;
 
 	fresh_root(&fresh);
-	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
-	assert_int_equal(slot_file_revert(s, NULL), 0);
-	assert_int_equal(slot_file_generation(s), 1);
+	assert_int_equal(slot_set_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_set_revert(s, NULL), 0);
+	assert_int_equal(slot_set_generation(s), 1);
 	assert_true(same_root(s, &old));
-	slot_file_close(s);
+	slot_set_close(s);
 	s = reopen(p, NULL);
 	assert_true(same_root(s, &old));
-	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
-	assert_int_equal(slot_file_settle(s, NULL), 0);
-	slot_file_close(s);
+	assert_int_equal(slot_set_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_set_settle(s, NULL), 0);
+	slot_set_close(s);
 }
 
 static void test_torn_advance(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s = create(p);
-	struct root_key old = *slot_file_root(s), fresh;
+	struct slot_set *s = create(p);
+	struct root_key old = *slot_set_root(s), fresh;
 	uint8_t a[SLOT_RECORD_BYTES], b[SLOT_RECORD_BYTES];
 	unsigned half;
 
 	assert_int_equal(disk_read_block(p->fd, SLOT, 0, a), 0);
 	fresh_root(&fresh);
-	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
-	slot_file_close(s);
+	assert_int_equal(slot_set_advance(s, &fresh, NULL), 0);
+	slot_set_close(s);
 	assert_int_equal(disk_read_block(p->fd, SLOT, 0, b), 0);
 	half = memcmp(a, b, sizeof(a)) != 0 ? 0 : 1;
 	assert_int_equal(disk_read_block(p->fd, SLOT, half, b), 0);
@@ -339,90 +363,97 @@ static void test_torn_advance(void **state)
 		assert_int_equal(disk_write_block(p->fd, SLOT, half, torn), 0);
 		s = reopen(p, NULL);
 		assert_true(same_root(s, &old));
-		assert_null(slot_file_older_root(s));
-		slot_file_close(s);
+		assert_null(slot_set_older_root(s));
+		slot_set_close(s);
 	}
 }
 
 static void test_passphrase(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s = create(p);
-	struct root_key r = *slot_file_root(s), fresh;
-	struct slot_status st;
+	struct slot_set *s = create(p);
+	struct root_key r = *slot_set_root(s), fresh;
+	struct slot_look st;
 	uint8_t key_half[SLOT_RECORD_BYTES];
 
 	assert_int_equal(disk_read_block(p->fd, SLOT, 0, key_half), 0);
-	assert_int_equal(slot_file_set_passphrase(s, "x", 1, &(struct slot_kdf){1, 100}, NULL), -EINVAL);
-	assert_int_equal(slot_file_set_passphrase(s, "one", 3, &WEAK, NULL), 0);
-	slot_file_close(s);
+	assert_int_equal(set_passphrase(s, "x", &(struct slot_kdf){1, 100}), -EINVAL);
+	assert_int_equal(set_passphrase(s, "one", &WEAK), 0);
+	r = *slot_set_root(s);
+	slot_set_close(s);
 	assert_int_equal(faccessat(p->fd, KEY, F_OK, 0), -1);
 	refused(p, NULL, -ENOKEY, "passphrase");
 	refused(p, "two", -EKEYREJECTED, "wrong passphrase");
 	refused(p, "", -EKEYREJECTED, "wrong passphrase");
 	s = reopen(p, "one");
 	assert_true(same_root(s, &r));
-	assert_int_equal(slot_file_protection(s), SLOT_BY_PASSPHRASE);
+	assert_int_equal(main_slot_protection(p->fd), SLOT_BY_PASSPHRASE);
 
 	/* A rotation stays under the passphrase without asking for it. */
 	fresh_root(&fresh);
-	assert_int_equal(slot_file_advance(s, &fresh, NULL), 0);
-	assert_int_equal(slot_file_settle(s, NULL), 0);
-	assert_int_equal(slot_file_set_passphrase(s, "two", 3, &WEAK, NULL), 0);
-	slot_file_close(s);
+	assert_int_equal(slot_set_advance(s, &fresh, NULL), 0);
+	assert_int_equal(slot_set_settle(s, NULL), 0);
+	assert_int_equal(set_passphrase(s, "two", &WEAK), 0);
+	fresh = *slot_set_root(s);
+	slot_set_close(s);
 	refused(p, "one", -EKEYREJECTED, "wrong passphrase");
 	s = reopen(p, "two");
 	assert_true(same_root(s, &fresh));
-	slot_file_close(s);
-	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
-	assert_true(st.settled);
-	assert_int_equal(st.head.protection, SLOT_BY_PASSPHRASE);
-	assert_true(st.head.kdf.memory == SLOT_KDF_MEMORY_MIN);
+	slot_set_close(s);
+	assert_int_equal(main_slot_look(p->fd, &st, NULL), 0);
+	assert_true(main_slot_is_settled(p->fd));
+	assert_int_equal(st.rec[0].head.protection, SLOT_BY_PASSPHRASE);
+	assert_true(st.rec[0].head.kdf.memory == SLOT_KDF_MEMORY_MIN);
 }
 
 /* Died after the passphrase's record was written: the other half and the key file still open it without. */
 static void test_passphrase_cut_short(void **state)
 {
 	struct place *p = *state;
-	struct slot_file *s = create(p);
-	struct root_key r = *slot_file_root(s);
+	struct slot_set *s = create(p);
+	struct root_key r = *slot_set_root(s);
 	uint8_t old[SLOT_RECORD_BYTES], key[KEY_BYTES];
-	struct slot_status st;
+	struct slot_look st;
 	int fd;
 
 	assert_int_equal(disk_read_block(p->fd, SLOT, 0, old), 0);
 	fd = openat(p->fd, KEY, O_RDONLY);
 	assert_int_equal(read(fd, key, sizeof(key)), sizeof(key));
 	close(fd);
-	assert_int_equal(slot_file_set_passphrase(s, "one", 3, &WEAK, NULL), 0);
-	slot_file_close(s);
+	assert_int_equal(set_passphrase(s, "one", &WEAK), 0);
+	r = *slot_set_root(s);
+	slot_set_close(s);
 	assert_int_equal(disk_write_block(p->fd, SLOT, 0, old), 0);
 	fd = openat(p->fd, KEY, O_CREAT | O_WRONLY, 0600);
 	assert_int_equal(write(fd, key, sizeof(key)), sizeof(key));
 	close(fd);
 
-	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
-	assert_false(st.settled);
+	assert_int_equal(main_slot_look(p->fd, &st, NULL), 0);
+	assert_false(main_slot_is_settled(p->fd));
 	refused(p, NULL, -ENOKEY, "passphrase");
 	s = reopen(p, "one");
 	assert_true(same_root(s, &r));
-	assert_null(slot_file_older_root(s));
-	assert_int_equal(slot_file_settle(s, NULL), 0);
-	slot_file_close(s);
+	assert_null(slot_set_older_root(s));
+	assert_int_equal(slot_set_settle(s, NULL), 0);
+	slot_set_close(s);
 	assert_int_equal(faccessat(p->fd, KEY, F_OK, 0), -1);
-	assert_int_equal(slot_file_inspect(p->fd, &st, NULL), 0);
-	assert_true(st.settled);
+	assert_int_equal(main_slot_look(p->fd, &st, NULL), 0);
+	assert_true(main_slot_is_settled(p->fd));
 }
 
 static void test_record_bit_flips(void **state)
 {
-	struct slot_head head = {.protection = SLOT_BY_KEY_FILE, .generation = 3, .sequence = 1}, got;
-	struct key32 protector = {{1}};
+	const struct slot_head head = {.protection = SLOT_BY_KEY_FILE};
+	struct key32 protector = {{1}}, secret;
 	struct root_key r = {{{2}}}, out;
 	uint8_t raw[SLOT_RECORD_BYTES], sum[32];
+	struct slot_record rec, got;
 
-	slot_record_seal(&head, &protector, &r, raw);
-	assert_int_equal(slot_record_open(raw, &protector, &out), 0);
+	slot_record_new(&head, &protector, &rec);
+	assert_int_equal(slot_record_write(&rec, 3, &r, raw), 0);
+	assert_int_equal(slot_record_parse(raw, &got), 0);
+	assert_int_equal(slot_record_unlock(&got, &protector, &secret), 0);
+	assert_int_equal(slot_record_open(&got, &secret, &out), 0);
 	assert_memory_equal(&out, &r, sizeof(r));
 	memcpy(sum, raw + 4064, sizeof(sum));
 	for (size_t bit = 0; bit < sizeof(raw) * 8; bit++) {
@@ -430,37 +461,53 @@ static void test_record_bit_flips(void **state)
 
 		raw[bit / 8] ^= (uint8_t)(1u << bit % 8);
 		assert_int_equal(slot_record_parse(raw, &got), bit < 64 ? -ENODATA : -EBADMSG);
-		/* And with a checksum that somebody made fit: the box must notice. */
-		if (bit < 168 * 8) {
+		/* And with a checksum that somebody made fit: the boxes must notice. */
+		if (bit < SLOT_USED_BYTES * 8) {
 			crypto_generichash(raw + 4064, 32, raw, 4064, NULL, 0);
-			rc = slot_record_open(raw, &protector, &out);
+			rc = slot_record_parse(raw, &got);
+			if (rc == 0)
+				rc = slot_record_unlock(&got, &protector, &secret);
+			if (rc == 0)
+				rc = slot_record_open(&got, &secret, &out);
 			assert_true(rc == -EBADMSG || rc == -EKEYREJECTED || rc == -ENODATA ||
 				    rc == -EPROTONOSUPPORT);
 			memcpy(raw + 4064, sum, sizeof(sum));
 		}
 		raw[bit / 8] ^= (uint8_t)(1u << bit % 8);
 	}
-	assert_int_equal(slot_record_open(raw, &protector, &out), 0);
+	assert_int_equal(slot_record_parse(raw, &got), 0);
 	protector.b[31] ^= 1;
-	assert_int_equal(slot_record_open(raw, &protector, &out), -EKEYREJECTED);
+	assert_int_equal(slot_record_unlock(&got, &protector, &secret), -EKEYREJECTED);
+}
+
+static int parse_of(const struct slot_head *head)
+{
+	const struct key32 protector = {{1}};
+	const struct root_key r = {{{2}}};
+	uint8_t raw[SLOT_RECORD_BYTES];
+	struct slot_record rec, got;
+
+	slot_record_new(head, &protector, &rec);
+	assert_int_equal(slot_record_write(&rec, 1, &r, raw), 0);
+	return slot_record_parse(raw, &got);
 }
 
 static void test_record_of_absurd_cost(void **state)
 {
-	struct slot_head head = {.protection = SLOT_BY_PASSPHRASE, .generation = 1, .kdf = {3, 1ull << 50}},
-			 got;
-	struct key32 protector = {{1}};
-	struct root_key r = {{{2}}};
-	uint8_t raw[SLOT_RECORD_BYTES];
+	struct slot_head head = {.protection = SLOT_BY_PASSPHRASE, .kdf = {3, 1ull << 50}};
 
-	slot_record_seal(&head, &protector, &r, raw);
-	assert_int_equal(slot_record_parse(raw, &got), -EBADMSG);
+	assert_int_equal(parse_of(&head), -EBADMSG);
 	head.kdf = (struct slot_kdf){1u << 30, 1u << 20};
-	slot_record_seal(&head, &protector, &r, raw);
-	assert_int_equal(slot_record_parse(raw, &got), -EBADMSG);
+	assert_int_equal(parse_of(&head), -EBADMSG);
 	head.kdf = WEAK;
-	slot_record_seal(&head, &protector, &r, raw);
-	assert_int_equal(slot_record_parse(raw, &got), 0);
+	assert_int_equal(parse_of(&head), 0);
+	memset(head.locator, 'x', sizeof(head.locator));
+	assert_int_equal(parse_of(&head), -EBADMSG);
+	head.locator[3] = 0;
+	assert_int_equal(parse_of(&head), -EBADMSG); /* something behind the text */
+	head.protection = SLOT_PROTECTION_LAST + 1;
+	memset(head.locator, 0, sizeof(head.locator));
+	assert_int_equal(parse_of(&head), -EBADMSG);
 }
 
 #define IN_PLACE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
