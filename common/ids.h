@@ -28,6 +28,7 @@ struct leaf_index {
 enum { /* reserved record classes; those of the policy start at CLASS_FIRST_POLICY */
 	CLASS_NAMES = 0,	/* directories: their name keys */
 	CLASS_AUDIT = 1,	/* paths in the ledger: number 0, day = first day of the month */
+	CLASS_HOLDS = 2,	/* what a hold saved from the destruction of its class: that class's day, another number */
 	CLASS_FIRST_POLICY = 16,
 };
 

@@ -18,6 +18,7 @@
 #include "common/scope.h"
 #include "keyd/fsck.h"
 #include "keyd/restore.h"
+#include "keyd/retain.h"
 #include "keyd/keyd.h"
 #include "keyd/member.h"
 #include "keyd/numbers.h"
@@ -340,15 +341,18 @@ static void on_worker_news(json_t *params, void *userdata)
 {
 	struct worker *w = userdata;
 	const char *event = NULL, *reason = NULL;
-	json_int_t session = 0, uid = -1, gid = -1;
+	json_int_t session = 0, uid = -1, gid = -1, class = 0, used = 0, refused = 0;
 	struct session *s;
 
-	if (json_unpack(params, "{s:s, s:I, s?s, s?I, s?I}", "event", &event, "session", &session, "reason",
-		    &reason, "uid", &uid, "gid", &gid) < 0)
+	if (json_unpack(params, "{s:s, s:I, s?s, s?I, s?I, s?I, s?I, s?I}", "event", &event, "session", &session,
+		    "reason", &reason, "uid", &uid, "gid", &gid, "class", &class, "used", &used, "refused",
+		    &refused) < 0)
 		return;
 	s = session_find(w->keyd, (uint64_t)session);
 	if (s && s->worker == w && strcmp(event, "member-wanted") == 0 && uid >= 0 && uid < UINT32_MAX)
 		member_wanted(w->keyd, s->id, (uid_t)uid, (gid_t)gid);
+	if (s && s->worker == w && strcmp(event, "waiting-opened") == 0)
+		retain_alarm(w->keyd, s, class, used, refused);
 	if (s && s->worker == w && strcmp(event, "session-ended") == 0) /* it speaks for its own only */
 		session_gone(w->keyd, s->id, reason ? reason : "ended");
 	w->keyd->traffic = true;
@@ -552,6 +556,8 @@ int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 		return r;
 	r = worker_open(k, w, &id);
 	if (r == 0)
+		r = retain_open(k, c, w);
+	if (r == 0)
 		r = worker_introduce(k, w, fsd_end);
 	if (r == 0)
 		r = varlink_watch(w->child.client, k->event, "org.coffer.worker.Watch", NULL, on_worker_news,
@@ -580,6 +586,8 @@ int worker_start_apart(struct keyd *k, const struct fact_client *c, int folder_f
 	w->fsd_end = fsd_end;
 	w->copy_fd = copy_fd;
 	r = worker_open(k, w, &id);
+	if (r == 0)
+		r = retain_open(k, c, w);
 	if (r == 0)
 		r = varlink_watch(w->child.client, k->event, "org.coffer.worker.Watch", NULL, on_worker_news,
 			on_worker_closed, w);

@@ -5,8 +5,10 @@
 #define COFFER_KEYD_ERASE_H
 
 #include "common/varlink.h"
+#include "keyd/batch.h"
 #include "keyd/keyd.h"
 
+struct erase;
 struct job;
 
 /* One class before a date: what survives moves first (keyd/survey.h), the rest goes by a few prefixes. */
@@ -16,9 +18,11 @@ struct erase_class {
 	int64_t modified_since;		/* what was modified then or later survives; INT64_MAX: that does not count */
 	const char *rule, *source;	/* for the certificate */
 	const char *reason;
-	json_t *keep;			/* paths that survive (array), or NULL; borrowed */
-	uint16_t keep_class;		/* class of the leaves of what `keep` saves; 0: its own */
+	int64_t notice;			/* row of the notice that ran out, 0: somebody asked for it */
 	struct actor by;
+	/* What survives has moved; instead of destroying at once.  e is the callee's (erase_item, erase_free); nothing of the
+	 * client's store may change before.  Or NULL. */
+	void (*ready)(struct keyd *k, struct erase *e, void *arg);
 	void (*done)(struct keyd *k, int error, void *arg);	/* once, later: 0: destroyed; or NULL */
 	void *arg;
 };
@@ -26,6 +30,10 @@ struct erase_class {
  * errors of survey_start; nothing was begun then, and `done` is not called.  `job` may be NULL. */
 int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_class *spec, struct job **job,
 	struct varlink_call *call);
+
+/* Borrows e, also afterwards.  -ENOMEM. */
+int erase_item(struct erase *e, struct batch_item *ret);
+void erase_free(struct erase *e);	/* `done` says that it is not, if nothing else was said */
 
 int keyd_erase(struct varlink_call *call, json_t *params, void *userdata);
 /* Certifies what a crash left uncertified. */

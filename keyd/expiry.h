@@ -9,6 +9,10 @@
 #include "policy/retention.h"
 
 struct keyd;
+struct prefix_answer;
+struct fact_class;
+
+#define EXPIRY_RETRY 60 /* ticks between two tries of what did not work */
 
 /* The class whose rule keeps this client's data longest; what a successor has no rule keeps here.  Pure.  Until content has dates of its own here, it is
  * taken to be as young as the end of the relationship: that is never too early. */
@@ -17,7 +21,7 @@ struct expiry_answer {
 	struct retention_answer retention;
 };
 int expiry_judge(const struct policy *p, const struct fact_client *c, int64_t now, struct expiry_answer *ret);
-/* May it be destroyed now?  Pure.  Not without a trusted clock, not on hold, not twice. */
+/* May it be destroyed now?  Pure.  Not without a trusted clock, not on hold (nor a part of it), not twice. */
 bool expiry_is_due(const struct fact_client *c, const struct expiry_answer *a, bool clock_trusted);
 
 /* The next step of a client's life cycle.  Pure.  A hold, or a rule that no longer says so, ends a notice; what is
@@ -27,6 +31,8 @@ enum expiry_step expiry_next(
 	const struct fact_client *c, const struct expiry_answer *a, int64_t now, bool clock_trusted);
 /* The end of a waiting that begins now: whole days after this one. */
 int64_t expiry_wait_until(const struct policy *p, int64_t now);
+/* When the last daily window for destructions began. */
+int64_t expiry_window(const struct policy *p, int64_t now);
 
 /* "relationship end + 7 years"; returns buf. */
 char *expiry_rule_text(const struct policy_retention *rule, char *buf, size_t n);
@@ -41,16 +47,21 @@ void expiry_alarm(struct keyd *k, const char *client, const char *purpose, const
 void expiry_warning(struct keyd *k, char *buf, size_t n);
 /* The notice that runs, for the certificate: number, times, who hastened it.  NULL: none. */
 json_t *expiry_notice_json(struct keyd *k, const struct fact_client *c);
+json_t *expiry_notice_json_class(struct keyd *k, int64_t client, uint16_t class);
 
-/* Notice is given: letter, fact and record. */
+/* Notice is given: letter, fact and record.  Of a class: of what was made before that day. */
 int expiry_notify(struct keyd *k, const struct fact_client *c, const struct expiry_answer *a);
+int expiry_notify_class(struct keyd *k, const struct fact_client *c, const struct policy_class *class, uint16_t before,
+	const struct prefix_answer *a);
+/* The clock ends a notice; class NULL: of the client as a whole. */
+int expiry_stop(struct keyd *k, const struct fact_client *c, const struct fact_class *class, enum notice_end how,
+	const char *why);
 
 void expiry_tick(struct keyd *k);
 /* A person changed what it depends on: at once, and into the book. */
 void expiry_now(struct keyd *k);
 /* After the keys were opened: finishes what a crash interrupted, one way or the other. */
 void expiry_settle(struct keyd *k);
-/* Rows of RetentionForecast; client NULL: of all. */
-int expiry_forecast(struct keyd *k, const char *client, json_t **ret);
+const char *expiry_event_name(const struct policy_retention *rule);
 
 #endif

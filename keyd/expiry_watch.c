@@ -1,5 +1,6 @@
 /* What waits for its destruction is watched: who still wants to open it, and what status says. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "keyd/expiry.h"
+#include "keyd/facts_life.h"
 #include "keyd/keyd.h"
 #include "keyd/outbox.h"
 
@@ -35,24 +37,13 @@ void expiry_alarm(struct keyd *k, const char *client, const char *purpose, const
 
 void expiry_warning(struct keyd *k, char *buf, size_t n)
 {
-	scoped(freep) struct fact_client *clients = NULL;
-	size_t count = 0, waiting = 0;
 	char day[DATE_TEXT_MAX];
-	int64_t next = 0;
+	int64_t count, first;
 
 	*buf = '\0';
-	if (facts_clients(k->facts, FACTS_LATEST, &clients, &count) < 0)
-		return;
-	for (size_t i = 0; i < count; i++) {
-		if (!clients[i].waiting)
-			continue;
-		waiting++;
-		if (!next || clients[i].wait_until < next)
-			next = clients[i].wait_until;
-	}
-	if (waiting)
-		snprintf(buf, n, "%zu client%s for destruction, on %s the first: `coffer expiry list`", waiting,
-			waiting == 1 ? " waits" : "s wait", date_format_day(next, day));
+	if (facts_waiting(k->facts, &count, &first) == 0 && count > 0)
+		snprintf(buf, n, "%" PRId64 " destruction%s, on %s the first: `coffer expiry list`", count,
+			count == 1 ? " waits" : "s wait", date_format_day(first, day));
 }
 
 static json_t *time_text(int64_t t)
@@ -68,7 +59,7 @@ static json_t *time_of(const json_t *row, const char *key)
 }
 
 /* Only the one that was confirmed and counts: the earliest. */
-static json_t *hastened(json_t *schedules, const struct fact_client *c)
+static json_t *hastened(json_t *schedules, int64_t until)
 {
 	json_t *s;
 	size_t i;
@@ -76,7 +67,7 @@ static json_t *hastened(json_t *schedules, const struct fact_client *c)
 	json_array_foreach(schedules, i, s)
 	{
 		if (json_integer_value(json_object_get(s, "confirmed_at")) != 0 &&
-			json_integer_value(json_object_get(s, "until")) == c->wait_until)
+			json_integer_value(json_object_get(s, "until")) == until)
 			return json_pack("{s:O, s:O, s:O, s:o, s:o}", "reason", json_object_get(s, "reason"),
 				"asked_by", json_object_get(s, "asked_by"), "confirmed_by",
 				json_object_get(s, "confirmed_by"), "asked_at", time_of(s, "asked_at"),
@@ -85,17 +76,28 @@ static json_t *hastened(json_t *schedules, const struct fact_client *c)
 	return json_null();
 }
 
-json_t *expiry_notice_json(struct keyd *k, const struct fact_client *c)
+static json_t *notice_json(struct keyd *k, int64_t notice, int64_t given_at, int64_t until)
 {
 	json_t *o, *schedules = NULL;
 
-	if (!c->waiting)
+	if (!notice || facts_schedules(k->facts, notice, &schedules) < 0)
 		return NULL;
-	if (facts_schedules(k->facts, c->waiting, &schedules) < 0)
-		return NULL;
-	o = json_pack("{s:I, s:o, s:o, s:o}", "number", (json_int_t)c->waiting, "given_at",
-		time_text(c->notified_at), "waited_until", time_text(c->wait_until), "hastened",
-		hastened(schedules, c));
+	o = json_pack("{s:I, s:o, s:o, s:o}", "number", (json_int_t)notice, "given_at", time_text(given_at),
+		"waited_until", time_text(until), "hastened", hastened(schedules, until));
 	json_decref(schedules);
 	return o;
+}
+
+json_t *expiry_notice_json(struct keyd *k, const struct fact_client *c)
+{
+	return notice_json(k, c->waiting, c->notified_at, c->wait_until);
+}
+
+json_t *expiry_notice_json_class(struct keyd *k, int64_t client, uint16_t class)
+{
+	struct fact_class l;
+
+	if (facts_class(k->facts, client, class, &l) < 0)
+		return NULL;
+	return notice_json(k, l.waiting, l.notified_at, l.wait_until);
 }

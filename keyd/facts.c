@@ -16,6 +16,10 @@
 	"CREATE TRIGGER " table "_once BEFORE UPDATE ON " table " WHEN OLD." once " IS NOT NULL"             \
 	" BEGIN SELECT RAISE(ABORT, 'what ended is not changed'); END;"
 
+#define ALSO_FIXED(table, columns)                                                                           \
+	"CREATE TRIGGER " table "_also_fixed BEFORE UPDATE OF " columns " ON " table                          \
+	" BEGIN SELECT RAISE(ABORT, 'facts are not changed'); END;"
+
 #define NEVER_CHANGED(table)                                                                                 \
 	"CREATE TRIGGER " table "_kept BEFORE DELETE ON " table                                              \
 	" BEGIN SELECT RAISE(ABORT, 'facts are not deleted'); END;"                                          \
@@ -225,6 +229,21 @@ static const char *const migrations[] = {
 	"CREATE TABLE load_book (client INTEGER PRIMARY KEY REFERENCES client, since INTEGER NOT NULL,"
 	" pruned INTEGER NOT NULL) STRICT;"
 	"INSERT INTO load_book SELECT id, 65535, 0 FROM client;",
+	/* One class of a client: notices and erasures of it, holds on it or on a path, what was seen of it. */
+	"ALTER TABLE notice ADD COLUMN class INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE notice ADD COLUMN before INTEGER NOT NULL DEFAULT 0;"
+	"DROP INDEX notice_live;"
+	"CREATE UNIQUE INDEX notice_live ON notice (client, class) WHERE ended_at IS NULL;"
+	"ALTER TABLE hold ADD COLUMN class INTEGER;"
+	"ALTER TABLE hold ADD COLUMN file TEXT;"
+	"ALTER TABLE hold ADD COLUMN directory TEXT;"
+	"ALTER TABLE hold ADD COLUMN store TEXT;"
+	"ALTER TABLE erasure ADD COLUMN class INTEGER;"
+	"ALTER TABLE erasure ADD COLUMN notice INTEGER;" ALSO_FIXED("notice", "class,before")
+		ALSO_FIXED("hold", "class,file,directory,store") ALSO_FIXED("erasure", "class,notice")
+	"CREATE TABLE class_look (client INTEGER NOT NULL REFERENCES client, class INTEGER NOT NULL,"
+	" looked_at INTEGER NOT NULL, oldest_day INTEGER NOT NULL, oldest_change INTEGER NOT NULL,"
+	" found INTEGER NOT NULL, tried_at INTEGER NOT NULL, PRIMARY KEY (client, class)) STRICT, WITHOUT ROWID;",
 };
 
 static int migrate(struct facts *f)

@@ -60,7 +60,8 @@ struct fact_client {
 	char suspended[FACT_TEXT_MAX];	/* the reason; "" when not */
 	bool destroying;		/* intended, not finished */
 	int64_t destroyed_on;
-	bool held;
+	bool held;			/* as a whole */
+	bool held_partly;		/* a class or a path of it: not destroyed as a whole */
 	int64_t waiting;		/* row of the notice that runs; 0: none */
 	int64_t notified_at, wait_until;	/* destroyed not before this; shortened if two custodians did */
 	struct retention_date dates[POLICY_EVENTS_MAX];	/* named events; the last that was recorded of each */
@@ -182,16 +183,18 @@ int facts_destructions_pending(struct facts *f, struct fact_destruction **ret, s
 /* {certificate (text), signature}.  -ENOENT. */
 int facts_certificate(struct facts *f, int64_t client, json_t **ret);
 
-/* ---- notices (facts_expiry.c): due, notice, waiting, end.  One at a time runs for a client ---- */
+/* ---- notices (facts_expiry.c): due, notice, waiting, end.  One at a time runs for a client as a whole, and for each of
+ * its classes ---- */
 struct fact_notice {
 	int64_t client, due, wait_until;
+	uint16_t class, before;	/* one class (facts_life.h), what was made before that day; 0: the whole client */
 	char rule[FACT_TEXT_MAX], source[FACT_TEXT_MAX];
 };
 enum notice_end { NOTICE_CANCELLED = 0, NOTICE_HELD, NOTICE_NOT_DUE, NOTICE_DESTROYED };
 
 /* -EEXIST: one runs already. */
 int facts_notice_begin(struct facts *f, const struct fact_notice *n, int64_t now, int64_t *ret_row);
-/* 0 also when none runs.  `again_at`: no other notice before; 0: at once. */
+/* Of the client as a whole.  0 also when none runs.  `again_at`: no other notice before; 0: at once. */
 int facts_notice_end(struct facts *f, int64_t client, enum notice_end how, const char *reason, int64_t again_at,
 	struct actor by, int64_t now);
 /* Asks for an earlier end of the waiting; replaces what was asked and not confirmed. */

@@ -5,6 +5,7 @@
 
 #include "keyd/facts.h"
 #include "keyd/facts_loads.h"
+#include "keyd/facts_life.h"
 #include "keyd/facts_sql.h"
 
 int facts_client_add(struct facts *f, const char *client, const char *hex, const char *name,
@@ -32,6 +33,8 @@ int facts_client_row(struct facts *f, const char *hex, int64_t *ret)
 	return 0;
 }
 
+#define ON_ALL "h.class IS NULL AND h.file IS NULL AND h.directory IS NULL"
+
 /* ?1: known_at */
 #define CLIENT_QUERY                                                                                         \
 	"SELECT c.id, c.client, c.client_id, c.name, c.email, c.recorded_at, e.ended_on, e.recorded_at,"     \
@@ -43,14 +46,16 @@ int facts_client_row(struct facts *f, const char *hex, int64_t *ret)
 	" (SELECT finished_at FROM destruction d WHERE d.client = c.id AND d.destroyed = 1"                  \
 	"  AND d.finished_at <= ?1),"                                                                        \
 	" EXISTS (SELECT 1 FROM hold h WHERE h.client = c.id AND h.placed_at <= ?1"                          \
-	"  AND (h.lifted_at IS NULL OR h.lifted_at > ?1)),"                                                  \
+	"  AND (h.lifted_at IS NULL OR h.lifted_at > ?1) AND " ON_ALL "),"                                   \
 	" n.id, n.notified_at, min(n.wait_until, ifnull((SELECT min(until) FROM notice_schedule s"           \
 	"  WHERE s.notice = n.id AND s.confirmed_at <= ?1), n.wait_until)),"                                 \
-	" (SELECT again_at FROM notice p WHERE p.client = c.id AND p.ended_at <= ?1"                         \
-	"  ORDER BY p.id DESC LIMIT 1)"                                                                      \
+	" (SELECT again_at FROM notice p WHERE p.client = c.id AND p.class = 0 AND p.ended_at <= ?1"          \
+	"  ORDER BY p.id DESC LIMIT 1),"                                                                     \
+	" EXISTS (SELECT 1 FROM hold h WHERE h.client = c.id AND h.placed_at <= ?1"                          \
+	"  AND (h.lifted_at IS NULL OR h.lifted_at > ?1) AND NOT (" ON_ALL "))"                              \
 	" FROM client c LEFT JOIN client_end e ON e.id ="                                                    \
 	"  (SELECT max(id) FROM client_end WHERE client = c.id AND recorded_at <= ?1)"                       \
-	" LEFT JOIN notice n ON n.client = c.id AND n.notified_at <= ?1"                                     \
+	" LEFT JOIN notice n ON n.client = c.id AND n.class = 0 AND n.notified_at <= ?1"                                     \
 	"  AND (n.ended_at IS NULL OR n.ended_at > ?1)"                                                      \
 	" WHERE c.recorded_at <= ?1 "
 
@@ -73,6 +78,7 @@ static void client_from_row(sqlite3_stmt *st, struct fact_client *c)
 	c->notified_at = sqlite3_column_int64(st, 14);
 	c->wait_until = sqlite3_column_int64(st, 15);
 	c->postponed_until = sqlite3_column_int64(st, 16);
+	c->held_partly = sqlite3_column_int(st, 17);
 }
 
 int facts_client(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret)
@@ -177,15 +183,9 @@ const char *facts_client_state_name(const struct fact_client *c, int64_t now)
 int facts_hold_place(struct facts *f, int64_t client, const char *matter, const char *reason, struct actor by,
 	int64_t now, int64_t *ret_hold)
 {
-	int r;
+	const struct fact_hold h = {.client = client, .matter = matter, .reason = reason};
 
-	r = facts_execute(f, NULL,
-		"INSERT INTO hold (client,matter,reason,placed_at,placed_by,placed_uid) VALUES (?,?,?,?,?,?)",
-		"ittiti", client, matter, reason, now, by.user, (int64_t)by.uid);
-	if (r < 0)
-		return r;
-	*ret_hold = sqlite3_last_insert_rowid(f->db);
-	return facts_notice_end(f, client, NOTICE_HELD, reason, 0, by, now);
+	return facts_hold_place_on(f, &h, by, now, ret_hold);
 }
 
 int facts_hold_lift(struct facts *f, int64_t hold, const char *reason, struct actor by, int64_t now)
@@ -217,7 +217,9 @@ int facts_hold_client(struct facts *f, int64_t hold, char client[CLIENT_NAME_MAX
 int facts_holds(struct facts *f, const char *client, json_t **ret)
 {
 	return facts_rows(f, ret,
-		"SELECT h.id AS hold, c.client, matter, reason, placed_by, placed_at, lifted_by, lifted_at, "
+		"SELECT h.id AS hold, c.client, class AS class_number, CASE WHEN file IS NOT NULL THEN 'file'"
+		" WHEN directory IS NOT NULL THEN 'directory' WHEN class IS NOT NULL THEN 'class' ELSE 'client' END AS"
+		" on_what, store, matter, reason, placed_by, placed_at, lifted_by, lifted_at, "
 		"lift_reason"
 		" FROM hold h JOIN client c ON c.id = h.client WHERE c.client = ifnull(?1, c.client) ORDER "
 		"BY h.id",
@@ -230,7 +232,7 @@ static int waited(struct facts *f, int64_t client, int64_t now)
 	int r;
 
 	r = facts_prepare(f, &st,
-		"SELECT 1 FROM notice n WHERE client = ?1 AND ended_at IS NULL AND (wait_until <= ?2 OR EXISTS"
+		"SELECT 1 FROM notice n WHERE client = ?1 AND class = 0 AND ended_at IS NULL AND (wait_until <= ?2 OR EXISTS"
 		" (SELECT 1 FROM notice_schedule s WHERE s.notice = n.id AND confirmed_at IS NOT NULL"
 		"  AND until <= ?2))",
 		"ii", client, now);

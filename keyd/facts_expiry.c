@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "keyd/facts.h"
+#include "keyd/facts_life.h"
 #include "keyd/facts_sql.h"
 
 int facts_notice_begin(struct facts *f, const struct fact_notice *n, int64_t now, int64_t *ret_row)
@@ -11,8 +12,9 @@ int facts_notice_begin(struct facts *f, const struct fact_notice *n, int64_t now
 	int r;
 
 	r = facts_execute(f, NULL,
-		"INSERT INTO notice (client,due,rule,source,notified_at,wait_until) VALUES (?,?,?,?,?,?)",
-		"iittii", n->client, n->due, n->rule, n->source, now, n->wait_until);
+		"INSERT INTO notice (client,due,rule,source,notified_at,wait_until,class,before) VALUES (?,?,?,?,?,?,?,?)",
+		"iittiiii", n->client, n->due, n->rule, n->source, now, n->wait_until, (int64_t)n->class,
+		(int64_t)n->before);
 	if (r == 0)
 		*ret_row = sqlite3_last_insert_rowid(f->db);
 	return r;
@@ -21,10 +23,7 @@ int facts_notice_begin(struct facts *f, const struct fact_notice *n, int64_t now
 int facts_notice_end(struct facts *f, int64_t client, enum notice_end how, const char *reason,
 	int64_t again_at, struct actor by, int64_t now)
 {
-	return facts_execute(f, NULL,
-		"UPDATE notice SET ended_at = ?, ended_by = ?, outcome = ?, reason = ?, again_at = ?"
-		" WHERE client = ? AND ended_at IS NULL",
-		"ititii", now, by.user, (int64_t)how, reason, again_at, client);
+	return facts_notice_end_class(f, client, 0, how, reason, again_at, by, now);
 }
 
 int facts_notice_schedule(
@@ -71,7 +70,7 @@ int facts_notice_confirm(struct facts *f, int64_t schedule, struct actor by, int
 int facts_notices(struct facts *f, const char *client, json_t **ret)
 {
 	return facts_rows(f, ret,
-		"SELECT n.id AS notice, c.client, due, rule, source, notified_at, wait_until, ended_at, ended_by,"
+		"SELECT n.id AS notice, c.client, class AS class_number, before, due, rule, source, notified_at, wait_until, ended_at, ended_by,"
 		" CASE outcome WHEN 0 THEN 'cancelled' WHEN 1 THEN 'held' WHEN 2 THEN 'not due'"
 		" WHEN 3 THEN 'destroyed' END AS outcome, reason, again_at"
 		" FROM notice n JOIN client c ON c.id = n.client WHERE c.client = ifnull(?1, c.client)"

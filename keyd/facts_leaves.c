@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keyd/facts_life.h"
 #include "keyd/facts_sql.h"
 
 /* In the caller's transaction, or in one of its own. */
@@ -94,7 +95,7 @@ int facts_dying_oldest(struct facts *f, int64_t *ret_client, int64_t *ret_since)
 
 	*ret_since = 0;
 	r = two(f, "SELECT client, since FROM dying_leaf WHERE ?1 = 0 AND client NOT IN"
-		" (SELECT client FROM hold WHERE lifted_at IS NULL) ORDER BY since LIMIT 1", 0, ret_client,
+		" (SELECT client FROM hold WHERE lifted_at IS NULL AND class IS NULL AND file IS NULL AND directory IS NULL) ORDER BY since LIMIT 1", 0, ret_client,
 		ret_since);
 	return r == -ENOENT ? 0 : r;
 }
@@ -117,7 +118,9 @@ int facts_class_set_begin(
 
 int facts_class_set_end(struct facts *f, int64_t client)
 {
-	return facts_execute(f, NULL, "DELETE FROM class_set WHERE client = ?", "i", client);
+	int r = facts_looks_forget(f, client); /* what is of that class now may be old */
+
+	return r < 0 ? r : facts_execute(f, NULL, "DELETE FROM class_set WHERE client = ?", "i", client);
 }
 
 int facts_class_set_any(struct facts *f, struct fact_class_set *ret)
@@ -148,16 +151,25 @@ int facts_erasure_intend(
 	struct facts *f, const struct fact_erasure *e, struct actor by, int64_t now, int64_t *ret_row)
 {
 	int64_t a, b;
-	int r = two(f, "SELECT id, 0 FROM hold WHERE client = ? AND lifted_at IS NULL", e->client, &a, &b);
+	int r = two(f, "SELECT id, 0 FROM hold WHERE client = ? AND lifted_at IS NULL AND class IS NULL"
+		       " AND file IS NULL AND directory IS NULL", e->client, &a, &b);
+	struct fact_class c;
 
 	if (r != -ENOENT)
 		return r < 0 ? r : -EBUSY;
+	r = facts_class(f, e->client, e->class, &c);
+	if (r < 0)
+		return r;
+	if (e->class && c.held)
+		return -EBUSY;
+	if (e->notice && !facts_notice_waited(f, e->notice, now))
+		return -EPERM;
 	r = facts_execute(f, NULL,
 		"INSERT INTO erasure "
-		"(client,store,reason,counts,leaves,generation,intent_at,recorded_by,recorded_uid)"
-		" VALUES (?,?,?,?,?,?,?,?,?)",
-		"ittttiiti", e->client, e->store, e->reason, e->counts, e->leaves, e->generation, now,
-		by.user, (int64_t)by.uid);
+		"(client,store,reason,counts,leaves,generation,intent_at,recorded_by,recorded_uid,class,notice)"
+		" VALUES (?,?,?,?,?,?,?,?,?,nullif(?,0),nullif(?,0))",
+		"ittttiitiii", e->client, e->store, e->reason, e->counts, e->leaves, e->generation, now,
+		by.user, (int64_t)by.uid, (int64_t)e->class, e->notice);
 	if (r == 0)
 		*ret_row = sqlite3_last_insert_rowid(f->db);
 	return r;
@@ -166,10 +178,18 @@ int facts_erasure_intend(
 int facts_erasure_finish(struct facts *f, int64_t row, bool destroyed, const char *certificate,
 	const char *signature, int64_t now)
 {
-	return facts_execute(f, NULL,
+	int r;
+
+	r = facts_execute(f, NULL,
 		"UPDATE erasure SET finished_at = ?, destroyed = ?, certificate = ?, signature = ? WHERE id "
 		"= ?",
 		"iitti", now, (int64_t)destroyed, certificate, signature, row);
+	if (r < 0 || !destroyed)
+		return r;
+	return facts_execute(f, NULL,
+		"UPDATE notice SET ended_at = ?, ended_by = ?, outcome = ? WHERE ended_at IS NULL"
+		" AND id = (SELECT notice FROM erasure WHERE id = ?)",
+		"itii", now, FACTS_CLOCK.user, (int64_t)NOTICE_DESTROYED, row);
 }
 
 static char *text_of(sqlite3_stmt *st, int i)
@@ -183,7 +203,7 @@ int facts_erasure_pending(struct facts *f, struct fact_erasure *ret)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = facts_prepare(f, &st,
-		"SELECT id,client,intent_at,generation,reason,recorded_by,store,counts,leaves FROM erasure"
+		"SELECT id,client,intent_at,generation,reason,recorded_by,store,counts,leaves,class,notice FROM erasure"
 		" WHERE finished_at IS NULL ORDER BY id LIMIT 1",
 		"");
 
@@ -200,6 +220,8 @@ int facts_erasure_pending(struct facts *f, struct fact_erasure *ret)
 	ret->store = text_of(st, 6);
 	ret->counts = text_of(st, 7);
 	ret->leaves = text_of(st, 8);
+	ret->class = (uint16_t)sqlite3_column_int(st, 9);
+	ret->notice = sqlite3_column_int64(st, 10);
 	return ret->store && ret->counts && ret->leaves ? 0 : -ENOMEM;
 }
 

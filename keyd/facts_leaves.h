@@ -24,14 +24,18 @@ int facts_class_set_any(struct facts *f, struct fact_class_set *ret);	/* -ENOENT
 /* ---- erasures */
 struct fact_erasure {
 	int64_t row, client, intent_at, generation;
+	uint16_t class;		/* one class before a date; 0: a path */
+	int64_t notice;		/* of the class, when the clock does it; 0: somebody asked */
 	char reason[FACT_TEXT_MAX], by[FACT_TEXT_MAX];
 	char *store;	/* malloc'd, as the next two */
 	char *counts;	/* JSON */
 	char *leaves;	/* 16 hex digits each */
 };
 void fact_erasure_done(struct fact_erasure *e);
-/* -EBUSY: there is a live hold on the client (looked up in the caller's transaction). */
+/* -EBUSY: there is a live hold on the client as a whole or on that class; -EPERM: the notice's waiting is not over, or it
+ * does not run any more (looked up in the caller's transaction). */
 int facts_erasure_intend(struct facts *f, const struct fact_erasure *e, struct actor by, int64_t now, int64_t *ret_row);
+/* Ends the notice with it. */
 int facts_erasure_finish(struct facts *f, int64_t row, bool destroyed, const char *certificate, const char *signature,
 	int64_t now);
 int facts_erasure_pending(struct facts *f, struct fact_erasure *ret);	/* the oldest one; -ENOENT */

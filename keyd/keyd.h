@@ -24,8 +24,10 @@ struct fsck;
 struct job;
 struct survey;
 struct member_work;
+struct reserved;
 struct restoring;
 struct session;
+struct window;
 
 struct keyd {
 	sd_event *event;
@@ -53,6 +55,9 @@ struct keyd {
 	struct fsck *fsck;	/* the one that runs, or NULL */
 	struct restoring *restoring;	/* the one that runs, or NULL */
 	struct survey *surveys;	/* those that run */
+	struct reserved *reserved;	/* survey_reserve */
+	struct window *window;	/* the destructions that are under way together, or NULL */
+	unsigned looks;		/* under way, at what is due */
 	struct job *jobs;	/* what somebody waits for */
 
 	unsigned window_seconds;	/* how long old leaves wait for a destruction */

@@ -12,6 +12,7 @@
 #include "keyd/fsck.h"
 #include "keyd/holders.h"
 #include "keyd/jit.h"
+#include "keyd/holds.h"
 #include "keyd/job.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"

@@ -49,8 +49,6 @@ int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_suspend(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_resume(struct varlink_call *call, json_t *params, void *userdata);
-int keyd_hold_place(struct varlink_call *call, json_t *params, void *userdata);
-int keyd_hold_lift(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_shutdown_method(struct varlink_call *call, json_t *params, void *userdata);
 
 /* ---- methods_grant.c ---- */

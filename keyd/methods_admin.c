@@ -232,68 +232,6 @@ int keyd_resume(struct varlink_call *call, json_t *params, void *userdata)
 	return suspend_or_resume(call, params, userdata, false);
 }
 
-int keyd_hold_place(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct keyd *k = userdata;
-	struct outbox_entry e = {.kind = "hold-place", .by = actor_of(call)};
-	const char *client, *matter, *reason;
-	struct fact_client c;
-	int64_t hold = 0;
-	int r;
-
-	if (!params_unpack(call, params, "{s:s, s:s, s:s}", "client", &client, "matter", &matter, "reason",
-		    &reason) ||
-		!params_text(call, "matter", matter) || !params_text(call, "reason", reason) ||
-		!params_client(k, call, client, &c))
-		return 0;
-	if (c.destroyed_on || c.destroying)
-		return varlink_errorf(
-			call, "Destroyed", NULL, "%s is destroyed: there is nothing to hold", c.client);
-	e.client = c.client;
-	e.detail = json_pack("{s:s, s:s}", "matter", matter, "reason", reason);
-	r = facts_begin(k->facts);
-	if (r == 0)
-		r = facts_hold_place(k->facts, c.row, matter, reason, e.by, keyd_now(), &hold);
-	r = commit_with(k, r, &e);
-	if (r < 0)
-		return reply_failure(k, call, r, "the hold is not kept");
-	(void)outbox_deliver(k);
-	return varlink_reply(call, json_pack("{s:I}", "hold", (json_int_t)hold));
-}
-
-int keyd_hold_lift(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct keyd *k = userdata;
-	struct outbox_entry e = {.kind = "hold-lift", .by = actor_of(call)};
-	char client[CLIENT_NAME_MAX];
-	const char *reason;
-	json_int_t hold;
-	int r;
-
-	if (!params_unpack(call, params, "{s:I, s:s}", "hold", &hold, "reason", &reason) ||
-		!params_text(call, "reason", reason))
-		return 0;
-	r = facts_hold_client(k->facts, hold, client);
-	if (r == 0) {
-		e.client = client;
-		e.detail = json_pack("{s:I, s:s}", "hold", hold, "reason", reason);
-		r = facts_begin(k->facts);
-		if (r == 0)
-			r = facts_hold_lift(k->facts, hold, reason, e.by, keyd_now());
-		r = commit_with(k, r, &e);
-	}
-	if (r == -ENOENT) {
-		facts_rollback(k->facts);
-		return varlink_errorf(call, "UnknownHold", "`coffer hold list` shows the holds",
-			"there is no live hold %lld", (long long)hold);
-	}
-	if (r < 0)
-		return reply_failure(k, call, r, "the hold is not lifted");
-	expiry_now(k);
-	(void)outbox_deliver(k);
-	return varlink_reply(call, NULL);
-}
-
 int keyd_shutdown_method(struct varlink_call *call, json_t *params, void *userdata)
 {
 	log_info("%s asked for the end", varlink_call_peer(call)->user);

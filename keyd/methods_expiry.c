@@ -6,21 +6,58 @@
 #include "common/date.h"
 #include "common/scope.h"
 #include "keyd/expiry.h"
+#include "keyd/facts_life.h"
+#include "keyd/forecast.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/retain.h"
 #include "keyd/rules.h"
+#include "keyd/window.h"
 
 #define DAY_SECONDS 86400
 
-static bool params_waiting(struct keyd *k, struct varlink_call *call, const char *client, struct fact_client *ret)
+struct waiting { /* a client, or one class of him, of which a notice runs */
+	struct fact_client c;
+	const struct policy_class *class; /* or NULL */
+	int64_t notice, until;
+};
+
+static bool find_waiting(struct keyd *k, const char *class, struct waiting *ret)
 {
-	if (!params_client(k, call, client, ret))
+	struct fact_class l;
+
+	ret->class = class ? policy_class(k->policy, class) : NULL;
+	ret->notice = ret->c.destroying ? 0 : ret->c.waiting;
+	ret->until = ret->c.wait_until;
+	if (!class)
+		return ret->notice != 0;
+	if (!ret->class || facts_class(k->facts, ret->c.row, ret->class->number, &l) < 0)
 		return false;
-	if (ret->waiting && !ret->destroying)
+	ret->notice = l.waiting;
+	ret->until = l.wait_until;
+	return l.waiting != 0;
+}
+
+static bool params_waiting(
+	struct keyd *k, struct varlink_call *call, const char *client, const char *class, struct waiting *ret)
+{
+	if (!params_client(k, call, client, &ret->c))
+		return false;
+	if (find_waiting(k, class, ret))
 		return true;
-	varlink_errorf(call, "NotWaiting", "`coffer expiry list` shows what runs",
-		"no destruction of %s waits: no notice is given", client);
+	if (class && !ret->class)
+		varlink_errorf(call, "UnknownClass", "`coffer policy show` lists them",
+			"the policy %s knows no record class %s", k->policy->name, class);
+	else
+		varlink_errorf(call, "NotWaiting", "`coffer expiry list` shows what runs",
+			"no destruction of %s%s%s waits: no notice is given", class ? class : "",
+			class ? " of " : "", client);
 	return false;
+}
+
+static json_t *class_json(const struct waiting *w)
+{
+	return w->class ? json_string(w->class->id) : NULL;
 }
 
 /* Fact and record together, then whatever is due by it. */
@@ -37,23 +74,27 @@ int keyd_expiry_cancel(struct varlink_call *call, json_t *params, void *userdata
 {
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "expiry-cancel", .by = actor_of(call)};
-	const char *reason;
-	struct fact_client c;
+	const char *reason, *class = NULL;
+	struct waiting w;
 	int64_t again, now = keyd_now();
 	int r;
 
-	if (!params_unpack(call, params, "{s:s, s:s}", "client", &e.client, "reason", &reason) ||
-		!params_text(call, "reason", reason) || !params_waiting(k, call, e.client, &c))
+	if (!params_unpack(call, params, "{s:s, s:s, s?s}", "client", &e.client, "reason", &reason, "class", &class) ||
+		!params_text(call, "reason", reason) || !params_waiting(k, call, e.client, class, &w))
 		return 0;
 	again = expiry_wait_until(k->policy, now);
-	e.detail = json_pack("{s:I, s:s, s:I}", "notice", (json_int_t)c.waiting, "reason", reason, "again_at",
-		(json_int_t)again);
+	e.detail = json_pack("{s:I, s:s, s:I, s:o*}", "notice", (json_int_t)w.notice, "reason", reason, "again_at",
+		(json_int_t)again, "class", class_json(&w));
 	r = facts_begin(k->facts);
 	if (r == 0)
-		r = facts_notice_end(k->facts, c.row, NOTICE_CANCELLED, reason, again, e.by, now);
+		r = facts_notice_end_class(k->facts, w.c.row, w.class ? w.class->number : 0, NOTICE_CANCELLED, reason,
+			again, e.by, now);
 	r = keep(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the cancellation is not kept");
+	if (w.class)
+		window_drop(k, w.c.client);
+	retain_tell(k, &w.c);
 	return varlink_reply(call, json_pack("{s:I}", "again_at", (json_int_t)again));
 }
 
@@ -62,33 +103,34 @@ int keyd_expiry_schedule(struct varlink_call *call, json_t *params, void *userda
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "expiry-schedule", .by = actor_of(call)};
 	int64_t on = -1, now = keyd_now();
-	const char *reason;
-	struct fact_client c;
+	const char *reason, *class = NULL;
+	struct waiting w;
 	json_t *v;
 	int r;
 
-	if (!params_unpack(call, params, "{s:s, s:o, s:s}", "client", &e.client, "on", &v, "reason", &reason) ||
+	if (!params_unpack(call, params, "{s:s, s:o, s:s, s?s}", "client", &e.client, "on", &v, "reason", &reason,
+		    "class", &class) ||
 		!params_text(call, "reason", reason) || !params_time(call, params, "on", &on) ||
-		!params_waiting(k, call, e.client, &c))
+		!params_waiting(k, call, e.client, class, &w))
 		return 0;
 	if (on < now - now % DAY_SECONDS)
 		return varlink_error(call, "InvalidDate", "that day is over", "name today or a later day: --on");
-	if (on >= c.wait_until)
+	if (on >= w.until)
 		return varlink_errorf(call, "InvalidDate",
 			"to keep it longer cancel the destruction or place a hold",
-			"%s is destroyed before that day already", c.client);
-	e.detail = json_pack("{s:I, s:I, s:s}", "notice", (json_int_t)c.waiting, "until", (json_int_t)on, "reason",
-		reason);
+			"it is destroyed before that day already");
+	e.detail = json_pack("{s:I, s:I, s:s, s:o*}", "notice", (json_int_t)w.notice, "until", (json_int_t)on,
+		"reason", reason, "class", class_json(&w));
 	r = facts_begin(k->facts);
 	if (r == 0)
-		r = facts_notice_schedule(k->facts, c.waiting, on, reason, e.by, now);
+		r = facts_notice_schedule(k->facts, w.notice, on, reason, e.by, now);
 	r = keep(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the date is not kept");
 	return varlink_reply(call, json_pack("{s:I, s:b}", "until", (json_int_t)on, "separation", !k->embedded));
 }
 
-static bool may_confirm(struct keyd *k, struct varlink_call *call, const struct fact_client *c,
+static bool may_confirm(struct keyd *k, struct varlink_call *call, const struct waiting *w,
 	const struct fact_schedule *s, const struct actor *by)
 {
 	char day[DATE_TEXT_MAX];
@@ -101,9 +143,9 @@ static bool may_confirm(struct keyd *k, struct varlink_call *call, const struct 
 	else if (s->until < now - now % DAY_SECONDS)
 		varlink_errorf(call, "InvalidDate", "ask for another day: coffer expiry schedule",
 			"%s, which %s asked for, is over", day, s->asked_by);
-	else if (s->until >= c->wait_until)
+	else if (s->until >= w->until)
 		varlink_errorf(call, "InvalidDate", "nothing is left to confirm",
-			"%s is destroyed before %s already", c->client, day);
+			"it is destroyed before %s already", day);
 	else
 		return true;
 	return false;
@@ -113,23 +155,25 @@ int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdat
 {
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "expiry-confirm", .by = actor_of(call)};
+	const char *class = NULL;
 	struct fact_schedule s;
-	struct fact_client c;
+	struct waiting w;
 	int r;
 
-	if (!params_unpack(call, params, "{s:s}", "client", &e.client) ||
-		!params_waiting(k, call, e.client, &c))
+	if (!params_unpack(call, params, "{s:s, s?s}", "client", &e.client, "class", &class) ||
+		!params_waiting(k, call, e.client, class, &w))
 		return 0;
-	r = facts_notice_scheduled(k->facts, c.waiting, &s);
+	r = facts_notice_scheduled(k->facts, w.notice, &s);
 	if (r == -ENOENT)
 		return varlink_errorf(call, "NotScheduled", "first `coffer expiry schedule`, then another confirms",
-			"nobody asked for an earlier destruction of %s", c.client);
+			"nobody asked for an earlier destruction of %s", w.c.client);
 	if (r < 0)
 		return reply_failure(k, call, r, "what was asked for cannot be read");
-	if (!may_confirm(k, call, &c, &s, &e.by))
+	if (!may_confirm(k, call, &w, &s, &e.by))
 		return 0;
-	e.detail = json_pack("{s:I, s:I, s:s, s:s, s:b}", "notice", (json_int_t)c.waiting, "until",
-		(json_int_t)s.until, "asked_by", s.asked_by, "reason", s.reason, "separation", !k->embedded);
+	e.detail = json_pack("{s:I, s:I, s:s, s:s, s:b, s:o*}", "notice", (json_int_t)w.notice, "until",
+		(json_int_t)s.until, "asked_by", s.asked_by, "reason", s.reason, "separation", !k->embedded, "class",
+		class_json(&w));
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_notice_confirm(k->facts, s.row, e.by, keyd_now());
@@ -159,6 +203,7 @@ int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata)
 		json_decref(rows);
 		return reply_failure(k, call, r, "the destructions cannot be read");
 	}
+	expiry_name_classes(k->policy, notices);
 	return varlink_reply(call, json_pack("{s:o, s:o}", "expiry", rows, "notices", notices));
 }
 

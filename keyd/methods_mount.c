@@ -119,6 +119,7 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 
 static int tell_worker(struct worker *w, const struct session *s, const char *token)
 {
+	const struct policy_purpose *purpose = policy_purpose(w->keyd->policy, s->purpose);
 	struct varlink_failure failure = {0};
 	json_t *o;
 	int r;
@@ -127,6 +128,7 @@ static int tell_worker(struct worker *w, const struct session *s, const char *to
 		(json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights", policy_rights_name(s->rights), "until",
 		(json_int_t)s->until, "shared", s->shared, "exclusive", s->exclusive, "idle",
 		(json_int_t)s->idle);
+	json_object_set_new(o, "late", json_boolean(purpose && purpose->after_end));
 	session_put_classes(s, o);
 	r = worker_call(w, "org.coffer.worker.Expect", o, WORKER_TIMEOUT_MS, &failure);
 	if (r == -EREMOTEIO)

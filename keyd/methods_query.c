@@ -12,6 +12,7 @@
 #include "keyd/expiry.h"
 #include "keyd/holders.h"
 #include "keyd/facts_terms.h"
+#include "keyd/forecast.h"
 #include "keyd/methods.h"
 #include "keyd/rules.h"
 #include "keyd/session.h"
@@ -396,6 +397,7 @@ int keyd_hold_list(struct varlink_call *call, json_t *params, void *userdata)
 	r = facts_holds(k->facts, client, &rows);
 	if (r < 0)
 		return reply_failure(k, call, r, "the holds cannot be read");
+	expiry_name_classes(k->policy, rows);
 	return varlink_reply(call, json_pack("{s:o}", "holds", rows));
 }
 

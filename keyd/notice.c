@@ -67,16 +67,23 @@ static void put_line(FILE *f, const char *what, const char *text)
 
 static void put_body(FILE *f, const struct notice_letter *l)
 {
-	char until[DATE_TEXT_MAX], ended[DATE_TEXT_MAX], due[DATE_TEXT_MAX];
+	char until[DATE_TEXT_MAX], ended[DATE_TEXT_MAX], due[DATE_TEXT_MAX], before[DATE_TEXT_MAX];
 
 	date_format_day(l->notice->wait_until, until);
 	fprintf(f,
-		"On %s the data that we keep of the client named below will be destroyed: its\r\n"
-		"keys are deleted, and nobody can read it again, from backups neither.\r\n\r\n",
-		until);
+		"On %s the data that we keep of the client named below%s will be\r\n"
+		"destroyed: its keys are deleted, and nobody can read it again, from backups neither.\r\n\r\n",
+		until, l->class ? ", as far as it is described" : "");
 	put_line(f, "Client:             ", l->client->name);
 	put_line(f, "Known here as:      ", l->client->client);
-	put_line(f, "Relationship ended: ", date_format_day(l->client->ended_on, ended));
+	if (l->class) {
+		put_line(f, "Kind of data:       ", l->class->title);
+		put_line(f, "Its record class:   ", l->class->id);
+		put_line(f, "Made before:        ",
+			date_format_day(DAY_EPOCH_UNIX + (int64_t)l->notice->before * 86400, before));
+	}
+	put_line(f, "Relationship ended: ",
+		l->client->ended_on ? date_format_day(l->client->ended_on, ended) : "not yet");
 	put_line(f, "Rule:               ", l->notice->rule);
 	put_line(f, "It rests on:        ", l->notice->source);
 	put_line(f, "Due since:          ", date_format_day(l->notice->due, due));
@@ -107,7 +114,7 @@ int notice_text(const struct notice_letter *l, char *to, size_t n, char **ret)
 	fprintf(f, "To: %s\r\n", *to ? to : "undisclosed-recipients:;");
 	fprintf(f, "Message-ID: <notice-%" PRId64 "-%" PRId64 "-%s@coffer.invalid>\r\n", l->row, l->now,
 		l->client->hex);
-	fprintf(f, "Subject: The data of %s will be destroyed\r\n", l->client->client);
+	fprintf(f, "Subject: %s data of %s will be destroyed\r\n", l->class ? "Some" : "The", l->client->client);
 	fputs("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
 	      "Content-Transfer-Encoding: 8bit\r\nAuto-Submitted: auto-generated\r\n\r\n",
 		f);

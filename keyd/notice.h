@@ -14,6 +14,7 @@ struct notice_letter {
 	const struct fact_client *client;
 	const struct fact_notice *notice;
 	const struct policy *policy;
+	const struct policy_class *class;	/* only of this class, made before notice->before; NULL: everything */
 	int64_t now;
 };
 

@@ -20,7 +20,7 @@ static int judge(const struct policy_class *c, const struct fact_client *client,
 static int find_border(const struct policy_class *c, const struct fact_client *client, int64_t created,
 	int64_t now, int64_t *ret)
 {
-	int64_t due = 1, not_due = now;
+	int64_t due = created, not_due = now;
 	struct retention_answer a;
 	int r;
 
@@ -43,21 +43,36 @@ static int find_border(const struct policy_class *c, const struct fact_client *c
 	return 0;
 }
 
-int prefix_judge(const struct policy_class *c, const struct fact_client *client, uint16_t before, int64_t now,
+static int64_t youngest_of(uint16_t before)
+{
+	return DAY_EPOCH_UNIX + (int64_t)before * DAY - 1;
+}
+
+/* Nothing was modified before it was made, whatever its times say. */
+int prefix_due(const struct policy_class *c, const struct fact_client *client, uint16_t before, int64_t now,
 	struct prefix_answer *ret)
 {
-	int64_t youngest = DAY_EPOCH_UNIX + (int64_t)before * DAY - 1;
+	int64_t youngest = youngest_of(before);
 	struct retention_answer a;
-	int r = judge(c, client, youngest, 1, now, &a);
+	int r = judge(c, client, youngest, youngest, now, &a);
 
 	*ret = (struct prefix_answer){0};
 	if (r < 0)
 		return r;
 	ret->due_on = a.due;
 	ret->rule = a.rule;
-	if (a.state != RETENTION_DUE)
-		return 0;
-	r = find_border(c, client, youngest, now, &ret->modified_since);
+	ret->due = a.state == RETENTION_DUE;
+	return 0;
+}
+
+int prefix_judge(const struct policy_class *c, const struct fact_client *client, uint16_t before, int64_t now,
+	struct prefix_answer *ret)
+{
+	int r = prefix_due(c, client, before, now, ret);
+
+	if (r < 0 || !ret->due)
+		return r;
+	r = find_border(c, client, youngest_of(before), now, &ret->modified_since);
 	ret->due = r == 0;
 	return r;
 }

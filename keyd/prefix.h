@@ -11,13 +11,17 @@
 
 struct prefix_answer {
 	bool due;
-	int64_t due_on;		/* of the youngest, if it was never modified; 0: an event has not happened yet */
+	int64_t due_on;		/* of the youngest, if it was not modified since it was made; 0: an event has not happened yet */
 	int64_t modified_since;	/* what was modified then or later is not due; INT64_MAX: that does not count */
 	const struct policy_retention *rule;	/* that decides; NULL while an event has not happened */
 };
 
 /* All of the class that was made before that day (ids.h). */
 int prefix_judge(const struct policy_class *c, const struct fact_client *client, uint16_t before, int64_t now,
+	struct prefix_answer *ret);
+
+/* The same without modified_since, which takes longer. */
+int prefix_due(const struct policy_class *c, const struct fact_client *client, uint16_t before, int64_t now,
 	struct prefix_answer *ret);
 
 #define PREFIXES_MAX 16

@@ -10,6 +10,7 @@
 #include "common/date.h"
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/facts_life.h"
 #include "keyd/fsck.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
@@ -147,6 +148,8 @@ static int begin(struct keyd *k, struct varlink_call *call, const struct fact_cl
 	struct varlink_failure failure = {0};
 	int e = record(k, r, "restore-start", NULL, NULL);
 
+	if (e == 0)
+		e = facts_looks_forget(k->facts, c->row); /* what comes back may be old */
 	if (e < 0)
 		return reply_failure(k, call, e, "the restore cannot be recorded");
 	(void)outbox_deliver(k);

@@ -31,6 +31,8 @@ struct session {
 	bool shared;		/* a mount for many users */
 	bool exclusive;		/* no other mount of the client beside it */
 	uint64_t member_of;	/* 0, or the shared mount that he uses: this session has none of its own */
+	int64_t alarmed_class;	/* retain.h: the last alarm was of it ... */
+	uint64_t alarmed_at;	/* ... at this tick */
 	uint64_t expected_at;	/* tick: for the token's minute */
 	struct worker *worker;
 	const struct policy *rules;	/* that it was last decided under: rules.h keeps it */

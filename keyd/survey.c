@@ -36,6 +36,11 @@ struct survey {
 	bool dead; /* the worker has no keys, and nothing else to do */
 };
 
+struct reserved {
+	struct reserved *next;
+	char client[CLIENT_NAME_MAX];
+};
+
 /* As keyd_start_timer: no event loop's timer, and past whoever bends the clock of this process. */
 static void ask_in(struct survey *s, unsigned usec)
 {
@@ -65,13 +70,51 @@ bool survey_is_incomplete(const struct survey_result *r)
 	return json_integer_value(json_object_get(r->counts, "failed")) > 0;
 }
 
+static bool is_reserved(const struct keyd *k, const char *client)
+{
+	for (const struct reserved *r = k->reserved; r; r = r->next)
+		if (strcmp(r->client, client) == 0)
+			return true;
+	return false;
+}
+
+int survey_reserve(struct keyd *k, const char *client)
+{
+	struct reserved *r;
+
+	if (find(k, client))
+		return -EBUSY;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	snprintf(r->client, sizeof(r->client), "%s", client);
+	r->next = k->reserved;
+	k->reserved = r;
+	return 0;
+}
+
+void survey_release(struct keyd *k, const char *client)
+{
+	struct reserved *r;
+
+	for (struct reserved **p = &k->reserved; *p; p = &(*p)->next)
+		if (strcmp((*p)->client, client) == 0) {
+			r = *p;
+			*p = r->next;
+			free(r);
+			return;
+		}
+}
+
 bool survey_runs(const struct keyd *k, const char *client)
 {
-	return find(k, client) != NULL;
+	return find(k, client) || is_reserved(k, client);
 }
 
 bool survey_excludes_sessions(const struct keyd *k, const char *client)
 {
+	if (is_reserved(k, client))
+		return true;
 	for (const struct survey *s = k->surveys; s; s = s->next)
 		if (s->spec.alone && strcmp(s->client, client) == 0)
 			return true;

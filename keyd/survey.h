@@ -51,8 +51,12 @@ struct survey_spec {
 /* -EBUSY: that client has one already; -ENOTCONN: no coffer-fsd; errors of worker_get; nothing was started then. */
 int survey_start(struct keyd *k, const struct fact_client *c, const struct survey_spec *spec);
 
+/* Nobody but who reserved it may begin one of that client, and it has no sessions; counted, so that each releases its own. */
+int survey_reserve(struct keyd *k, const char *client);	/* -EBUSY: one runs; -ENOMEM */
+void survey_release(struct keyd *k, const char *client);
+
 bool survey_uses(const struct keyd *k, const struct worker *w);
-bool survey_runs(const struct keyd *k, const char *client);
+bool survey_runs(const struct keyd *k, const char *client);	/* or is reserved */
 bool survey_excludes_sessions(const struct keyd *k, const char *client);
 void survey_worker_gone(struct keyd *k, const struct worker *w);
 

@@ -21,6 +21,7 @@
 #define POLICY_FILE_MAX (1u << 20) /* a policy is written by hand */
 #define WAIT_DAYS 30
 #define WAIT_DAYS_LEAST 7
+#define WINDOW_AT (2 * 3600) /* 02:00 UTC: nobody works, and the day's backup is still to come */
 
 /* ---- what the schema cannot see ---- */
 
@@ -430,6 +431,25 @@ static int take_classes(const struct check *c, const struct raw_policy *raw, str
 	return 0;
 }
 
+static bool take_hour(const char *text, int *ret)
+{
+	static const char shape[] = "dd:dd";
+	int hour, minute;
+
+	*ret = WINDOW_AT;
+	if (!text)
+		return true;
+	if (strlen(text) != sizeof(shape) - 1 || text[2] != ':')
+		return false;
+	for (size_t i = 0; shape[i]; i++)
+		if (shape[i] == 'd' && (text[i] < '0' || text[i] > '9'))
+			return false;
+	hour = (text[0] - '0') * 10 + text[1] - '0';
+	minute = (text[3] - '0') * 10 + text[4] - '0';
+	*ret = hour * 3600 + minute * 60;
+	return hour < 24 && minute < 60;
+}
+
 /* A month counts as its shortest. */
 static int take_destruction(const struct check *c, const struct raw_policy *raw, struct policy *p)
 {
@@ -441,6 +461,9 @@ static int take_destruction(const struct check *c, const struct raw_policy *raw,
 	if (p->sendmail && p->sendmail[0] != '/')
 		return refuse(c, policy_lines_key(c->lines, "sendmail", 0),
 			"\"%s\" is no absolute path: write /usr/sbin/sendmail", p->sendmail);
+	if (!take_hour(raw->destruction ? raw->destruction->at : NULL, &p->window_at))
+		return refuse(c, policy_lines_key(c->lines, "at", 0),
+			"\"%s\" is no time of the day (UTC): write \"02:00\", in quotes", raw->destruction->at);
 	if (!wait)
 		return 0;
 	if (policy_period_parse(wait, &p->wait) < 0)

@@ -111,6 +111,7 @@ struct policy {
 	int64_t effective;
 	char *controller, *contact;
 	char *sendmail;		/* absolute path of the program that notices are handed to; NULL: none */
+	int window_at;		/* seconds after midnight UTC: when the destructions of a day happen, together */
 	struct period wait;	/* between the notice of a destruction and the destruction */
 	char *text_hash;	/* BLAKE2b-256 of the file, hex: decisions record it */
 	struct policy_service *services;

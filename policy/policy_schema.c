@@ -140,6 +140,7 @@ static const cyaml_schema_value_t class_value = {
 
 static const cyaml_schema_field_t destruction_fields[] = {
 	TEXT_OPTIONAL("wait", struct raw_destruction, wait, ID_MAX),
+	TEXT_OPTIONAL("at", struct raw_destruction, at, ID_MAX),
 	TEXT_OPTIONAL("sendmail", struct raw_destruction, sendmail, TEXT_MAX),
 	CYAML_FIELD_END,
 };

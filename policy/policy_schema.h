@@ -66,7 +66,7 @@ struct raw_class {
 };
 
 struct raw_destruction {
-	char *wait, *sendmail;
+	char *wait, *sendmail, *at;
 };
 
 struct raw_policy {

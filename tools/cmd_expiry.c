@@ -24,6 +24,13 @@ static json_t *asked_text(const json_t *row)
 	return json_sprintf("%s (%s)", day_of(asked, "until", day), json_string_value(json_object_get(asked, "by")));
 }
 
+static json_t *class_text(const json_t *row)
+{
+	const char *of = json_string_value(json_object_get(row, "of"));
+
+	return of && strcmp(of, "class") == 0 ? json_incref(json_object_get(row, "class")) : json_string("(all)");
+}
+
 int cmd_expiry_list(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL}, {0}};
@@ -32,6 +39,8 @@ int cmd_expiry_list(struct tool *t, int argc, char **argv)
 		"notices that were ever given."};
 	static const struct column columns[] = {
 		{"client", "CLIENT", CELL_TEXT},
+		{"of_class", "CLASS", CELL_TEXT},
+		{"before", "MADE BEFORE", CELL_DAY},
 		{"state", "STATE", CELL_TEXT},
 		{"due", "DUE", CELL_DAY},
 		{"notified_at", "NOTICE", CELL_DAY},
@@ -52,6 +61,7 @@ int cmd_expiry_list(struct tool *t, int argc, char **argv)
 	json_array_foreach(json_object_get(answer, "expiry"), i, row)
 	{
 		json_object_set_new(row, "asked_text", asked_text(row));
+		json_object_set_new(row, "of_class", class_text(row));
 	}
 	return table_print(json_object_get(answer, "expiry"), columns, ARRAY_SIZE(columns), "no clients");
 }
@@ -79,6 +89,7 @@ int cmd_expiry_cancel(struct tool *t, int argc, char **argv)
 	static const struct field fields[] = {
 		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
 		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why"},
+		{"class", "class", "CLASS", FIELD_TEXT, false, "of this record class, not of the client as a whole"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT",
@@ -95,6 +106,7 @@ int cmd_expiry_schedule(struct tool *t, int argc, char **argv)
 		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
 		{"on", "on", "DATE", FIELD_DATE, true, "the day of the destruction"},
 		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why"},
+		{"class", "class", "CLASS", FIELD_TEXT, false, "of this record class, not of the client as a whole"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT",
@@ -106,7 +118,11 @@ int cmd_expiry_schedule(struct tool *t, int argc, char **argv)
 
 int cmd_expiry_confirm(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = {{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL}, {0}};
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"class", "class", "CLASS", FIELD_TEXT, false, "of this record class, not of the client as a whole"},
+		{0},
+	};
 	static const struct request rq = {
 		fields, "CLIENT", "Confirms the earlier destruction that another custodian asked for."};
 

@@ -506,7 +506,7 @@ static int create(struct store_dir *d, const char *entry, mode_t mode, struct fi
 	store_forget_lost(d->store, f->ino); /* another one, that is gone */
 	f->writable = true;
 	set_future(f, d, entry);
-	(void)tunnel_take(d, entry, &f->h.rec.origin_class, &f->h.rec.origin_day);
+	(void)tunnel_take(d, entry, &f->h.rec);
 	*ret = publish(f); /* another thread can have opened it by now */
 	if (!*ret)
 		*ret = take_ptr(&f);
@@ -726,6 +726,7 @@ int file_inherit(struct file *f, struct file *replaced)
 {
 	struct header_record rec;
 	uint16_t class, day;
+	uint64_t line;
 	bool had;
 	int r;
 
@@ -733,6 +734,7 @@ int file_inherit(struct file *f, struct file *replaced)
 	had = replaced->has_header;
 	class = replaced->h.rec.origin_class;
 	day = replaced->h.rec.origin_day;
+	line = header_line(&replaced->h);
 	pthread_rwlock_unlock(&replaced->lock);
 	if (!had)
 		return 0;
@@ -740,8 +742,11 @@ int file_inherit(struct file *f, struct file *replaced)
 	rec = f->h.rec;
 	rec.origin_class = class;
 	rec.origin_day = day;
+	if (store_is_held(f->store, line))
+		rec.line = line;
 	r = 0;
-	if (rec.origin_class != f->h.rec.origin_class || rec.origin_day != f->h.rec.origin_day) {
+	if (rec.origin_class != f->h.rec.origin_class || rec.origin_day != f->h.rec.origin_day ||
+		rec.line != f->h.rec.line) {
 		if (f->has_header) {
 			r = file_write_record(f, &rec, false);
 		} else {

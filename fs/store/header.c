@@ -71,6 +71,7 @@ void header_seal_record(const struct header *h, const struct key32 *content, uin
 	bytes_put_u32(&w, h->rec.flags);
 	bytes_put_u16(&w, h->rec.origin_day);
 	bytes_put_u16(&w, h->rec.origin_class);
+	bytes_put_u64(&w, h->rec.line);
 	record_mac(h, content, out, out + RECORD_BOUND_BYTES);
 }
 
@@ -88,7 +89,8 @@ static bool record_open(
 	rec.flags = bytes_get_u32(&r);
 	rec.origin_day = bytes_get_u16(&r);
 	rec.origin_class = bytes_get_u16(&r);
-	if (!bytes_get_zeros(&r, 8) || !bytes_get_ref(&r, RECORD_MAC_BYTES))
+	rec.line = bytes_get_u64(&r);
+	if (!bytes_get_ref(&r, RECORD_MAC_BYTES))
 		return false;
 	if (!bytes_get_zeros(&r, HEADER_RECORD_BYTES - RECORD_BOUND_BYTES - RECORD_MAC_BYTES))
 		return false;
@@ -200,4 +202,14 @@ int header_open(const uint8_t in[HEADER_BYTES], const struct key32 *wrap, struct
 	*ret = h;
 	*ret_content = content;
 	return 0;
+}
+
+uint64_t header_line(const struct header *h)
+{
+	struct bytes_reader r;
+
+	if (h->rec.line)
+		return h->rec.line;
+	bytes_reader_init(&r, h->id.b, sizeof(h->id.b));
+	return bytes_get_u64(&r);
 }

@@ -20,7 +20,7 @@
  *	1536    2560  zero                        zero
  *
  * Record: generation 8 (>= 1, parity fits the place), size floor 8, flags 4 (known ones), origin day 2, origin
- * class 2, zero 8, MAC 32 (keyed BLAKE2b-256 over file id and the 32 bytes before it), zero 448. */
+ * class 2, line 8, MAC 32 (keyed BLAKE2b-256 over file id and the 32 bytes before it), zero 448. */
 #ifndef COFFER_HEADER_H
 #define COFFER_HEADER_H
 
@@ -48,7 +48,9 @@ struct header_record {
 	uint32_t flags;
 	uint16_t origin_day;	/* retention counts from here: the file it replaced, or its own day */
 	uint16_t origin_class;
+	uint64_t line;		/* of documents: the first 8 bytes of the id of the one it replaced by saving; 0: its own */
 };
+
 
 struct header {
 	uint8_t suite;
@@ -56,6 +58,9 @@ struct header {
 	struct leaf_index leaf;
 	struct header_record rec;
 };
+
+/* The document that a file is a saved state of: a hold follows it. */
+uint64_t header_line(const struct header *h);
 
 /* The whole 4096 bytes, with h->rec as its only record. */
 void header_seal(const struct header *h, const struct key32 *wrap, const struct key32 *content,

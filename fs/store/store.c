@@ -309,6 +309,7 @@ void store_close(struct store *s)
 	crew_free(s->crew); /* with the keys that its threads keep */
 	reaper_free(s->reaper);
 	tunnel_free(s->tunnel);
+	free(s->held);
 	store_dir_unref(s->root);
 	while ((c = s->chunks)) {
 		s->chunks = c->next;

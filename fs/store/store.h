@@ -64,6 +64,10 @@ uint16_t store_dir_class(const struct store_dir *d, bool *ret_labelled);
 int store_dir_set_class(struct store_dir *d, uint16_t class);	/* STORE_CLASS_NONE: takes the label away; d's class is
 								 * then `parent`'s when it is opened the next time */
 
+/* Documents on hold (header_line): who takes the name of one of them by saving becomes a state of it.  The namespace lock
+ * is held for writing. */
+int store_set_held(struct store *s, const uint64_t *lines, size_t n);
+
 /* Reading.  `cookie`: 0 at first, then what fill was given; fill returns nonzero to stop (that entry is given
  * again next time).  Names that do not open are counted as damage and left out.  "." and ".." are the caller's. */
 struct store_entry {

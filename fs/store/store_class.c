@@ -115,6 +115,7 @@ struct tunnel_entry {
 	uint8_t dir[DIR_ID_BYTES];
 	char entry[NAME_MAX_BYTES + 1];
 	uint16_t class, day;
+	uint64_t line; /* of a document on hold; else 0 */
 	time_t until; /* monotonic; 0: free */
 };
 
@@ -160,7 +161,7 @@ static bool is_backup(const char *name, const char *new_name)
 }
 
 void tunnel_note(struct store_dir *d, const char *name, const char *entry, struct store_dir *to,
-	const char *new_name, uint16_t class, uint16_t day)
+	const char *new_name, const struct header_record *origin)
 {
 	struct tunnel *t = d->store->tunnel;
 	struct tunnel_entry *e;
@@ -171,13 +172,16 @@ void tunnel_note(struct store_dir *d, const char *name, const char *entry, struc
 	e = &t->e[t->next++ % TUNNELS];
 	if (!e->until)
 		atomic_fetch_add(&t->used, 1);
-	*e = (struct tunnel_entry){.class = class, .day = day, .until = seconds() + TUNNEL_SECONDS};
+	*e = (struct tunnel_entry){.class = origin->origin_class,
+		.day = origin->origin_day,
+		.line = origin->line,
+		.until = seconds() + TUNNEL_SECONDS};
 	place_dir_bytes(&d->id, e->dir);
 	strncpy(e->entry, entry, NAME_MAX_BYTES);
 	pthread_mutex_unlock(&t->lock);
 }
 
-bool tunnel_take(struct store_dir *d, const char *entry, uint16_t *ret_class, uint16_t *ret_day)
+bool tunnel_take(struct store_dir *d, const char *entry, struct header_record *rec)
 {
 	struct tunnel *t = d->store->tunnel;
 	uint8_t dir[DIR_ID_BYTES];
@@ -193,8 +197,9 @@ bool tunnel_take(struct store_dir *d, const char *entry, uint16_t *ret_class, ui
 		bool here = e->until && memcmp(e->dir, dir, sizeof(dir)) == 0 && strcmp(e->entry, entry) == 0;
 
 		if (here && e->until >= now) {
-			*ret_class = e->class;
-			*ret_day = e->day;
+			rec->origin_class = e->class;
+			rec->origin_day = e->day;
+			rec->line = e->line;
 			found = true;
 		}
 		if (e->until && (here || e->until < now)) {
@@ -204,4 +209,28 @@ bool tunnel_take(struct store_dir *d, const char *entry, uint16_t *ret_class, ui
 	}
 	pthread_mutex_unlock(&t->lock);
 	return found;
+}
+
+/* ---- documents on hold ---- */
+
+int store_set_held(struct store *s, const uint64_t *lines, size_t n)
+{
+	uint64_t *copy = calloc(n + 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		copy[i] = lines[i];
+	free(s->held);
+	s->held = copy;
+	s->held_n = n;
+	return 0;
+}
+
+bool store_is_held(const struct store *s, uint64_t line)
+{
+	for (size_t i = 0; i < s->held_n; i++)
+		if (s->held[i] == line)
+			return true;
+	return false;
 }

@@ -7,6 +7,7 @@
 
 #include "common/scope.h"
 #include "fs/store/crew.h"
+#include "fs/store/header.h"
 #include "fs/store/name.h"
 #include "fs/store/place.h"
 #include "fs/store/reaper.h"
@@ -29,6 +30,8 @@ struct store {
 	struct store_dir *root;
 	struct reaper *reaper;
 	struct crew *crew;
+	uint64_t *held;		/* documents on hold; changed under the namespace lock */
+	size_t held_n;
 
 	pthread_mutex_t lock;	/* last in the order; of what follows */
 	struct store_numbers numbers;	/* given out */
@@ -82,8 +85,11 @@ struct tunnel;
 int tunnel_new(struct tunnel **ret);
 void tunnel_free(struct tunnel *t);
 void tunnel_note(struct store_dir *d, const char *name, const char *entry, struct store_dir *to, const char *new_name,
-	uint16_t class, uint16_t day);
-bool tunnel_take(struct store_dir *d, const char *entry, uint16_t *ret_class, uint16_t *ret_day);
+	const struct header_record *origin);
+/* Fills class, day and line of *rec. */
+bool tunnel_take(struct store_dir *d, const char *entry, struct header_record *rec);
+/* Whether a document is on hold (store_set_held).  Namespace lock held. */
+bool store_is_held(const struct store *s, uint64_t line);
 /* One slot of 64 bytes from the arena; freeing wipes. */
 void *store_key_alloc(struct store *s);
 void store_key_free(struct store *s, void *slot);

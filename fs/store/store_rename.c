@@ -158,11 +158,15 @@ static int prepare_replaced(struct end *from, struct end *to, struct dir_removal
 
 static void note_backup(struct end *from, struct end *to)
 {
-	struct leaf_index leaf;
-	uint16_t class, day;
+	struct header_record origin;
+	uint64_t line;
 
-	file_origin(from->file, &leaf, &class, &day);
-	tunnel_note(from->dir, from->text, from->name.entry, to->dir, to->text, class, day);
+	pthread_rwlock_rdlock(&from->file->lock);
+	origin = from->file->h.rec;
+	line = header_line(&from->file->h);
+	pthread_rwlock_unlock(&from->file->lock);
+	origin.line = store_is_held(from->dir->store, line) ? line : 0;
+	tunnel_note(from->dir, from->text, from->name.entry, to->dir, to->text, &origin);
 }
 
 static int replace(struct end *from, struct end *to, unsigned flags)

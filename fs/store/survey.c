@@ -46,6 +46,7 @@ struct item { /* what stands at an entry */
 	struct leaf_index leaf;
 	uint16_t class, day; /* of origin */
 	uint8_t id[16];
+	uint64_t line;
 };
 
 struct survey {
@@ -59,6 +60,7 @@ struct survey {
 	bool second; /* ERASE: the walk that looks for others */
 	ino_t only_ino;
 	bool only_is_leaf; /* no directory */
+	bool below_kept;   /* what find() came to is in a directory on hold */
 	uint64_t *out;
 	size_t out_n;
 	struct move *moves;
@@ -193,6 +195,7 @@ static int look_file(struct survey *v, struct item *i)
 	i->class = h.rec.origin_class;
 	i->day = h.rec.origin_day;
 	memcpy(i->id, h.id.b, sizeof(i->id));
+	i->line = header_line(&h);
 	return 0;
 }
 
@@ -274,20 +277,42 @@ static bool is_kept(const struct survey *v, const struct item *i)
 {
 	if (i->kept)
 		return true;
+	/* Another of its names may be in a directory on hold. */
+	if (i->kind != 'd' && i->st.st_nlink > 1 && v->opt->keep_dirs_n > 0)
+		return true;
 	for (size_t k = 0; k < v->opt->keep_ids_n; k++)
 		if (memcmp(v->opt->keep_ids[k].b, i->id, sizeof(i->id)) == 0)
 			return true;
+	for (size_t k = 0; i->kind == 'f' && k < v->opt->keep_lines_n; k++)
+		if (v->opt->keep_lines[k] == i->line)
+			return true;
 	return false;
+}
+
+static bool is_kept_dir(const struct survey *v, const uint8_t id[16])
+{
+	for (size_t k = 0; k < v->opt->keep_dirs_n; k++)
+		if (memcmp(v->opt->keep_dirs[k].b, id, FILE_ID_BYTES) == 0)
+			return true;
+	return false;
+}
+
+/* Written before it was made, says a time that somebody set: it counts from when it was made. */
+static bool is_doomed(const struct survey *v, const struct item *i)
+{
+	const struct survey_options *o = v->opt;
+
+	return i->class == o->class && i->day < o->before && i->st.st_mtim.tv_sec < o->modified_since;
 }
 
 static int do_move(struct survey *v, const struct item *i)
 {
 	const struct survey_options *o = v->opt;
 	bool inside = i->leaf.class == o->class && i->leaf.day < o->before, kept = is_kept(v, i);
-	bool doomed = i->class == o->class && i->day < o->before && !kept &&
-		      i->st.st_mtim.tv_sec < o->modified_since;
+	bool doomed = is_doomed(v, i) && !kept;
 	struct rewrap to = {i->class, i->day, i->class};
 
+	v->counts->held += kept && is_doomed(v, i);
 	if (inside && doomed)
 		v->counts->dying++;
 	if (inside == doomed)
@@ -303,6 +328,20 @@ static int do_move(struct survey *v, const struct item *i)
 			to.day = o->before;
 	}
 	return plan_move(v, i, &to);
+}
+
+static void do_due(struct survey *v, const struct item *i)
+{
+	struct survey_counts *c = v->counts;
+
+	if (i->class != v->opt->class)
+		return;
+	if (c->oldest_day == UINT16_MAX || i->st.st_mtim.tv_sec < c->oldest_change)
+		c->oldest_change = i->st.st_mtim.tv_sec;
+	if (i->day < c->oldest_day)
+		c->oldest_day = i->day;
+	if (is_doomed(v, i))
+		(*(is_kept(v, i) ? &c->held : &c->dying))++;
 }
 
 static int by_leaf(const void *a, const void *b)
@@ -367,6 +406,14 @@ static int do_check(struct survey *v, const struct item *i)
 	return hand_out(v, leaf);
 }
 
+static bool is_kept_class(const struct survey *v, const struct item *i)
+{
+	for (size_t k = 0; k < v->opt->keep_classes_n; k++)
+		if (v->opt->keep_classes[k] == i->class)
+			return true;
+	return false;
+}
+
 static int act_on(struct survey *v, const struct item *i)
 {
 	switch (v->opt->mode) {
@@ -380,8 +427,15 @@ static int act_on(struct survey *v, const struct item *i)
 		return i->kind == 'd' ? 0 : do_class(v, i);
 	case SURVEY_MOVE:
 		return i->kind == 'd' ? 0 : do_move(v, i);
+	case SURVEY_DUE:
+		if (i->kind != 'd')
+			do_due(v, i);
+		return 0;
 	case SURVEY_ERASE:
-		return v->second ? do_others(v, i) : remember(v, i);
+		if (v->second)
+			return do_others(v, i);
+		v->counts->held += is_kept(v, i) || (i->kind != 'd' && is_kept_class(v, i));
+		return remember(v, i);
 	case SURVEY_CHECK:
 		return do_check(v, i);
 	}
@@ -478,6 +532,7 @@ static int enter(struct survey *v, struct store_dir *d, struct item *i)
 
 	i->leaf = d->id.leaf;
 	place_dir_bytes(&d->id, i->id);
+	i->kept |= is_kept_dir(v, i->id);
 	if (i->top)
 		v->counts->class = store_dir_class(d, &v->counts->labelled);
 	r = act_on(v, i);
@@ -557,6 +612,14 @@ static int walk(struct survey *v, const struct frame *base)
 
 /* ---- where it begins ---- */
 
+static void note_kept(struct survey *v, const struct store_dir *d)
+{
+	uint8_t id[DIR_ID_BYTES];
+
+	place_dir_bytes(&d->id, id);
+	v->below_kept |= is_kept_dir(v, id);
+}
+
 /* The directory and the entry that a path names; the entry is "" for the share itself. */
 static int find(
 	struct survey *v, const char *path, struct store_dir **ret, char entry[NAME_MAX_BYTES + 1], FILE *at)
@@ -569,6 +632,9 @@ static int find(
 
 	entry[0] = 0;
 	part = r == 0 ? strtok_r(copy, "/", &save) : NULL;
+	v->below_kept = false;
+	if (r == 0)
+		note_kept(v, d);
 	for (; r == 0 && part; part = next) {
 		struct store_dir *sub = NULL;
 
@@ -583,6 +649,8 @@ static int find(
 			r = -ENOENT;
 		store_dir_unref(d);
 		d = sub;
+		if (d)
+			note_kept(v, d);
 	}
 	if (r == 0)
 		*ret = take_ptr(&d);
@@ -652,6 +720,42 @@ static int give_header(struct survey *v, const struct item *i)
 	return r;
 }
 
+static int found_dir(struct survey *v, struct item *i)
+{
+	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	bool loose;
+	int r = 0;
+
+	if (i->entry[0])
+		r = dir_look_entry(i->dir, i->entry, &d, &loose);
+	if (r == 0 && (d || !i->entry[0])) {
+		v->counts->kind = 'd';
+		place_dir_bytes(d ? &d->id : &i->dir->id, v->counts->dir_id);
+	}
+	return r == -EBADMSG || r == -ENOKEY ? 0 : r;
+}
+
+/* What stands there, and how it is known again under another name. */
+static int tell_found(struct survey *v, struct store_dir *d, const char *entry)
+{
+	struct item i = {.dir = d, .entry = entry, .kind = 'd'};
+	int r = 0;
+
+	pthread_rwlock_rdlock(v->opt->names);
+	if (entry[0])
+		r = look(v, &i);
+	if (r == -ENODATA && i.kind == 'f')
+		v->counts->kind = 'e';
+	else if (r == 0 && i.kind == 'd')
+		r = found_dir(v, &i);
+	else if (r == 0) {
+		v->counts->kind = i.kind;
+		v->counts->line = i.line;
+	}
+	pthread_rwlock_unlock(v->opt->names);
+	return r == -ENODATA || r == -EBADMSG || r == -ENOKEY ? 0 : r;
+}
+
 static int walk_only(struct survey *v, char **ret_store)
 {
 	char entry[NAME_MAX_BYTES + 1];
@@ -669,11 +773,10 @@ static int walk_only(struct survey *v, char **ret_store)
 	if (r < 0)
 		return r;
 	if (v->opt->mode == SURVEY_FIND)
-		return entry[0] && fstatat(d->fd, entry, &(struct stat){0}, AT_SYMLINK_NOFOLLOW) < 0 ? -errno
-												     : 0;
+		return tell_found(v, d, entry);
 	if (entry[0] == 0)
 		return walk_root(v);
-	struct item i = {.dir = d, .entry = entry, .top = true};
+	struct item i = {.dir = d, .entry = entry, .top = true, .kept = v->below_kept};
 
 	r = visit(v, &i);
 	v->only_ino = i.st.st_ino;
@@ -725,6 +828,7 @@ int store_survey(
 	scoped(freep) char *at = NULL;
 	int r = -ENOMEM;
 
+	ret->oldest_day = UINT16_MAX;
 	v.out = calloc(HAND_OUT, sizeof(*v.out));
 	v.moves = calloc(BATCH, sizeof(*v.moves));
 	if (v.out && v.moves)

@@ -6,6 +6,7 @@
  *	CLASS	gives all at and below `only` the class `class`: the label, then each file and symlink is re-wrapped
  *	MOVE	(class, before) is about to be destroyed: what survives moves to fresh leaves; the leaves of what does not,
  *		but lies elsewhere, are handed out
+ *	DUE	(class, before) may be due: counts what of it would die, and how old the class is; changes nothing
  *	ERASE	hands out the leaves of all at and below `only`; whoever else is under one of them moves to a fresh one
  *	CHECK	hands out those of `leaves` that something is under
  *
@@ -18,7 +19,7 @@
 
 #include "fs/store/store.h"
 
-enum survey_mode { SURVEY_FIND = 1, SURVEY_LOOK, SURVEY_CLASS, SURVEY_MOVE, SURVEY_ERASE, SURVEY_CHECK };
+enum survey_mode { SURVEY_FIND = 1, SURVEY_LOOK, SURVEY_CLASS, SURVEY_MOVE, SURVEY_ERASE, SURVEY_CHECK, SURVEY_DUE };
 
 #define SURVEY_CLASSES 64
 
@@ -28,11 +29,17 @@ struct survey_counts {
 	uint64_t damaged;	/* nobody can tell which key they have */
 	uint64_t destroyed;	/* their key is gone already */
 	uint64_t rewrapped, failed;
-	uint64_t dying;		/* MOVE: what the prefix takes with it */
+	uint64_t dying;		/* MOVE: what the prefix takes with it; DUE: all that would go */
+	uint64_t held;		/* MOVE, DUE: what would go but for a hold; ERASE: what must not */
+	uint16_t oldest_day;	/* DUE: of the class: the first day of origin, UINT16_MAX: there is nothing */
+	int64_t oldest_change;	/* DUE: of the class: the first time of change */
 	uint64_t leaves;	/* handed out, or left */
 	uint64_t other_names;	/* ERASE: names outside of `only` of what is handed out */
 	uint16_t class;		/* of `only`: a directory's, for what is made in it */
 	bool labelled;		/* it has a label of its own */
+	char kind;		/* FIND: 'd', 'f', 'l'; 'e': a file without content; 0: something else, or damaged */
+	uint8_t dir_id[16];	/* FIND, 'd' */
+	uint64_t line;		/* FIND, 'f' (header_line) */
 	bool moved;		/* something was renamed meanwhile, so it may have been missed */
 	size_t classes_n;
 	struct {
@@ -52,6 +59,12 @@ struct survey_options {
 	size_t keep_n;
 	const struct file_id *keep_ids;
 	size_t keep_ids_n;
+	const struct file_id *keep_dirs;	/* MOVE, DUE, ERASE: ids of directories on hold: what is in them survives */
+	size_t keep_dirs_n;
+	const uint64_t *keep_lines;	/* MOVE, DUE, ERASE: documents on hold */
+	size_t keep_lines_n;
+	const uint16_t *keep_classes;	/* ERASE: classes on hold */
+	size_t keep_classes_n;
 	uint16_t keep_class;	/* MOVE: class of the leaves of what `keep` saves; 0: its own */
 	uint64_t *leaves;	/* CHECK; are sorted by the call */
 	size_t leaves_n;

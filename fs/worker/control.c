@@ -174,9 +174,12 @@ static void entry_look(struct control *c, struct entry *e)
 {
 	struct session *s = e->session;
 	int state = atomic_load(&s->state);
+	json_t *news;
 
 	if (s->members && state == SESSION_SERVING)
 		members_look(c, e);
+	if (c->watch_keyd && (news = waits_news(s)))
+		varlink_reply_more(c->watch_keyd, news);
 	if (e->attach && atomic_load(&s->inited)) {
 		varlink_reply(e->attach, NULL);
 		e->attach = NULL;
@@ -372,16 +375,16 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	json_int_t number, uid, gid, until, idle = 0;
 	json_t *classes = NULL, *uncached = NULL;
 	const struct class_set *set;
-	int shared = 0, exclusive = 0;
+	int shared = 0, exclusive = 0, late = 0;
 	struct session_terms terms;
 	struct entry *entry;
 	json_error_t e;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s?b,s:o,s?o,s?I}", "session", &number, "token",
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s?b,s:o,s?o,s?I,s?b}", "session", &number, "token",
 		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared", &shared,
 		    "exclusive", &exclusive, "classes",
-		    &classes, "uncached", &uncached, "idle", &idle) < 0)
+		    &classes, "uncached", &uncached, "idle", &idle, "late", &late) < 0)
 		return control_bad_parameters(call, &e);
 	r = class_set_get(&c->worker.class_sets, classes, uncached, &set);
 	if (r < 0)
@@ -399,7 +402,8 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 		.read_only = strcmp(rights, "rw") != 0,
 		.shared = shared,
 		.exclusive = exclusive,
-		.classes = set};
+		.classes = set,
+		.late = late};
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return -ENOMEM;
@@ -654,6 +658,7 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.Survey", ROLE_KEYD, 0, control_survey},
 	{"org.coffer.worker.SweepDead", ROLE_KEYD, 0, control_sweep_dead},
 	{"org.coffer.worker.Forget", ROLE_KEYD, 0, control_forget},
+	{"org.coffer.worker.Retain", ROLE_KEYD, 0, control_retain},
 	{"org.coffer.worker.SurveyNext", ROLE_KEYD, 0, control_survey_next},
 	{"org.coffer.worker.SurveyStop", ROLE_KEYD, 0, control_survey_stop},
 	{"org.coffer.worker.Restore", ROLE_KEYD, 0, control_restore},

@@ -68,6 +68,7 @@ int control_fsck_stop(struct varlink_call *call, json_t *params, void *userdata)
 int control_survey(struct varlink_call *call, json_t *params, void *userdata);
 int control_sweep_dead(struct varlink_call *call, json_t *params, void *userdata);
 int control_forget(struct varlink_call *call, json_t *params, void *userdata);
+int control_retain(struct varlink_call *call, json_t *params, void *userdata);
 int control_survey_next(struct varlink_call *call, json_t *params, void *userdata);
 int control_survey_stop(struct varlink_call *call, json_t *params, void *userdata);
 int control_restore(struct varlink_call *call, json_t *params, void *userdata);

@@ -101,6 +101,24 @@ int control_forget(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, NULL);
 }
 
+/* What is on hold, and what waits for its destruction: that is closed when this is answered, but for cached pages, which
+ * go at once, too. */
+int control_retain(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct control *c = userdata;
+	int r;
+
+	if (!c->open)
+		return varlink_error(call, "NotOpen", "this worker has no client", NULL);
+	r = waits_set(&c->worker, params);
+	if (r < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "what to retain: %s", strerror(-r));
+	for (struct entry *e = c->entries; e; e = e->next)
+		if (atomic_load(&e->session->state) == SESSION_SERVING)
+			waits_close(e->session);
+	return varlink_reply(call, NULL);
+}
+
 int control_survey_next(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;

@@ -199,6 +199,33 @@ int handle_end_session(struct handle_table *t, uint64_t session, uint64_t **ret,
 	return nodes ? 0 : -ENOMEM;
 }
 
+size_t handle_files(struct handle_table *t, struct handle ***ret)
+{
+	struct handle **all;
+	size_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	all = malloc((t->count + 1u) * sizeof(struct handle *));
+	for (uint32_t k = 0; all && k < t->used; k++) {
+		struct handle *h = t->places[k].handle;
+
+		if (!h || h->kind != HANDLE_FILE || !h->ready || h->released || !h->file)
+			continue;
+		h->refs++;
+		all[n++] = h;
+	}
+	pthread_mutex_unlock(&t->lock);
+	*ret = all;
+	return n;
+}
+
+void handle_kill(struct handle_table *t, struct handle *h)
+{
+	pthread_mutex_lock(&t->lock);
+	h->dead = true;
+	pthread_mutex_unlock(&t->lock);
+}
+
 unsigned handle_count(struct handle_table *t)
 {
 	unsigned n;

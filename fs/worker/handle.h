@@ -60,6 +60,9 @@ struct handle *handle_release_any(struct handle_table *t);	/* some handle, at a 
 /* The handles that a member's session opened are of no use any more; *ret: their nodes (malloc'ed).  -ENOMEM: only the
  * list is missing. */
 int handle_end_session(struct handle_table *t, uint64_t session, uint64_t **ret, size_t *ret_n);
+/* All open files, each with a reference; *ret is malloc'ed.  Returns how many (0 also without memory). */
+size_t handle_files(struct handle_table *t, struct handle ***ret);
+void handle_kill(struct handle_table *t, struct handle *h);	/* of no use any more, but for closing it */
 unsigned handle_count(struct handle_table *t);
 
 #endif

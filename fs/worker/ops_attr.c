@@ -111,6 +111,8 @@ static int set_size(const struct op *o, struct inode *i, const struct fuse_file_
 		return r;
 	r = op_may_class(o, file_class(f));
 	if (r == 0)
+		r = waits_check(o->s, o->number, i, f);
+	if (r == 0)
 		r = file_writable(f) ? file_truncate(f, size) : -EROFS;
 	set_version(f, a);
 	resolve_file_put(o->w->resolver, i);

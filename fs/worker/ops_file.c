@@ -166,6 +166,8 @@ static int open_file(const struct op *o, struct inode *i, struct fuse_file_info 
 		file_id(f, &a.file);
 		r = op_may_class(o, file_class(f));
 		if (r == 0)
+			r = waits_check(o->s, o->number, i, f);
+		if (r == 0)
 			r = handle_make(o, i, f, a.flags, fi, &h);
 		else
 			resolve_file_put(o->w->resolver, i);

@@ -73,6 +73,7 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->read_only = terms->read_only;
 	s->classes = terms->classes;
 	s->exclusive = terms->exclusive;
+	s->late = terms->late;
 	s->fd = -1;
 	s->breaker_fd = -1;
 	s->loop_ops = &loop_leader_follower;

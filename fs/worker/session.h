@@ -39,6 +39,7 @@ struct session {
 	bool exclusive;
 	uint64_t idle;			/* it ends when no request came for so many seconds; 0: no limit */
 	_Atomic uint64_t used;		/* seconds of the monotonic clock; kept only with a limit */
+	bool late;		/* may use what waits for its destruction */
 	struct members *members; /* NULL: private */
 	atomic_int state;	/* enum session_state; each step is told through worker.event_fd */
 	atomic_bool inited;	/* the kernel's INIT was read and answered by us */
@@ -69,13 +70,15 @@ struct session {
 	char end_reason[SESSION_WORD];
 	_Atomic uint64_t refused_second;
 	atomic_uint refused_count;
+	atomic_uint waits_used, waits_refused, waits_class;	/* waits.h */
+	_Atomic uint64_t waits_number;
 };
 
 struct session_terms {
 	uint64_t number;
 	uid_t uid;
 	gid_t gid;
-	bool read_only, shared, exclusive;
+	bool read_only, shared, exclusive, late;
 	const struct class_set *classes;
 };
 

@@ -32,7 +32,9 @@ struct survey_job {
 	json_t *params; /* the texts below belong to it */
 	struct survey_options opt;
 	char **keep;
-	struct file_id *keep_ids;
+	struct file_id *keep_ids, *keep_dirs;
+	uint64_t *keep_lines;
+	uint16_t *keep_classes;
 
 	pthread_mutex_t lock; /* a leaf; of what follows */
 	pthread_cond_t moved_on;
@@ -191,6 +193,16 @@ static int take_leaves(struct survey_options *o, int fd)
 	return 0;
 }
 
+bool survey_job_line(const json_t *v, uint64_t *ret)
+{
+	const char *text = json_string_value(v);
+
+	if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+		return false;
+	*ret = strtoull(text, NULL, 16);
+	return true;
+}
+
 static int mode_of(const char *text, enum survey_mode *ret)
 {
 	static const char *const names[] = {[SURVEY_FIND] = "find",
@@ -198,7 +210,8 @@ static int mode_of(const char *text, enum survey_mode *ret)
 		[SURVEY_CLASS] = "class",
 		[SURVEY_MOVE] = "move",
 		[SURVEY_ERASE] = "erase",
-		[SURVEY_CHECK] = "check"};
+		[SURVEY_CHECK] = "check",
+		[SURVEY_DUE] = "due"};
 
 	for (size_t i = SURVEY_FIND; i < sizeof(names) / sizeof(*names); i++)
 		if (strcmp(names[i], text) == 0) {
@@ -208,16 +221,69 @@ static int mode_of(const char *text, enum survey_mode *ret)
 	return -EINVAL;
 }
 
-static int take_keep(struct survey_job *j, json_t *paths, json_t *ids)
+static int take_ids(json_t *ids, struct file_id **ret, size_t *ret_n)
 {
 	const char *text;
 	json_t *v;
 	size_t i, n;
 
-	j->keep = calloc(json_array_size(paths) + 1, sizeof(*j->keep));
-	j->keep_ids = calloc(json_array_size(ids) + 1, sizeof(*j->keep_ids));
-	if (!j->keep || !j->keep_ids)
+	*ret = calloc(json_array_size(ids) + 1, sizeof(**ret));
+	if (!*ret)
 		return -ENOMEM;
+	json_array_foreach(ids, i, v)
+	{
+		text = json_string_value(v);
+		if (!text || sodium_hex2bin((*ret)[i].b, FILE_ID_BYTES, text, strlen(text), NULL, &n, NULL) < 0 ||
+			n != FILE_ID_BYTES)
+			return -EINVAL;
+	}
+	*ret_n = json_array_size(ids);
+	return 0;
+}
+
+static int take_lines(struct survey_job *j, json_t *lines, json_t *classes)
+{
+	json_t *v;
+	size_t i;
+
+	j->keep_lines = calloc(json_array_size(lines) + 1, sizeof(*j->keep_lines));
+	j->keep_classes = calloc(json_array_size(classes) + 1, sizeof(*j->keep_classes));
+	if (!j->keep_lines || !j->keep_classes)
+		return -ENOMEM;
+	json_array_foreach(lines, i, v)
+	{
+		if (!survey_job_line(v, &j->keep_lines[i]))
+			return -EINVAL;
+	}
+	json_array_foreach(classes, i, v)
+	{
+		j->keep_classes[i] = (uint16_t)json_integer_value(v);
+	}
+	j->opt.keep_lines = j->keep_lines;
+	j->opt.keep_lines_n = json_array_size(lines);
+	j->opt.keep_classes = j->keep_classes;
+	j->opt.keep_classes_n = json_array_size(classes);
+	return 0;
+}
+
+/* {files, directories, classes} on hold. */
+static int take_held(struct survey_job *j, json_t *held)
+{
+	int r = take_ids(json_object_get(held, "directories"), &j->keep_dirs, &j->opt.keep_dirs_n);
+
+	j->opt.keep_dirs = j->keep_dirs;
+	return r < 0 ? r : take_lines(j, json_object_get(held, "files"), json_object_get(held, "classes"));
+}
+
+static int take_keep(struct survey_job *j, json_t *paths, json_t *ids)
+{
+	json_t *v;
+	size_t i;
+	int r = take_ids(ids, &j->keep_ids, &j->opt.keep_ids_n);
+
+	j->keep = calloc(json_array_size(paths) + 1, sizeof(*j->keep));
+	if (r < 0 || !j->keep)
+		return r < 0 ? r : -ENOMEM;
 	j->opt.keep = j->keep;
 	j->opt.keep_ids = j->keep_ids;
 	json_array_foreach(paths, i, v)
@@ -226,16 +292,6 @@ static int take_keep(struct survey_job *j, json_t *paths, json_t *ids)
 		if (!j->keep[j->opt.keep_n++])
 			return -EINVAL;
 	}
-	json_array_foreach(ids, i, v)
-	{
-		text = json_string_value(v);
-		if (!text ||
-			sodium_hex2bin(j->keep_ids[i].b, FILE_ID_BYTES, text, strlen(text), NULL, &n, NULL) <
-				0 ||
-			n != FILE_ID_BYTES)
-			return -EINVAL;
-		j->opt.keep_ids_n++;
-	}
 	return 0;
 }
 
@@ -243,21 +299,22 @@ static int take_params(struct survey_job *j)
 {
 	int by_name = 0, class = 0, before = 0, keep_class = 0;
 	json_int_t since = INT64_MAX;
-	json_t *paths = NULL, *ids = NULL;
+	json_t *paths = NULL, *ids = NULL, *held = NULL;
+	int r;
 	const char *mode, *only = NULL;
 
 	j->sweep = json_object_size(j->params) == 1 && json_unpack(j->params, "{s:s}", "mode", &mode) == 0 &&
 		   strcmp(mode, "sweep") == 0;
 	if (j->sweep)
 		return 0;
-	if (json_unpack_ex(j->params, NULL, JSON_STRICT, "{s:s, s?s, s?b, s?i, s?i, s?I, s?o, s?o, s?i}",
+	if (json_unpack_ex(j->params, NULL, JSON_STRICT, "{s:s, s?s, s?b, s?i, s?i, s?I, s?o, s?o, s?i, s?o}",
 		    "mode", &mode, "only", &only, "names", &by_name, "class", &class, "before", &before,
 		    "modified_since", &since, "keep", &paths, "keep_ids", &ids, "keep_class",
-		    &keep_class) < 0 ||
+		    &keep_class, "held", &held) < 0 ||
 		mode_of(mode, &j->opt.mode) < 0 || class < 0 || class > UINT16_MAX || before < 0 ||
 		before > UINT16_MAX || keep_class < 0 || keep_class > UINT16_MAX)
 		return -EINVAL;
-	if ((j->opt.mode == SURVEY_CLASS || j->opt.mode == SURVEY_MOVE) && class < CLASS_FIRST_POLICY)
+	if ((j->opt.mode == SURVEY_CLASS || j->opt.mode == SURVEY_MOVE || j->opt.mode == SURVEY_DUE) && class < CLASS_FIRST_POLICY)
 		return -EINVAL;
 	j->opt.only = only;
 	j->opt.by_name = by_name;
@@ -265,7 +322,8 @@ static int take_params(struct survey_job *j)
 	j->opt.before = (uint16_t)before;
 	j->opt.modified_since = since;
 	j->opt.keep_class = (uint16_t)keep_class;
-	return take_keep(j, paths, ids);
+	r = take_keep(j, paths, ids);
+	return r < 0 ? r : take_held(j, held);
 }
 
 static void job_free(struct survey_job *j)
@@ -277,6 +335,9 @@ static void job_free(struct survey_job *j)
 	free(j->opt.leaves);
 	free(j->keep);
 	free(j->keep_ids);
+	free(j->keep_dirs);
+	free(j->keep_lines);
+	free(j->keep_classes);
 	free(j->store);
 	free(j);
 }
@@ -338,6 +399,22 @@ static json_t *swept_json(const struct sweep_counts *c)
 		(json_int_t)c->failed);
 }
 
+/* How what a path names is known again. */
+static void add_found(json_t *o, const struct survey_counts *c)
+{
+	char hex[2 * sizeof(c->dir_id) + 1];
+
+	if (c->kind == 'd') {
+		sodium_bin2hex(hex, sizeof(hex), c->dir_id, sizeof(c->dir_id));
+		json_object_set_new(o, "directory", json_string(hex));
+	} else if (c->kind == 'f') {
+		snprintf(hex, sizeof(hex), "%016" PRIx64, c->line);
+		json_object_set_new(o, "file", json_string(hex));
+	} else if (c->kind) {
+		json_object_set_new(o, "other", json_string(c->kind == 'l' ? "symlink" : "empty"));
+	}
+}
+
 static json_t *counts_json(const struct survey_counts *c)
 {
 	json_t *classes = json_array(), *o;
@@ -358,6 +435,12 @@ static json_t *counts_json(const struct survey_counts *c)
 	json_object_set_new(o, "class", json_integer(c->class));
 	json_object_set_new(o, "labelled", json_boolean(c->labelled));
 	json_object_set_new(o, "moved", json_boolean(c->moved));
+	json_object_set_new(o, "held", json_integer((json_int_t)c->held));
+	add_found(o, c);
+	if (c->oldest_day != UINT16_MAX) {
+		json_object_set_new(o, "oldest_day", json_integer(c->oldest_day));
+		json_object_set_new(o, "oldest_change", json_integer(c->oldest_change));
+	}
 	json_object_set_new(o, "classes", classes);
 	return o;
 }

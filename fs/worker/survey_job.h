@@ -5,6 +5,8 @@
 #define COFFER_SURVEY_JOB_H
 
 #include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 struct survey_job;
 struct worker;
@@ -14,6 +16,7 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 /* Removes all that is in a destroyed client's folder: there are no keys and no sessions.  root_fd stays the caller's. */
 int survey_job_sweep_dead(int root_fd, struct survey_job **ret);
 json_t *survey_job_next(struct survey_job *j);
+bool survey_job_line(const json_t *v, uint64_t *ret);	/* 16 hex digits */
 void survey_job_stop(struct survey_job *j);	/* waits for its end; NULL is fine */
 
 #endif

@@ -61,6 +61,7 @@ void worker_done(struct worker *w)
 	inode_table_free(w->inodes);
 	lock_table_free(w->locks);
 	store_close(w->store);
+	waits_done(&w->waits);
 	pthread_rwlock_destroy(&w->names);
 	if (w->event_fd >= 0)
 		close(w->event_fd);

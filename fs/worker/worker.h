@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "fs/store/store.h"
+#include "fs/worker/waits.h"
 
 struct inode_table;
 struct lock_table;
@@ -41,6 +42,7 @@ struct worker {
 	int event_fd;			/* eventfd: a session began or ended; the main thread looks */
 	atomic_uint open_files;
 	struct class_sets *class_sets;	/* the main thread's */
+	struct waits waits;
 	bool owners;	/* files get their real owners: we are root */
 };
 

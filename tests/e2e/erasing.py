@@ -144,7 +144,7 @@ class Ageing(Erasing):
         vault.clock = clock
         self.steps, self.proof = Steps(vault, clock.env), Proof(vault)
         self.outcomes, self.clients, self.files = {True: 0, False: 0}, [f"c{i}" for i in range(clients)], {}
-        policy(vault)
+        policy(vault, wait="50y")  # here it is the custodian who destroys, not the clock behind him
         self.up()
         today = clock.today()
         self.before, later = clock.today(2), clock.today(40)

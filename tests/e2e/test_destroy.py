@@ -543,15 +543,16 @@ def test_crash_while_destroying_is_finished_or_undone(clock):
     assert v.json("certificate", "acme")["signature"]
 
 
-def open_credentials(v):
-    """The policy, but for what opens files of the class `credentials`: whoever has a grant does."""
+def open_credentials(v, wait=None):
+    """The policy, but for what opens files of the class `credentials`: whoever has a grant does; another waiting."""
     with open(os.path.join(harness.SOURCE, "policy/inemsoft.yaml")) as f:
         policy = f.read()
     shut = "    purposes: [support, technology-move, data-migration]\n    approval: true\n    uncached: true\n"
     assert policy.count(shut) == 1
     os.makedirs(v.dir, 0o711, exist_ok=True)
     with open(v.dir + "/policy.yaml", "w") as f:
-        f.write(policy.replace(shut, ""))
+        policy = policy.replace(shut, "")
+        f.write(policy.replace("legal_bases:", f"destruction: {{wait: {wait}}}\nlegal_bases:", 1) if wait else policy)
 
 
 def test_class_before_a_date(clock):

@@ -121,7 +121,7 @@ class File:
         for parity in (0, 1):
             r = h[512 + 512 * parity:1024 + 512 * parity]
             rec = struct.unpack_from("<QQIHH", r)
-            good = blake(256, key, b"", self.id + r[:32]) == r[32:64] and not any(r[24:32]) and not any(r[64:])
+            good = blake(256, key, b"", self.id + r[:32]) == r[32:64] and not any(r[64:])
             if good and rec[0] & 1 == parity and rec[2] & ~3 == 0:
                 best = max(best, rec)
         need(best[0] > 0, "records")

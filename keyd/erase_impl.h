@@ -1,0 +1,49 @@
+/* What the sources of an erasure share among themselves. */
+#ifndef COFFER_KEYD_ERASE_IMPL_H
+#define COFFER_KEYD_ERASE_IMPL_H
+
+#include "common/scope.h"
+#include "keyd/batch.h"
+#include "keyd/erase.h"
+#include "keyd/facts_leaves.h"
+#include "keyd/prefix.h"
+
+struct survey_result;
+
+struct erase {
+	struct keyd *k;
+	struct fact_client client;
+	struct client_id id;
+	char *user;
+	uid_t uid;
+	struct job *job;
+	bool preview;
+	char *reason;
+	struct fact_erasure fact;
+	json_t *held;		/* what is on hold (facts_held), as it was when the walk began */
+	int64_t hold_newest;	/* by then */
+	uint64_t *leaves, *dying;
+	size_t n, dying_n, covered_n;	/* behind the dying_n: what the prefixes take with them */
+	const struct policy_class *class;	/* one class before a date; NULL: a path */
+	uint16_t before;
+	struct prefix prefixes[PREFIXES_MAX];
+	unsigned prefixes_n;
+	struct keyring_cut *cuts;		/* of its item */
+	char *rule, *source;
+	void (*ready)(struct keyd *k, struct erase *e, void *arg);
+	void (*done)(struct keyd *k, int error, void *arg);
+	void *arg;
+};
+
+/* NULL: no memory. */
+struct erase *erase_new(struct keyd *k, const struct fact_client *c, struct actor by, const char *reason);
+void erase_free(struct erase *e);	/* says that it is not done, if nobody said anything else */
+DEFINE_SCOPED(struct erase *, erase_free)
+
+struct actor erase_actor(const struct erase *e);
+/* Says why not, to the book and to whoever asked. */
+void erase_refuse(struct erase *e, const char *error, const char *remedy, const char *text);
+/* Its leaves are known: old ones that wait are looked at, then it is destroyed, or handed to who collects.  Takes e. */
+void erase_proceed(struct erase *e);
+
+#endif

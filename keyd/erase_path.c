@@ -1,0 +1,211 @@
+/* What somebody asks to be erased: one file or tree, or a class when its rules say so. */
+#include "keyd/erase_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/date.h"
+#include "common/scope.h"
+#include "keyd/classes.h"
+#include "keyd/expiry.h"
+#include "keyd/facts_life.h"
+#include "keyd/job.h"
+#include "keyd/methods.h"
+#include "keyd/rules.h"
+#include "keyd/survey.h"
+
+static json_t *counts_for(const json_t *counts)
+{
+	static const char *const kept[] = {"directories", "files", "links", "bytes", "empty", "damaged",
+		"destroyed", "other_names", NULL};
+	json_t *o = json_object();
+
+	for (const char *const *key = kept; *key; key++)
+		json_object_set(o, *key, json_object_get(counts, *key));
+	return o;
+}
+
+/* False: refused. */
+static bool take_found(struct erase *e, const struct survey_result *r)
+{
+	json_t *counts;
+
+	if (r->error)
+		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
+	else if (survey_is_incomplete(r))
+		erase_refuse(e, "Failed", "log/worker.log in the state directory says more",
+			"a file that shares a key with it could not be moved: nothing was destroyed");
+	else if (json_integer_value(json_object_get(r->counts, "held")) > 0)
+		erase_refuse(e, "Held", "`coffer hold list` shows the holds; a custodian lifts them",
+			"a hold is on something there: nothing of it is destroyed");
+	else if (r->leaves_n == 0)
+		erase_refuse(e, "NothingToErase", "what is empty or damaged can be removed like any file",
+			"nothing there has a key that could be destroyed");
+	else if (keyd_is_sealed(e->k))
+		erase_refuse(e, "Sealed", NULL, KEYD_SEALED_TEXT);
+	else {
+		counts = counts_for(r->counts);
+		e->fact.counts = json_dumps(counts, JSON_COMPACT | JSON_SORT_KEYS);
+		json_decref(counts);
+		e->fact.store = strdup(r->store);
+		e->leaves = malloc(r->leaves_n * sizeof(*e->leaves));
+		if (e->leaves && e->fact.counts && e->fact.store) {
+			memcpy(e->leaves, r->leaves, r->leaves_n * sizeof(*e->leaves));
+			e->n = r->leaves_n;
+			return true;
+		}
+		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+	}
+	return false;
+}
+
+static void enumerated(struct keyd *k, const struct survey_result *r, void *arg)
+{
+	scoped(erase_freep) struct erase *e = arg;
+	json_t *answer;
+
+	if (!take_found(e, r))
+		return;
+	if (e->preview) {
+		answer = json_pack("{s:I}", "keys", (json_int_t)e->n);
+		json_object_set_new(answer, "counts", json_loads(e->fact.counts, 0, NULL));
+		job_done(e->job, answer);
+		return;
+	}
+	erase_proceed(take_ptr(&e));
+}
+
+/* It is there: only now the sessions end. */
+static void found(struct keyd *k, const struct survey_result *r, void *arg)
+{
+	scoped(erase_freep) struct erase *e = arg;
+	int k1;
+
+	if (r->error == -ENOENT) {
+		erase_refuse(e, "NotFound", NULL, "there is no such file or directory in the share");
+		return;
+	}
+	if (r->error) {
+		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
+		return;
+	}
+	const struct survey_spec spec = {.mode = "erase",
+		.params = json_pack("{s:s, s:O}", "only", r->store, "held", e->held),
+		.alone = !e->preview,
+		.why = "data is being destroyed",
+		.by = erase_actor(e),
+		.done = enumerated,
+		.arg = e};
+
+	k1 = survey_start(k, &e->client, &spec);
+	if (k1 < 0)
+		erase_refuse(e, "Failed", NULL, strerror(-k1));
+	else
+		e = NULL;
+}
+
+/* ---- asking for it ---- */
+
+static bool may_erase(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
+{
+	if (c->held)
+		varlink_errorf(call, "Held", "`coffer hold list` shows them; a custodian lifts them",
+			"there is a hold on %s: nothing of it is destroyed", c->client);
+	else if (k->clock.unconfirmed)
+		varlink_errorf(call, "ClockUnconfirmed", "if it is right now: `coffer clock confirm`",
+			"the clock is not trusted (%s): nothing is destroyed", k->clock.reason);
+	else if (k->shred_unfinished)
+		varlink_error(call, "Unavailable",
+			"an earlier destruction is not finished: the slot still holds the old key",
+			"`coffer status` says why");
+	else
+		return classes_may_begin(k, call, c);
+	return false;
+}
+
+static int store_unreadable(struct varlink_call *call, const struct fact_client *c, int r)
+{
+	return varlink_errorf(call, "StoreUnreadable", "log/keyd.log in the state directory says why",
+		"the store of %s does not open: %s", c->client, strerror(-r));
+}
+
+/* A custodian may do it when the rules say so: what the nightly run would do. */
+static int erase_class_asked(struct keyd *k, struct varlink_call *call, const struct fact_client *c,
+	const char *id, int64_t before, const char *reason)
+{
+	const struct policy *rules = NULL;
+	const struct policy_class *class;
+	char rule[FACT_TEXT_MAX] = "", date[DATE_TEXT_MAX];
+	struct prefix_answer a;
+	int r;
+
+	r = rules_for(k, c->row, FACTS_LATEST, keyd_now(), &rules);
+	if (r < 0)
+		return r;
+	class = policy_class(rules, id);
+	if (!class)
+		return varlink_errorf(call, "UnknownClass", "`coffer policy show` lists them",
+			"the policy %s knows no record class %s", k->policy->name, id);
+	if (before <= DAY_EPOCH_UNIX || date_day(before) > date_day(keyd_now()))
+		return varlink_error(
+			call, "InvalidDate", "the date must not lie ahead", "take today or earlier");
+	r = prefix_judge(class, c, date_day(before), keyd_now(), &a);
+	if (r < 0)
+		return r;
+	if (!a.due)
+		return varlink_errorf(call, "NotDue",
+			"`coffer shred CLIENT PATH` is for what somebody asks to be erased before",
+			"%s of %s from before that date is not due%s%s", class->id, c->client,
+			a.due_on ? " before " : " yet", a.due_on ? date_format_day(a.due_on, date) : "");
+	expiry_rule_text(a.rule, rule, sizeof(rule));
+	const struct erase_class spec = {.class = class,
+		.before = date_day(before),
+		.modified_since = a.modified_since,
+		.rule = rule,
+		.source = a.rule->source,
+		.reason = reason,
+		.by = actor_of(call)};
+
+	r = erase_class(k, c, &spec, NULL, call);
+	return r < 0 ? store_unreadable(call, c, r) : 0;
+}
+
+int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
+{
+	scoped(erase_freep) struct erase *e = NULL;
+	const char *client, *path = NULL, *reason, *class = NULL;
+	struct keyd *k = userdata;
+	struct fact_client c;
+	int64_t before = 0;
+	json_t *unused = NULL;
+	int preview = 0, r;
+
+	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?o, s:s, s?b}", "client", &client, "path", &path,
+		    "class", &class, "before", &unused, "reason", &reason, "preview", &preview) ||
+		!params_text(call, "reason", reason) || !params_time(call, params, "before", &before) ||
+		!params_client(k, call, client, &c) || !may_erase(k, call, &c))
+		return 0;
+	if (!path == !class || !class != !before || (class && preview))
+		return varlink_error(call, "InvalidParameter", "either a path, or a class and a date", NULL);
+	if (class)
+		return erase_class_asked(k, call, &c, class, before, reason);
+	if (strspn(path, "/") == strlen(path))
+		return varlink_errorf(call, "InvalidParameter",
+			"`coffer client end` begins the end of a client",
+			"the whole of %s is not erased by its path", c.client);
+	e = erase_new(k, &c, actor_of(call), reason);
+	if (!e)
+		return -ENOMEM;
+	e->preview = preview;
+	const struct survey_spec spec = {.mode = "find",
+		.params = json_pack("{s:s, s:b}", "only", path, "names", 1),
+		.done = found,
+		.arg = e};
+
+	r = survey_start(k, &c, &spec);
+	if (r < 0)
+		return store_unreadable(call, &c, r);
+	take_ptr(&e)->job = job_new(k, call);
+	return 0;
+}

@@ -1,0 +1,120 @@
+"""One record class of a client, from due to destroyed: notice, waiting, holds on a class and on a path, the certificate.
+
+keyd's clock is moved with libfaketime (test_destroy.py)."""
+import errno
+import json
+import os
+
+import pytest
+
+import harness
+from harness import NOT_FOUND, REFUSED, USAGE, wait_for
+from test_destroy import Clock, faketime, letters, open_credentials, pass_time  # noqa: F401 (a fixture)
+
+WAIT = 32  # days of the default policy, whole ones
+
+
+@pytest.fixture
+def late(make_vault, faketime):
+    """A vault whose keyd lives under a clock of ours, with acme and what is of the class `credentials` (30 days after it
+    was modified) among other files."""
+    v = make_vault(up=False)
+    v.clock = Clock(v.base + "/clock", faketime)
+    open_credentials(v)
+    v.up(env=v.clock.env)
+    v.add()
+    v.grant("acme", v.alice)
+    v.grant("acme", v.alice, "legal-compliance", "r")
+    m = v.mount(v.alice)
+    m.sh("mkdir -p c/dir c/moved && echo plain > plain && for f in old kept saved dir/in moved/in used; do echo $f > c/$f; done")
+    v.coffer("class", "set", "acme", "c", "credentials")
+    return v, m
+
+
+def rows(v, of="class"):
+    return [r for r in v.json("expiry", "list")["expiry"] if r["of"] == of]
+
+
+def waits(v):
+    return [r for r in rows(v) if r["state"] == "waiting"]
+
+
+def acts(v, kind, *filters):
+    """By the clock, or as filtered: a question of keyd in more than one piece meets libfaketime in its event loop."""
+    return [r for r in v.log(*(filters or ("--user", "the clock"))) if r["op"] == kind]
+
+
+def test_class_from_due_to_certificate(late):
+    """What is on hold survives alone, followed through renames and saving; what was used lately survives; all else stays."""
+    v, m = late
+    hold = ["hold", "place", "acme", "--matter", "case 17", "--reason", "litigation"]
+    v.coffer(*hold, "--path", "c/kept", user=v.alice, check=REFUSED)
+    v.coffer(*hold, "--path", "nowhere", check=NOT_FOUND)
+    v.coffer(*hold, "--path", "/", check=USAGE)
+    v.coffer(*hold, "--path", "c/kept", "--class", "credentials", check=USAGE)
+    for path in ("c/kept", "c/saved", "c/moved"):
+        assert v.json(*hold, "--path", path)["hold"]
+    m.sh("mv c/kept c/renamed && mv c/moved c/away")
+    m.sh("cp c/saved c/tmp && mv c/tmp c/saved && mv c/saved c/saved~ && echo anew > c/saved && rm c/saved~"
+         " && mv c/saved c/saved2 && touch -d '-3 days' c/saved2 c/renamed")
+    assert len(v.rows("hold", "list")) == 3 and letters(v) == []
+    later = v.clock.today(60)
+    m.sh('touch -d "$1" c/used', later)
+    m.unmount()
+    pass_time(v, 40)
+    row, = wait_for(lambda: waits(v), "the notice", limit=30)
+    assert row["class"] == "credentials" and row["rule"] == "last modified + 30 days"
+    assert rows(v, "client")[0]["state"] == "running"
+    name, = letters(v)
+    with open(f"{v.dir}/outbox/{name}") as f:
+        letter = f.read()
+    assert "To: privacy@acme.example, info@inemsoft.com" in letter and "Its record class:   credentials" in letter, letter
+    assert f"On {v.clock.today(31)}" in letter and "Some data of acme" in letter
+    # Consultants do not open it meanwhile; what does not wait they do; who may use it until the end does, and it is told.
+    m = v.mount(v.alice)
+    for path in ("c/old", "c/dir/in"):
+        assert m.errno(f"open({path!r})") == errno.EKEYEXPIRED
+    assert m.errno("open('c/old', 'w')") == errno.EKEYEXPIRED
+    assert m.errno("os.truncate('c/old', 1)") == errno.EKEYEXPIRED
+    assert m.sh("cat plain c/used c/renamed c/saved2 c/away/in; ls c").out.split()[:5] == \
+        ["plain", "used", "kept", "anew", "moved/in"]
+    number = str(m.session()["session"])
+    alarm, = wait_for(lambda: acts(v, "alarm", "--session", number), "the alarm")
+    assert (alarm["outcome"], alarm["user"], alarm["detail"]["class"]) == ("Waiting", v.alice.name, "credentials")
+    assert len([r for r in v.log("--session", number) if r["op"] == "open" and r["outcome"] == errno.EKEYEXPIRED]) == 3
+    m.unmount()
+    legal = v.mount(v.alice, "acme", "legal-compliance", ticket=None)
+    assert legal.sh("cat c/old").out == "old\n"
+    alarm, = wait_for(lambda: acts(v, "alarm", "--session", str(legal.session()["session"])), "the alarm")
+    assert alarm["outcome"] == 0 and alarm["detail"]["used"] == 1
+    legal.unmount()
+    assert v.coffer("expiry", "list").out.count("credentials") == 1
+    assert any("1 destruction waits" in w for w in v.status()["warnings"])
+    # Its time is over.
+    pass_time(v, 40 + WAIT)
+    done = wait_for(lambda: acts(v, "erase"), "the destruction", limit=30)
+    assert done[0]["outcome"] == 0 and done[0]["user"] == "the clock"
+    name, = [n for n in os.listdir(v.dir + "/keyd/certificates") if "erasure" in n]
+    with open(f"{v.dir}/keyd/certificates/{name}") as f:
+        c = json.load(f)["certificate"]
+    v.coffer("certificate", "verify", f"{v.dir}/keyd/certificates/{name}")
+    assert c["what"]["class"] == "credentials" and c["what"]["keys"] == 2 and c["what"]["held"] == 3, c
+    assert c["notice"]["number"] == row_number(v) and c["decided"]["by"] == "the clock"
+    wait_for(lambda: acts(v, "sweep"), "the sweep", limit=30)
+    m = v.mount(v.alice)
+    assert m.sh("cat plain c/used c/renamed c/saved2 c/away/in").out.split() == ["plain", "used", "kept", "anew", "moved/in"]
+    assert sorted(m.sh("ls c c/dir").out.split()) == sorted("c: away dir renamed saved2 used c/dir:".split())
+    m.unmount()
+    # The holds go: what is overdue goes through notice and waiting again.
+    for h in v.rows("hold", "list"):
+        v.coffer("hold", "lift", str(h["hold"]), "--reason", "settled")
+    wait_for(lambda: len(letters(v)) == 2, "another notice", limit=30)
+    pass_time(v, 40 + 2 * WAIT + 2)
+    wait_for(lambda: len(acts(v, "erase")) == 2, "the other destruction", limit=30)
+    wait_for(lambda: len(acts(v, "sweep")) == 2, "the sweep", limit=30)
+    m = v.mount(v.alice)
+    assert m.sh("cat plain; ls c").out.split() == ["plain", "away", "dir"]
+
+
+def row_number(v):
+    return v.json("expiry", "list")["notices"][0]["notice"]
