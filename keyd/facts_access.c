@@ -280,7 +280,7 @@ int facts_view(struct facts *f, const char *client, const char *user, int64_t kn
 	struct facts_view v = {0};
 	int r;
 
-	r = facts_client(f, client, known_at, &v.client);
+	r = facts_client_brief(f, client, known_at, &v.client);
 	if (r == 0)
 		r = load_terms(f, user, known_at, &v);
 	else if (r == -ENOENT) {

@@ -81,18 +81,25 @@ static void client_from_row(sqlite3_stmt *st, struct fact_client *c)
 	c->held_partly = sqlite3_column_int(st, 17);
 }
 
-int facts_client(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret)
+int facts_client_brief(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_resetp) sqlite3_stmt *st = NULL;
 	int r;
 
-	r = facts_prepare(f, &st, CLIENT_QUERY "AND c.client = ?2", "it", known_at, client);
+	r = facts_cached(f, &st, CLIENT_QUERY "AND c.client = ?2", "it", known_at, client);
 	if (r == 0)
 		r = sql_step(st);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
 	client_from_row(st, ret);
-	return facts_client_dates(f, known_at, ret);
+	return 0;
+}
+
+int facts_client(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret)
+{
+	int r = facts_client_brief(f, client, known_at, ret);
+
+	return r < 0 ? r : facts_client_dates(f, known_at, ret);
 }
 
 int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, size_t *ret_n)

@@ -163,10 +163,10 @@ static int load_transfer(struct facts *f, int64_t known_at, struct fact_client *
 
 int facts_client_dates(struct facts *f, int64_t known_at, struct fact_client *c)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_resetp) sqlite3_stmt *st = NULL;
 	int r;
 
-	r = facts_prepare(f, &st,
+	r = facts_cached(f, &st,
 		"SELECT event, happens_on FROM event WHERE id IN (SELECT max(id) FROM event WHERE client = ?"
 		" AND recorded_at <= ? GROUP BY event) AND happens_on != 0 ORDER BY id DESC LIMIT ?",
 		"iii", c->row, known_at, (int64_t)POLICY_EVENTS_MAX);

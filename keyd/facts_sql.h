@@ -9,7 +9,7 @@
 
 #include "common/sql.h"
 
-#define FACTS_CACHED_MAX 16
+#define FACTS_CACHED_MAX 24
 
 struct facts {
 	sqlite3 *db;

@@ -34,6 +34,8 @@ bool may_see_names(struct keyd *k, const struct varlink_call *call, const char *
 int reply_failure(struct keyd *k, struct varlink_call *call, int r, const char *what);
 
 /* ---- methods_query.c ---- */
+/* Rows of Shares. */
+int shares_of(struct keyd *k, const struct peer *p, json_t **ret);
 int keyd_status(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_client_list(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_access(struct varlink_call *call, json_t *params, void *userdata);

@@ -294,7 +294,7 @@ static void add_shares(struct keyd *k, json_t *rows, const json_t *grant, const 
 	const char *covers = json_string_value(json_object_get(grant, "purpose"));
 	struct fact_client c;
 
-	if (facts_client(k->facts, json_string_value(json_object_get(grant, "client")), FACTS_LATEST, &c) < 0)
+	if (facts_client_brief(k->facts, json_string_value(json_object_get(grant, "client")), FACTS_LATEST, &c) < 0)
 		return;
 	for (size_t i = 0; i < k->policy->purposes_count; i++) {
 		const struct policy_purpose *u = &k->policy->purposes[i];
@@ -304,23 +304,34 @@ static void add_shares(struct keyd *k, json_t *rows, const json_t *grant, const 
 	}
 }
 
-int keyd_shares(struct varlink_call *call, json_t *params, void *userdata)
+int shares_of(struct keyd *k, const struct peer *p, json_t **ret)
 {
-	scoped(asker_done) struct asker q = {.peer = varlink_call_peer(call)};
-	struct keyd *k = userdata;
+	scoped(asker_done) struct asker q = {.peer = p};
 	json_t *grants = NULL, *rows, *grant;
 	size_t i;
 	int r;
 
-	r = decision_groups(q.peer->user, q.peer->uid, &q.groups);
+	r = decision_groups(p->user, p->uid, &q.groups);
 	if (r == 0)
-		r = facts_access_of(k->facts, q.peer->user, q.peer->uid, (const char *const *)q.groups.name, q.groups.n,
-			keyd_now(), &grants);
+		r = facts_access_of(k->facts, p->user, p->uid, (const char *const *)q.groups.name, q.groups.n, keyd_now(),
+			&grants);
 	if (r < 0)
-		return reply_failure(k, call, r, "the grants cannot be read");
+		return r;
 	rows = json_array();
 	json_array_foreach(grants, i, grant) add_shares(k, rows, grant, &q);
 	json_decref(grants);
+	*ret = rows;
+	return 0;
+}
+
+int keyd_shares(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	json_t *rows = NULL;
+	int r = shares_of(k, varlink_call_peer(call), &rows);
+
+	if (r < 0)
+		return reply_failure(k, call, r, "the grants cannot be read");
 	return varlink_reply(call, json_pack("{s:o}", "shares", rows));
 }
 
