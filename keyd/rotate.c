@@ -36,17 +36,8 @@ static int record(struct keyd *k, const char *kind, const char *outcome, struct 
 	return r < 0 ? r : outbox_commit(k);
 }
 
-static int intend(struct keyd *k, const char *kind, struct actor by, const char *client, const char *slot, int64_t before)
-{
-	json_t *o = json_pack("{s:s, s:s, s:I, s:s*, s:s*, s:I}", "kind", kind, "user", by.user, "uid", (json_int_t)by.uid, "client",
-		client, "slot", slot, "before", (json_int_t)before);
-	scoped(freep) char *text = json_dumps(o, JSON_COMPACT);
-
-	json_decref(o);
-	return text ? facts_state_set(k->facts, STATE, text) : -ENOMEM;
-}
-
-void rotate_settle(struct keyd *k)
+/* How the one that was begun ended, as far as it can be told. */
+static void settle(struct keyd *k)
 {
 	const char *kind, *user, *client = NULL, *slot = NULL;
 	json_int_t uid, before;
@@ -54,20 +45,44 @@ void rotate_settle(struct keyd *k)
 	json_t *o;
 	bool done;
 
-	if (keyd_is_sealed(k) || k->shred_unfinished || facts_state_get(k->facts, STATE, text, sizeof(text)) < 0 || !*text)
+	if (facts_state_get(k->facts, STATE, text, sizeof(text)) < 0 || !*text)
 		return;
 	o = json_loads(text, 0, NULL);
 	if (json_unpack(o, "{s:s, s:s, s:I, s?s, s?s, s:I}", "kind", &kind, "user", &user, "uid", &uid, "client", &client,
 		    "slot", &slot, "before", &before) == 0) {
 		done = (int64_t)keyring_generation(k->ring) > before;
-		if (record(k, kind, done ? NULL : "Interrupted", (struct actor){.user = user, .uid = (uid_t)uid}, client, slot, before,
-			    done ? "finished after an interruption" : "nothing was exchanged") < 0)
+		if (record(k, kind, !done ? "Interrupted" : k->shred_unfinished ? "Pending" : NULL, (struct actor){.user = user, .uid = (uid_t)uid}, client, slot, before,
+			    !done                ? "nothing was exchanged"
+			    : k->shred_unfinished ? "the old root key is not overwritten everywhere"
+						  : "finished after an interruption") < 0)
 			log_error("what became of an exchange of keys is not recorded yet");
 	} else {
 		log_error("keyd/facts.db: the intent of an exchange of keys is damaged");
 		(void)facts_state_set(k->facts, STATE, "");
 	}
 	json_decref(o);
+}
+
+void rotate_settle(struct keyd *k)
+{
+	if (!keyd_is_sealed(k) && !k->shred_unfinished)
+		settle(k);
+}
+
+static int intend(struct keyd *k, const char *kind, struct actor by, const char *client, const char *slot, int64_t before)
+{
+	char earlier[INTENT_MAX];
+	scoped(freep) char *text = NULL;
+	json_t *o;
+
+	settle(k);
+	if (facts_state_get(k->facts, STATE, earlier, sizeof(earlier)) == 0 && *earlier)
+		return -EBUSY; /* how the one before ended is not recorded: this one would be taken for it */
+	o = json_pack("{s:s, s:s, s:I, s:s*, s:s*, s:I}", "kind", kind, "user", by.user, "uid", (json_int_t)by.uid, "client",
+		client, "slot", slot, "before", (json_int_t)before);
+	text = json_dumps(o, JSON_COMPACT);
+	json_decref(o);
+	return text ? facts_state_set(k->facts, STATE, text) : -ENOMEM;
 }
 
 static int reply_outcome(struct keyd *k, struct varlink_call *call, int64_t before, enum shred_outcome outcome,
