@@ -725,6 +725,16 @@ void inode_opened(struct inode_table *t, struct inode *i, uint64_t session, bool
 	pthread_mutex_unlock(&t->lock);
 }
 
+bool inode_opened_once(struct inode_table *t, const struct inode *i)
+{
+	bool once;
+
+	pthread_mutex_lock(&t->lock);
+	once = i->opens == 1;
+	pthread_mutex_unlock(&t->lock);
+	return once;
+}
+
 void inode_closed(struct inode_table *t, struct inode *i, bool writing)
 {
 	pthread_mutex_lock(&t->lock);

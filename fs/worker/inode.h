@@ -133,6 +133,7 @@ bool inode_is_below(struct inode_table *t, const struct inode *i, const struct i
 
 /* Opens.  *ret_conflict: another session has it open in a way that forbids cached pages here. */
 void inode_opened(struct inode_table *t, struct inode *i, uint64_t session, bool writing, bool *ret_conflict);
+bool inode_opened_once(struct inode_table *t, const struct inode *i);	/* by all sessions together */
 void inode_closed(struct inode_table *t, struct inode *i, bool writing);
 
 #endif

@@ -128,6 +128,11 @@ void op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_in
 void op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi);
 void op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi);
 
+/* ops_ahead.c.  Asked before the open: whether its content may go along.  Then, without the namespace lock and before the
+ * answer: it does. */
+bool op_may_go_ahead(const struct op *o, const struct inode *i, const struct fuse_file_info *fi);
+void op_go_ahead(const struct op *o, struct handle *h, const struct fuse_file_info *fi);
+
 /* ops_lock.c */
 void op_getlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock);
 void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct flock *lock, int sleep);

@@ -152,7 +152,7 @@ static int truncate_on_open(const struct op *o, struct inode *i, struct file *f)
 	return r;
 }
 
-static int open_file(const struct op *o, struct inode *i, struct fuse_file_info *fi)
+static int open_file(const struct op *o, struct inode *i, struct fuse_file_info *fi, struct handle **ret)
 {
 	struct record_access a = {.flags = record_flags(fi->flags)};
 	struct handle *h = NULL;
@@ -183,6 +183,8 @@ static int open_file(const struct op *o, struct inode *i, struct fuse_file_info 
 	a.process = h ? h->process : 0;
 	r = op_record(o, &a, RECORD_OPEN, r);
 	handle_settle(o, h, r);
+	if (r == 0)
+		*ret = h;
 	return r;
 }
 
@@ -196,13 +198,17 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct op o = op_begin(req);
 	struct inode *i = op_inode(&o, node);
+	bool ahead = i && op_may_go_ahead(&o, i, fi);
+	struct handle *h; /* the table's; nobody knows it before the answer */
 	int r = -ESTALE;
 
 	if (i) {
 		pthread_rwlock_rdlock(&o.w->names);
-		r = open_file(&o, i, fi);
+		r = open_file(&o, i, fi, &h);
 		pthread_rwlock_unlock(&o.w->names);
 	}
+	if (r == 0 && ahead)
+		op_go_ahead(&o, h, fi);
 	if (r == 0)
 		reply_open(&o, fi, node);
 	else
@@ -288,6 +294,7 @@ static int create_found(const struct op *o, struct inode *dir, const char *name,
 	struct op_entry *e)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
+	struct handle *h;
 	int r = resolve_dir(o->w->resolver, dir, &d);
 
 	if (r == 0)
@@ -295,7 +302,7 @@ static int create_found(const struct op *o, struct inode *dir, const char *name,
 	if (r == 0 && !S_ISREG(atomic_load(&e->inode->mode)))
 		r = S_ISDIR(atomic_load(&e->inode->mode)) ? -EISDIR : -EEXIST;
 	if (r == 0)
-		r = open_file(o, e->inode, fi);
+		r = open_file(o, e->inode, fi, &h);
 	if (r < 0)
 		op_entry_undo(o, e);
 	return r;

@@ -323,6 +323,8 @@ static void finish(struct session *s)
 	if (!is_gone(s)) {
 		invalidate_all(s);
 		atomic_store(&s->refuse, s->end_error);
+		pthread_rwlock_wrlock(&s->replies); /* what is stored ahead is stored before this, or not at all */
+		pthread_rwlock_unlock(&s->replies);
 		invalidate_all(s);
 	}
 	atomic_store(&s->refuse, s->end_error);

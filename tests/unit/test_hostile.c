@@ -256,6 +256,70 @@ static void test_what_the_kernel_brings_by_itself(void **state)
 	}
 }
 
+/* Opens it as a file that nobody had open since it was looked up; whether `text` came before the answer. */
+static bool comes_ahead(struct kernel *k, uint32_t flags, const char *text)
+{
+	const struct fuse_open_in in = {.flags = flags};
+	const struct fuse_entry_out *e = out(k);
+	const struct fuse_notify_store_out *what = out(k);
+	struct fuse_release_in release = {.flags = flags};
+	struct fuse_forget_in forget = {.nlookup = 1};
+	bool came = false;
+	uint64_t node, unique;
+
+	assert_int_equal(ask(k, FUSE_LOOKUP, FUSE_ROOT_ID, "f", 2), 0);
+	node = e->nodeid;
+	unique = send_request(k, FUSE_OPEN, node, &in, sizeof(in));
+	for (;;) {
+		ssize_t n = recv(k->fd, k->answer.bytes, sizeof(k->answer), 0);
+
+		assert_true(n >= (ssize_t)sizeof(k->answer.head));
+		if (k->answer.head.unique == unique)
+			break;
+		assert_int_equal(k->answer.head.unique, 0);
+		assert_int_equal(k->answer.head.error, FUSE_NOTIFY_STORE);
+		assert_int_equal(what->nodeid, node);
+		assert_int_equal(what->offset, 0);
+		assert_int_equal(what->size, strlen(text));
+		assert_memory_equal(what + 1, text, strlen(text));
+		came = true;
+	}
+	assert_int_equal(k->answer.head.error, 0);
+	release.fh = ((const struct fuse_open_out *)out(k))->fh;
+	assert_int_equal(ask(k, FUSE_RELEASE, node, &release, sizeof(release)), 0);
+	send_request(k, FUSE_FORGET, node, &forget, sizeof(forget));
+	return came;
+}
+
+/* The record of that open comes first, and what was stored counts as read. */
+static void test_a_small_file_comes_with_its_open(void **state)
+{
+	struct fuse_forget_in forget = {.nlookup = 1};
+	struct kernel *k = begin(false);
+	struct created f = create(k, "f");
+	struct fuse_release_in release = {.fh = f.fh};
+	uint8_t buf[RECORD_BYTES_MAX];
+	struct record rec;
+	uint64_t read = 0;
+
+	assert_int_equal(write_at(k, f.node, f.fh, 0), 0);
+	assert_int_equal(ask(k, FUSE_RELEASE, f.node, &release, sizeof(release)), 0);
+	send_request(k, FUSE_FORGET, f.node, &forget, sizeof(forget));
+	while (next_record(&k->x, buf, &rec))
+		;
+	assert_true(comes_ahead(k, O_RDONLY, "hello"));
+	while (next_record(&k->x, buf, &rec))
+		if (rec.kind == RECORD_KIND_ACCESS && rec.access.op == RECORD_CLOSE)
+			read = rec.access.bytes_read;
+	assert_int_equal(read, 5);
+	assert_true(comes_ahead(k, O_RDWR, "hello"));
+	assert_false(comes_ahead(k, O_WRONLY, "hello"));
+	assert_false(comes_ahead(k, O_RDONLY | O_DIRECT, "hello"));
+	assert_false(comes_ahead(k, O_RDWR | O_TRUNC, "hello"));
+	assert_false(comes_ahead(k, O_RDONLY, "")); /* there is nothing in it any more */
+	end(k);
+}
+
 static void test_an_honest_one_is_served(void **state)
 {
 	struct kernel *k = begin(false);
@@ -504,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_killpriv_is_negotiated),
 		cmocka_unit_test(test_write_back_and_own_locks_belong_to_an_exclusive_one),
 		cmocka_unit_test(test_what_the_kernel_brings_by_itself),
+		cmocka_unit_test(test_a_small_file_comes_with_its_open),
 		cmocka_unit_test(test_an_honest_one_is_served),
 		cmocka_unit_test(test_forged_nodes),
 		cmocka_unit_test(test_forged_handles),
