@@ -55,8 +55,8 @@ static struct file *publish(struct file *f)
 	return other;
 }
 
-/* Lets one reference go.  False: it is the last one and the hint is not set yet, so that whoever opens the
- * file next would not find it. */
+/* Lets one reference go.  False: it is the last one and hint or floor are not set yet, so that whoever opens the
+ * file next would not find them. */
 static bool unpublish(struct file *f, bool flushed, bool *ret_last)
 {
 	struct store *s = f->store;
@@ -64,8 +64,8 @@ static bool unpublish(struct file *f, bool flushed, bool *ret_last)
 	bool done;
 
 	pthread_mutex_lock(&s->lock);
-	/* The only reference: nobody else changes the hint. */
-	done = f->refs > 1 || f->hint || flushed;
+	/* The only reference: nobody else changes what is due. */
+	done = f->refs > 1 || (f->hint && !f->floor_due) || flushed;
 	*ret_last = done && --f->refs == 0;
 	if (*ret_last) {
 		for (at = bucket(s, f->ino); *at != f; at = &(*at)->next)
@@ -397,6 +397,7 @@ static int load(struct file *f, const struct stat *st)
 	r = file_load_tail(f, last);
 	if (r == 0 && last && count > 1)
 		keep_head(f, bytes + HEADER_BYTES);
+	f->promised = f->size;
 	return r < 0 ? r : load_place(f);
 }
 
@@ -635,22 +636,6 @@ uint64_t file_version(struct file *f, char *text)
 	return size;
 }
 
-int file_flush(struct file *f)
-{
-	bool due;
-	int r = 0;
-
-	pthread_rwlock_rdlock(&f->lock);
-	due = !f->hint;
-	pthread_rwlock_unlock(&f->lock);
-	if (!due)
-		return 0;
-	pthread_rwlock_wrlock(&f->lock);
-	r = file_set_hint(f);
-	pthread_rwlock_unlock(&f->lock);
-	return r;
-}
-
 /* `durable` bytes are on disk now. */
 static int raise_floor(struct file *f, uint64_t durable)
 {
@@ -662,6 +647,43 @@ static int raise_floor(struct file *f, uint64_t durable)
 		return 0;
 	rec.floor = durable;
 	return file_write_record(f, &rec, false);
+}
+
+int file_flush(struct file *f)
+{
+	bool due;
+	int r = 0;
+
+	pthread_rwlock_rdlock(&f->lock);
+	due = !f->hint || f->floor_due;
+	pthread_rwlock_unlock(&f->lock);
+	if (!due)
+		return 0;
+	pthread_rwlock_wrlock(&f->lock);
+	r = file_set_hint(f);
+	if (r == 0 && f->floor_due && !atomic_load(&f->lost))
+		r = raise_floor(f, f->floor_due);
+	f->floor_due = 0;
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+/* A database syncs for each transaction, and a floor is one more block to be written in the next one: so once a second
+ * is enough, and when it is closed. */
+static int note_durable(struct file *f, uint64_t size)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (size > f->promised)
+		f->promised = size;
+	if (now.tv_sec == f->floor_second) {
+		f->floor_due = size > f->h.rec.floor ? size : 0;
+		return 0;
+	}
+	f->floor_second = now.tv_sec;
+	f->floor_due = 0;
+	return raise_floor(f, size);
 }
 
 int file_sync(struct file *f, bool data_only)
@@ -681,7 +703,7 @@ int file_sync(struct file *f, bool data_only)
 		return r;
 	pthread_rwlock_wrlock(&f->lock);
 	/* Cut meanwhile and grown again: those bytes are others, and perhaps not on disk. */
-	r = cuts == f->cuts ? raise_floor(f, size) : 0;
+	r = cuts == f->cuts ? note_durable(f, size) : 0;
 	pthread_rwlock_unlock(&f->lock);
 	return r;
 }

@@ -42,7 +42,7 @@ int file_truncate(struct file *f, uint64_t size);
 int file_allocate(struct file *f, int mode, uint64_t off, uint64_t n);	/* fallocate(2) modes 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE */
 int64_t file_seek(struct file *f, uint64_t off, int whence);		/* SEEK_DATA, SEEK_HOLE */
 int file_flush(struct file *f);			/* size hint; no disk wait */
-int file_sync(struct file *f, bool data_only);	/* data, then the size floor; once it has failed, -EIO for that file while the store is open */
+int file_sync(struct file *f, bool data_only);	/* data, then (at most once a second, and when it is closed) the size floor; once it has failed, -EIO for that file while the store is open */
 int file_chmod(struct file *f, mode_t mode);
 int file_chown(struct file *f, uid_t uid, gid_t gid);
 int file_utimens(struct file *f, const struct timespec ts[2]);

@@ -31,6 +31,9 @@ struct file {
 	struct key32 *key;	/* in a key slot; NULL without header */
 	struct place place;
 	uint64_t size;
+	uint64_t promised;	/* up to here an fsync may have promised it, whatever the floor says */
+	uint64_t floor_due;	/* the next flush raises the floor to this; 0: it need not */
+	int64_t floor_second;	/* when an fsync raised it last, by the monotonic clock */
 	uint64_t cuts; /* how often it was cut: what was written since an fsync began is not durable by it */
 
 	uint8_t *head;		/* ciphertext of sector 0 as it came with the header; NULL: not kept */

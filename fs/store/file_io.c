@@ -480,7 +480,7 @@ static int shrink(struct file *f, uint64_t size)
 {
 	uint64_t count = file_sectors(size);
 	size_t len = (size_t)(size - (count ? count - 1 : 0) * SECTOR_DATA), old = 0, stored = 0;
-	bool was_durable = f->h.rec.floor > size;
+	bool was_durable = f->h.rec.floor > size || f->promised > size;
 	uint8_t plain[SECTOR_DATA];
 	int r = 0;
 
@@ -500,6 +500,9 @@ static int shrink(struct file *f, uint64_t size)
 		return -errno;
 	f->size = count ? (count - 1) * SECTOR_DATA + old : 0; /* until the new last sector is written */
 	f->cuts++;
+	f->floor_due = 0;
+	if (f->promised > f->size)
+		f->promised = f->size;
 	f->tail_len = 0;
 	f->hint = count == 0;
 	f->bare = true;
