@@ -486,7 +486,7 @@ def try_all(v, d):
     return None
 
 
-def test_old_copy_without_its_slot_opens_nothing(gone):
+def test_o23_old_copy_without_its_slot_opens_nothing(gone):
     """Store, ledger and key state from before, the slot of now: nothing opens.  With the slot of then it does: the test can
     fail."""
     gone.down()

@@ -41,3 +41,14 @@ def test_links_lead_somewhere():
 def test_places_of_the_readme_exist():
     for path in re.findall(r"^\| `([\w/]+)/`", text("README.md"), re.M):
         assert os.path.isdir(os.path.join(harness.SOURCE, path)), path
+
+
+def test_every_duty_has_its_test():
+    """The table of doc/POLICY.md: all rows, and each test that it names is there."""
+    rows = re.findall(r"^\| O(\d+) \|.*\|(.*)\|$", text("doc/POLICY.md"), re.M)
+    assert [int(n) for n, _ in rows] == list(range(1, 25))
+    for n, tests in rows:
+        for file, name in re.findall(r"`(\w+\.\w+)::(\w+)`", tests):
+            where = "tests/e2e/" if file.endswith(".py") else "tests/unit/"
+            assert name in text(where + file), (n, name)
+            assert n == "10" or name.startswith(f"test_o{int(n):02}_"), (n, name)

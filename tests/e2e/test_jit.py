@@ -67,23 +67,6 @@ def test_nobody_approves_his_own_request(acme):
     assert "himself" in acme.coffer("approve", id, check=REFUSED).err
 
 
-def test_class_that_needs_an_approval(acme):
-    m = acme.mount(acme.alice)
-    m.sh("mkdir keys; echo hunter2 > keys/f; echo x > g")
-    acme.coffer("class", "set", "acme", "keys", "credentials")
-    m = acme.mount(acme.alice)
-    assert m.errno("open('keys/f')") == errno.EACCES and m.errno("open('g')") == 0
-    ask = ("request", "acme", "--purpose", PURPOSE, "--class", "credentials", "--ticket", "CHG-1", "--reason", "login fails")
-    id = str(acme.json(*ask, user=acme.alice)["request"])
-    acme.coffer("approve", id)
-    c = acme.mount(acme.alice)
-    assert c.read("keys/f") == b"hunter2\n" and c.session()["until"]
-    assert m.errno("open('keys/f')") == errno.EACCES, "the older session is as it was"
-    acme.coffer("deny", id)
-    wait_for(lambda: not c.mounted(), "the end of the session with the class", limit=SECOND)
-    assert m.mounted()
-
-
 def test_session_with_an_idle_limit_says_so(make_vault):
     v = make_vault(up=False)
     path = v.base + "/policy.yaml"

@@ -91,6 +91,17 @@ def test_o02_the_agreement_prevails_where_it_conflicts(acme):
     acme.mount(acme.alice)
 
 
+def test_o04_what_nobody_classified_is_personal(acme):
+    m = acme.mount(acme.alice)
+    m.sh("mkdir in; cp /etc/hostname in/f")
+    shown = acme.json("class", "show", "acme", "in/f")
+    assert (shown["class"], shown["labelled"]) == ("personal", False)
+    acme.coffer("grant", "acme", acme.bob.name, "--purpose", "offers-and-events", "--rights", "r", "--party", "partner",
+                "--reference", "R", "--until", "2030-01-01")
+    a = why(acme, acme.bob, "offers-and-events", "--path", "in/f")
+    assert a["verdict"] == "deny"
+
+
 def test_o05_nine_purposes_and_no_other_word(acme):
     nine = ["support", "technology-move", "data-migration", "training", "consulting", "offers-and-events", "improve-services",
             "fraud-prevention", "legal-compliance"]
@@ -214,6 +225,29 @@ def test_o17_nothing_without_a_grant(acme):
     refused(acme, acme.bob, error="NotGranted")
     refused(acme, acme.alice, "acme", OTHER_PURPOSE, error="NotGranted")
     acme.mount(acme.alice)
+
+
+def test_o18_credentials_need_an_approval_are_not_cached_and_leave_no_trace(acme):
+    canary = "canary-7f3a91"
+    m = acme.mount(acme.alice)
+    m.sh(f"mkdir keys; echo {canary} > keys/f; echo x > g")
+    acme.coffer("class", "set", "acme", "keys", "credentials")
+    m = acme.mount(acme.alice)
+    assert m.errno("open('keys/f')") == errno.EACCES and m.errno("open('g')") == 0
+    ask = ("request", "acme", "--purpose", PURPOSE, "--class", "credentials", "--ticket", "CHG-1", "--reason", "login fails")
+    id = str(acme.json(*ask, user=acme.alice)["request"])
+    acme.coffer("approve", id)
+    c = acme.mount(acme.alice)
+    assert c.read("keys/f").decode().strip() == canary and c.session()["until"] - time.time() <= 8 * 3600
+    pages = c.sh("cat keys/f g > /dev/null; fincore --noheadings --output PAGES,FILE keys/f g").out.split()
+    assert dict(zip(pages[1::2], pages[::2])) == {"keys/f": "0", "g": "1"}
+    assert m.errno("open('keys/f')") == errno.EACCES, "the older session is as it was"
+    acme.coffer("deny", id)
+    wait_for(lambda: not c.mounted(), "the end of the session with the class", limit=SECOND)
+    assert m.mounted()
+    m.unmount()
+    acme.down()
+    assert harness.run(["grep", "-r", "-a", "-l", canary, acme.dir]).out == ""
 
 
 def test_o19_no_purpose_no_mount_and_the_record_names_both(acme):

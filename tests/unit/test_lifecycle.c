@@ -120,7 +120,8 @@ static void test_addresses(void **state)
 	assert_false(notice_address("ada@x", tiny, sizeof(tiny)));
 }
 
-static void test_letter(void **state)
+/* The letter also carries who is answerable and whom to ask. */
+static void test_o03_letter_and_controller(void **state)
 {
 	struct fact_client c = {.row = 1,
 		.client = "acme",
@@ -139,6 +140,8 @@ static void test_letter(void **state)
 	assert_non_null(strstr(text, "Date: Wed, 15 Nov 2023 00:00:00 +0000\r\n"));
 	assert_non_null(strstr(text, "On 2023-12-15 the data"));
 	assert_non_null(strstr(text, "the rule"));
+	assert_non_null(strstr(text, policy->controller));
+	assert_non_null(strstr(text, "Whom to ask:        info@inemsoft.com\r\n"));
 	assert_null(strstr(text, "\nBcc:"));
 	for (const char *p = strchr(text, '\n'); p; p = strchr(p + 1, '\n'))
 		assert_int_equal(p[-1], '\r');
@@ -470,7 +473,7 @@ int main(void)
 		cmocka_unit_test(test_steps),
 		cmocka_unit_test(test_what_ends_a_notice),
 		cmocka_unit_test(test_addresses),
-		cmocka_unit_test(test_letter),
+		cmocka_unit_test(test_o03_letter_and_controller),
 		cmocka_unit_test(test_notice_facts),
 		cmocka_unit_test(test_hold_and_cancellation),
 		cmocka_unit_test(test_two_people),

@@ -149,7 +149,7 @@ static void named_events(void **state)
 
 /* All subsets of rules, of events that have happened, of holds, in both orders, before and after: the answer
  * is the maximum written here by hand. */
-static void every_combination(void **state)
+static void test_o22_every_combination(void **state)
 {
 	static const int64_t lengths[] = {100, 200, 300};
 	static const int64_t at[] = {1000 * DAY, 1150 * DAY, 1010 * DAY};
@@ -235,7 +235,7 @@ int main(void)
 		cmocka_unit_test(calendar),
 		cmocka_unit_test(every_day),
 		cmocka_unit_test(named_events),
-		cmocka_unit_test(every_combination),
+		cmocka_unit_test(test_o22_every_combination),
 		cmocka_unit_test(a_class_without_rules_is_never_due),
 		cmocka_unit_test(the_builtin_policy_keeps_its_promises),
 	};
