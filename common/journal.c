@@ -588,6 +588,16 @@ static int head_read(const struct journal_reader *r, uint64_t *ret)
 	return 0;
 }
 
+int journal_reader_head(const struct journal_reader *r, uint64_t *ret)
+{
+	return head_read(r, ret);
+}
+
+uint64_t journal_reader_position(const struct journal_reader *r)
+{
+	return r->pos;
+}
+
 /* A commit word beyond the head counts too: its writer may have died between the two stores.  Only that one
  * record then: what follows it may be in the making. */
 static int chunk_fill_one(struct journal_reader *r)

@@ -44,6 +44,9 @@ const char *journal_reader_client(const struct journal_reader *r);
 /* The next committed record into buf (>= RECORD_BYTES_MAX).  1: *ret_n, *ret_seq set; 0: nothing new;
  * -EBADMSG: a record whose checksum or sequence is wrong: the worker lies or the disk does. */
 int journal_reader_next(struct journal_reader *r, uint8_t *buf, size_t cap, size_t *ret_n, uint64_t *ret_seq);
+/* How far the writer came, and how far this reader: bytes since the start of the journal. */
+int journal_reader_head(const struct journal_reader *r, uint64_t *ret);
+uint64_t journal_reader_position(const struct journal_reader *r);
 /* Everything returned so far is durable in the ledger: the space may be used again. */
 int journal_reader_release(struct journal_reader *r);
 /* Somebody else holds the open file that journal_create made: records may still come. */

@@ -56,6 +56,16 @@ static inline int sql_exec(sqlite3 *db, const char *sql)
 	return sql_errno(sqlite3_exec(db, sql, NULL, NULL, NULL));
 }
 
+/* Runs a statement that answers no row, and makes it ready for the next time. */
+static inline int sql_run(sqlite3_stmt *st)
+{
+	int r = sql_step(st);
+
+	sqlite3_reset(st);
+	sqlite3_clear_bindings(st);
+	return r < 0 ? r : 0;
+}
+
 static inline void sql_finalizep(sqlite3_stmt **st)
 {
 	sqlite3_finalize(*st);

@@ -83,14 +83,15 @@ static void check_keys(struct drill *d, const json_t *manifest)
 
 static void check_ledger(struct drill *d)
 {
+	struct ledger_keys keys;
+	const struct ledger_verify_options o = {.keys = &keys};
 	scoped(freep) char *db = NULL;
 	struct ledger_verdict v = {0};
-	struct ledger_keys keys;
 	int r = asprintf(&db, "%s/ledger/ledger.db", d->scratch) < 0 ? -ENOMEM : 0;
 
 	public_key_ledger(&d->key, &keys);
 	if (r == 0)
-		r = ledger_verify_file(db, &keys, NULL, &v);
+		r = ledger_verify(db, &o, &v);
 	if (r < 0)
 		wrong(d, "the record does not open: %s", strerror(-r));
 	else if (v.first_bad)

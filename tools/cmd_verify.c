@@ -79,14 +79,15 @@ static int report(struct tool *t, const json_t *answer, const char *note)
 static int verify_file(
 	struct tool *t, const char *db, const struct public_key *key, const struct ledger_head *expect)
 {
+	struct ledger_keys keys;
+	const struct ledger_verify_options o = {.keys = key ? &keys : NULL, .expect = expect};
 	json_auto_t *answer = NULL;
 	struct ledger_verdict v = {0};
-	struct ledger_keys keys;
 	int r;
 
 	if (key)
 		public_key_ledger(key, &keys);
-	r = ledger_verify_file(db, key ? &keys : NULL, expect, &v);
+	r = ledger_verify(db, &o, &v);
 	if (r < 0)
 		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
 			r == -EUCLEAN ? "this is not a ledger" : strerror(-r));

@@ -27,28 +27,84 @@ static const char *const row_queries[CHAIN_TABLES] = {
 	[CHAIN_PATH] = "SELECT id,journal,ref,month,sealed FROM path WHERE id>?1 AND id<=?2 ORDER BY id",
 	[CHAIN_PROCESS] =
 		"SELECT id,journal,ref,pid,loginuid,comm FROM process WHERE id>?1 AND id<=?2 ORDER BY id",
-	[CHAIN_RECORD] = "SELECT id,time,session,op,flags,outcome,path,path2,process,file,size,bytes_read,"
-			 "bytes_written,detail FROM record WHERE id>?1 AND id<=?2 ORDER BY id",
 	[CHAIN_ACT] = "SELECT id,seq,time,kind,outcome,user,uid,client,purpose,ticket,session,detail FROM act"
 		      " WHERE id>?1 AND id<=?2 ORDER BY id",
 };
 
-static void hash_u64(crypto_generichash_state *h, uint64_t v)
+/* BLAKE2b wants more than a number at a time. */
+struct hasher {
+	crypto_generichash_state state;
+	size_t n;
+	uint8_t buf[16384];
+};
+
+struct chain_reader {
+	struct blocks *blocks;
+	sqlite3_stmt *st[CHAIN_TABLES]; /* none of CHAIN_RECORD */
+	struct hasher h;
+};
+
+int chain_reader_new(sqlite3 *db, struct blocks *blocks, struct chain_reader **ret)
 {
-	v = htole64(v);
-	crypto_generichash_update(h, (const unsigned char *)&v, sizeof(v));
+	scoped(chain_reader_freep) struct chain_reader *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->blocks = blocks;
+	for (unsigned t = 0; t < CHAIN_TABLES; t++) {
+		int r = row_queries[t] ? sql_prepare(db, row_queries[t], &c->st[t]) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	*ret = take_ptr(&c);
+	return 0;
 }
 
-/* A value: one letter for its type, then eight bytes of number, or eight of length and the bytes. */
-static int hash_value(crypto_generichash_state *h, sqlite3_stmt *st, int column)
+void chain_reader_free(struct chain_reader *c)
 {
-	unsigned char letter;
-	int type = sqlite3_column_type(st, column);
+	if (!c)
+		return;
+	for (unsigned t = 0; t < CHAIN_TABLES; t++)
+		sqlite3_finalize(c->st[t]);
+	free(c);
+}
 
-	letter = type == SQLITE_INTEGER ? 'i' : type == SQLITE_TEXT ? 't' : type == SQLITE_BLOB ? 'b' : 'n';
+static void hash_flush(struct hasher *h)
+{
+	crypto_generichash_update(&h->state, h->buf, h->n);
+	h->n = 0;
+}
+
+static void hash_bytes(struct hasher *h, const void *p, size_t n)
+{
+	if (n > sizeof(h->buf) - h->n) {
+		hash_flush(h);
+		if (n > sizeof(h->buf)) {
+			crypto_generichash_update(&h->state, p, n);
+			return;
+		}
+	}
+	memcpy(h->buf + h->n, p, n);
+	h->n += n;
+}
+
+static void hash_u64(struct hasher *h, uint64_t v)
+{
+	v = htole64(v);
+	hash_bytes(h, &v, sizeof(v));
+}
+
+/* ---- a value: one letter for its type, then eight bytes of number, or eight of length and the bytes ---- */
+
+static int hash_value(struct hasher *h, sqlite3_stmt *st, int column)
+{
+	int type = sqlite3_column_type(st, column);
+	char letter = type == SQLITE_INTEGER ? 'i' : type == SQLITE_TEXT ? 't' : type == SQLITE_BLOB ? 'b' : 'n';
+
 	if (type == SQLITE_FLOAT)
 		return -EUCLEAN; /* no table has one */
-	crypto_generichash_update(h, &letter, 1);
+	hash_bytes(h, &letter, 1);
 	if (type == SQLITE_INTEGER)
 		hash_u64(h, (uint64_t)sqlite3_column_int64(st, column));
 	if (type == SQLITE_TEXT || type == SQLITE_BLOB) {
@@ -57,24 +113,16 @@ static int hash_value(crypto_generichash_state *h, sqlite3_stmt *st, int column)
 
 		hash_u64(h, n);
 		if (n)
-			crypto_generichash_update(h, p, n);
+			hash_bytes(h, p, n);
 	}
 	return 0;
 }
 
-static int hash_table(crypto_generichash_state *h, sqlite3 *db, unsigned table, int64_t from, int64_t to)
+static int hash_table(struct hasher *h, sqlite3_stmt *st, int64_t from, int64_t to)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int64_t expected = from;
 	int r;
 
-	hash_u64(h, table);
-	hash_u64(h, (uint64_t)to);
-	if (from == to)
-		return 0;
-	r = sql_prepare(db, row_queries[table], &st);
-	if (r < 0)
-		return r;
 	sqlite3_bind_int64(st, 1, from);
 	sqlite3_bind_int64(st, 2, to);
 	while ((r = sql_step(st)) > 0) {
@@ -91,25 +139,115 @@ static int hash_table(crypto_generichash_state *h, sqlite3 *db, unsigned table, 
 	return expected == to ? 0 : -EUCLEAN;
 }
 
-int chain_batch_hash(
-	sqlite3 *db, const struct chain_batch *prev, const struct chain_batch *b, struct chain_hash *ret)
-{
-	crypto_generichash_state h;
+/* ---- records: the same, from what is packed ---- */
 
-	crypto_generichash_init(&h, NULL, 0, CHAIN_HASH_BYTES);
-	crypto_generichash_update(&h, prev->hash.b, sizeof(prev->hash.b));
-	hash_u64(&h, (uint64_t)b->batch);
-	hash_u64(&h, (uint64_t)b->time);
+#define RECORD_HASH_MAX (12 * 9 + 9 + FILE_ID_BYTES + 9 + PACK_DETAIL_MAX)
+
+static uint8_t *put_number(uint8_t *p, char letter, int64_t v)
+{
+	uint64_t le = htole64((uint64_t)v);
+
+	*p = (uint8_t)letter;
+	memcpy(p + 1, &le, sizeof(le));
+	return p + 9;
+}
+
+static uint8_t *put_id(uint8_t *p, int64_t id)
+{
+	if (id)
+		return put_number(p, 'i', id);
+	*p = 'n';
+	return p + 1;
+}
+
+static uint8_t *put_bytes(uint8_t *p, char letter, const void *from, size_t n)
+{
+	if (!n) {
+		*p = 'n';
+		return p + 1;
+	}
+	p = put_number(p, letter, (int64_t)n);
+	memcpy(p, from, n);
+	return p + n;
+}
+
+static void hash_record(struct hasher *h, int64_t id, const struct pack_record *r)
+{
+	uint8_t *p;
+
+	if (sizeof(h->buf) - h->n < RECORD_HASH_MAX)
+		hash_flush(h);
+	p = h->buf + h->n;
+	p = put_number(p, 'i', id);
+	p = put_number(p, 'i', r->time);
+	p = put_number(p, 'i', r->session);
+	p = put_number(p, 'i', r->op);
+	p = put_number(p, 'i', r->flags);
+	p = put_number(p, 'i', r->outcome);
+	p = put_id(p, r->path);
+	p = put_id(p, r->path2);
+	p = put_id(p, r->process);
+	p = put_bytes(p, 'b', r->file.b, r->has_file ? sizeof(r->file.b) : 0);
+	p = put_number(p, 'i', r->size);
+	p = put_number(p, 'i', r->bytes_read);
+	p = put_number(p, 'i', r->bytes_written);
+	p = put_bytes(p, 't', r->detail, r->detail_len);
+	h->n = (size_t)(p - h->buf);
+}
+
+static int hash_records(struct hasher *h, struct blocks *blocks, int64_t from, int64_t to)
+{
+	int64_t id = from + 1;
+
+	while (id <= to) {
+		const struct pack_record *rec;
+		size_t n;
+		int r = blocks_get(blocks, id, &rec, &n);
+
+		if (r < 0)
+			return r == -ENOENT ? -EUCLEAN : r;
+		for (size_t i = 0; i < n && id <= to; i++)
+			hash_record(h, id++, &rec[i]);
+	}
+	return 0;
+}
+
+static int hash_rows(struct chain_reader *c, unsigned table, int64_t from, int64_t to)
+{
+	int r;
+
+	if (from == to)
+		return 0;
+	if (table == CHAIN_RECORD)
+		return hash_records(&c->h, c->blocks, from, to);
+	r = hash_table(&c->h, c->st[table], from, to);
+	sqlite3_reset(c->st[table]);
+	return r;
+}
+
+int chain_batch_hash(struct chain_reader *c, const struct chain_batch *prev, const struct chain_batch *b,
+	struct chain_hash *ret)
+{
+	struct hasher *h = &c->h;
+
+	crypto_generichash_init(&h->state, NULL, 0, CHAIN_HASH_BYTES);
+	h->n = 0;
+	hash_bytes(h, prev->hash.b, sizeof(prev->hash.b));
+	hash_u64(h, (uint64_t)b->batch);
+	hash_u64(h, (uint64_t)b->time);
 	for (unsigned t = 0; t < CHAIN_TABLES; t++) {
 		int r;
 
 		if (b->to[t] < prev->to[t])
 			return -EUCLEAN;
-		r = hash_table(&h, db, t, prev->to[t], b->to[t]);
+		hash_u64(h, t);
+		hash_u64(h, (uint64_t)b->to[t]);
+		r = hash_rows(c, t, prev->to[t], b->to[t]);
 		if (r < 0)
 			return r;
 	}
-	crypto_generichash_final(&h, ret->b, sizeof(ret->b));
+	hash_flush(h);
+	crypto_generichash_final(&h->state, ret->b, sizeof(ret->b));
 	return 0;
 }
 

@@ -9,6 +9,11 @@
 #include <stdint.h>
 #include <sqlite3.h>
 
+#include "common/scope.h"
+#include "fs/broker/blocks.h"
+
+#define LEDGER_VERSION 3 /* of the tables: ledger_schema.c */
+
 #define CHAIN_HASH_BYTES 32
 #define CHAIN_HASH_HEX (2 * CHAIN_HASH_BYTES + 1)
 #define CHAIN_SIGNATURE_BYTES 64
@@ -40,9 +45,15 @@ extern const char *const chain_table_names[CHAIN_TABLES];
 /* What stands before batch 1: bound to this ledger by its random id. */
 int chain_genesis(sqlite3 *db, struct chain_batch *ret);
 
-/* The hash of `b` (whose own hash field is not read), from the rows in `db` as they are now, after `prev`.
+/* What reads the rows of one batch after the other.  Records come from `blocks`, which stays the caller's. */
+struct chain_reader;
+int chain_reader_new(sqlite3 *db, struct blocks *blocks, struct chain_reader **ret);
+void chain_reader_free(struct chain_reader *c);
+DEFINE_SCOPED(struct chain_reader *, chain_reader_free)
+
+/* The hash of `b` (whose own hash field is not read), from the rows as they are now, after `prev`.
  * -EUCLEAN: the rows that it should cover are not all there. */
-int chain_batch_hash(sqlite3 *db, const struct chain_batch *prev, const struct chain_batch *b,
+int chain_batch_hash(struct chain_reader *c, const struct chain_batch *prev, const struct chain_batch *b,
 	struct chain_hash *ret);
 
 /* The row of table `chain` with the highest number; that of chain_genesis when there is none. */

@@ -14,7 +14,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 
-#define BATCH_MAX 10000u
+#define BATCH_MAX 65536u /* records; each journal gets an equal share */
 #define PERIOD_US 1000000u
 #define NOTES_MAX 100000u /* while nothing can be written: more than a day of sessions */
 #define NAME_MAX_BYTES 48
@@ -31,6 +31,7 @@ struct drain_journal {
 	bool retired;	/* no writer that we serve: gone with the first run that began after its writer's death */
 	bool ended;	/* that run */
 	bool damage_noted, damage_told, stale;
+	uint64_t target; /* of this run: what was there when it began */
 };
 
 struct note {
@@ -185,22 +186,31 @@ static int batch_record(struct drain *d, struct drain_journal *j)
 	return r < 0 ? r : 1;
 }
 
+/* Only what was there when the run began: under load a run ends all the same. */
+static bool has_more(const struct drain_journal *j)
+{
+	return !j->damage && journal_reader_position(j->reader) < j->target;
+}
+
 static int batch_journals(struct drain *d, bool *ret_more)
 {
-	unsigned count = 0;
+	unsigned n = drain_journals(d), share = n ? BATCH_MAX / n + 1 : 0;
 	int r;
 
 	*ret_more = false;
 	for (struct drain_journal *j = d->journals; j; j = j->next) {
+		unsigned count = 0;
+
 		r = 0;
-		while (!j->damage && count < BATCH_MAX && (r = batch_record(d, j)) > 0)
+		while (!j->damage && count < share && (r = batch_record(d, j)) > 0)
 			count++;
-		if (r == 0 && j->source)
+		if (r >= 0 && j->source)
 			r = ledger_source_store(d->ledger, j->source);
 		if (r < 0)
 			return r;
+		if (count == share && has_more(j))
+			*ret_more = true;
 	}
-	*ret_more = count >= BATCH_MAX;
 	return 0;
 }
 
@@ -349,20 +359,45 @@ static void set_failing(struct drain *d, int r)
 	d->failing = failing;
 }
 
-int drain_run(struct drain *d)
+static void set_targets(struct drain *d)
 {
-	bool more = false;
+	for (struct drain_journal *j = d->journals; j; j = j->next)
+		if (j->damage || journal_reader_head(j->reader, &j->target) < 0)
+			j->target = 0; /* reading will say what is wrong */
+}
+
+static int run(struct drain *d, bool one, bool *ret_more)
+{
 	int r;
 
+	*ret_more = false;
 	look_for_ended(d);
+	set_targets(d);
 	do
-		r = one_batch(d, &more);
-	while (r == 0 && (more || d->notes));
+		r = one_batch(d, ret_more);
+	while (r == 0 && (*ret_more || d->notes) && !one);
 	set_failing(d, r);
-	if (r == 0)
+	if (r == 0 && !*ret_more)
 		drop_retired(d);
 	tell_damage(d);
 	return r;
+}
+
+int drain_run(struct drain *d)
+{
+	bool more;
+
+	return run(d, false, &more);
+}
+
+/* From the loop one batch at a time, so that others have their turn while a lot comes in. */
+static void run_some(struct drain *d)
+{
+	const uint64_t one = 1;
+	bool more;
+
+	if (run(d, true, &more) == 0 && more && write(d->kick_fd, &one, sizeof(one)) < 0)
+		log_warning("the drain cannot wake itself: %s", strerror(errno)); /* the timer will */
 }
 
 bool drain_failing(const struct drain *d)
@@ -388,7 +423,7 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct drain *d = userdata;
 
-	drain_run(d);
+	run_some(d);
 	return d->journals || d->notes ? arm(d) : 0;
 }
 
@@ -398,7 +433,7 @@ static int on_kick(sd_event_source *s, int fd, uint32_t events, void *userdata)
 
 	if (read(fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
 		return -errno;
-	drain_run(userdata);
+	run_some(userdata);
 	return 0;
 }
 

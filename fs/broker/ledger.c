@@ -1,5 +1,3 @@
-#include "fs/broker/ledger.h"
-
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>
@@ -7,66 +5,8 @@
 #include <time.h>
 
 #include "common/scope.h"
-#include "common/sql.h"
-
-#define SCHEMA_VERSION 2
-#define REFS_CACHED (1u << 20) /* 4 MiB a journal at most; larger numbers are looked up */
-
-/* Migration n brings version n to n + 1.  `progress` and `head` are outside the chain: the first changes, the
- * second comes after it. */
-static const char *const migrations[SCHEMA_VERSION] = {
-	"CREATE TABLE ledger (id BLOB NOT NULL) STRICT;"
-	"CREATE TABLE journal (id INTEGER PRIMARY KEY, client_id TEXT NOT NULL, pid INTEGER NOT NULL,"
-	" begun INTEGER NOT NULL) STRICT;"
-	"CREATE TABLE progress (journal INTEGER PRIMARY KEY REFERENCES journal, done INTEGER NOT NULL) "
-	"STRICT;"
-	"CREATE TABLE session (id INTEGER PRIMARY KEY, number INTEGER NOT NULL, client_id TEXT NOT NULL,"
-	" client TEXT, user TEXT, uid INTEGER NOT NULL, purpose TEXT, ticket TEXT, rights TEXT,"
-	" begun INTEGER NOT NULL, UNIQUE (number, client_id)) STRICT;"
-	"CREATE TABLE path (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL REFERENCES journal,"
-	" ref INTEGER NOT NULL, month INTEGER NOT NULL, sealed BLOB NOT NULL, UNIQUE (journal, ref)) STRICT;"
-	"CREATE TABLE process (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL REFERENCES journal,"
-	" ref INTEGER NOT NULL, pid INTEGER NOT NULL, loginuid INTEGER, comm BLOB NOT NULL,"
-	" UNIQUE (journal, ref)) STRICT;"
-	"CREATE TABLE record (id INTEGER PRIMARY KEY, time INTEGER NOT NULL,"
-	" session INTEGER NOT NULL REFERENCES session, op INTEGER NOT NULL, flags INTEGER NOT NULL,"
-	" outcome INTEGER NOT NULL, path INTEGER REFERENCES path, path2 INTEGER REFERENCES path,"
-	" process INTEGER REFERENCES process, file BLOB, size INTEGER NOT NULL, bytes_read INTEGER NOT NULL,"
-	" bytes_written INTEGER NOT NULL, detail TEXT) STRICT;"
-	"CREATE INDEX record_time ON record (time);"
-	"CREATE TABLE act (id INTEGER PRIMARY KEY, seq INTEGER, time INTEGER NOT NULL, kind TEXT NOT NULL,"
-	" outcome ANY, user TEXT, uid INTEGER, client TEXT, purpose TEXT, ticket TEXT, session INTEGER,"
-	" detail TEXT, UNIQUE (seq, time, kind)) STRICT;"
-	"CREATE INDEX act_time ON act (time);"
-	"CREATE TABLE chain (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, journal_to INTEGER NOT NULL,"
-	" session_to INTEGER NOT NULL, path_to INTEGER NOT NULL, process_to INTEGER NOT NULL,"
-	" record_to INTEGER NOT NULL, act_to INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;"
-	"CREATE TABLE head (id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, hash BLOB NOT NULL,"
-	" signature BLOB NOT NULL, time INTEGER NOT NULL) STRICT;",
-	/* For the newest version of each file (ledger_versions.c). */
-	"CREATE INDEX record_version ON record (file) WHERE substr(detail,1,1)='v';"
-	"CREATE INDEX act_accept ON act (client) WHERE kind='fsck-accept';",
-};
-
-enum statement {
-	ADD_JOURNAL,
-	ADD_PROGRESS,
-	SET_PROGRESS,
-	GET_PROGRESS,
-	ADD_SESSION,
-	FIND_SESSION,
-	ADD_PATH,
-	FIND_PATH,
-	ADD_PROCESS,
-	FIND_PROCESS,
-	ADD_RECORD,
-	ADD_ACT,
-	FIND_ACT,
-	ADD_CHAIN,
-	GET_CHAIN_HASH,
-	ADD_HEAD,
-	STATEMENTS,
-};
+#include "fs/broker/ledger_impl.h"
+#include "fs/broker/posting.h"
 
 static const char *const statements[STATEMENTS] = {
 	[ADD_JOURNAL] = "INSERT INTO journal VALUES (?,?,?,?)",
@@ -80,7 +20,6 @@ static const char *const statements[STATEMENTS] = {
 	[FIND_PATH] = "SELECT id FROM path WHERE journal=? AND ref=?",
 	[ADD_PROCESS] = "INSERT INTO process VALUES (?,?,?,?,?,?)",
 	[FIND_PROCESS] = "SELECT id FROM process WHERE journal=? AND ref=?",
-	[ADD_RECORD] = "INSERT INTO record VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
 	[ADD_ACT] = "INSERT INTO act VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
 	[FIND_ACT] = "SELECT id FROM act WHERE seq=? AND time=? AND kind=?",
 	[ADD_CHAIN] = "INSERT INTO chain VALUES (?,?,?,?,?,?,?,?,?)",
@@ -88,95 +27,24 @@ static const char *const statements[STATEMENTS] = {
 	[ADD_HEAD] = "INSERT INTO head (batch,hash,signature,time) VALUES (?,?,?,?)",
 };
 
-struct ledger {
-	sqlite3 *db;
-	sqlite3_stmt *st[STATEMENTS];
-	struct chain_batch last;  /* the newest batch */
-	int64_t to[CHAIN_TABLES]; /* last ids given out, within the batch in the making */
-	bool in_batch;
-};
-
-struct refs {
-	uint32_t *ids; /* row id of reference i + 1; 0: not looked up */
-	size_t n;
-};
-
-struct ledger_source {
-	int64_t journal;
-	uint64_t done, stored;
-	uint64_t session; /* the last one looked up */
-	int64_t session_row;
-	struct refs paths, processes;
-	char client_id[CLIENT_ID_HEX];
-};
-
 /* ---- opening ---- */
 
-static int user_version(sqlite3 *db, int *ret)
-{
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = sql_prepare(db, "PRAGMA user_version", &st);
-
-	if (r == 0)
-		r = sql_step(st);
-	if (r < 0)
-		return r;
-	*ret = sqlite3_column_int(st, 0);
-	return 0;
-}
-
-static int first_id(sqlite3 *db)
-{
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	uint8_t id[16];
-	int r = sql_prepare(db, "INSERT INTO ledger VALUES (?)", &st);
-
-	if (r < 0)
-		return r;
-	randombytes_buf(id, sizeof(id));
-	sqlite3_bind_blob(st, 1, id, sizeof(id), SQLITE_STATIC);
-	return sql_step(st);
-}
-
-static int migrate(sqlite3 *db)
-{
-	int version, r;
-
-	r = user_version(db, &version);
-	if (r < 0)
-		return r;
-	if (version < 0 || version > SCHEMA_VERSION)
-		return -EPROTONOSUPPORT;
-	if (version == SCHEMA_VERSION)
-		return 0;
-	r = sql_exec(db, "BEGIN IMMEDIATE");
-	for (int v = version; r == 0 && v < SCHEMA_VERSION; v++)
-		r = sql_exec(db, migrations[v]);
-	if (r == 0 && version == 0)
-		r = first_id(db);
-	if (r == 0)
-		r = sql_exec(db, "PRAGMA user_version=2");
-	_Static_assert(SCHEMA_VERSION == 2, "the line above");
-	if (r == 0)
-		r = sql_exec(db, "COMMIT");
-	if (r < 0)
-		sql_exec(db, "ROLLBACK");
-	return r;
-}
-
-static int max_id(sqlite3 *db, const char *table, int64_t *ret)
+static int last_id(sqlite3 *db, enum chain_table t, int64_t *ret)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	char sql[64];
 	int r;
 
-	snprintf(sql, sizeof(sql), "SELECT coalesce(max(id),0) FROM %s", table);
+	if (t == CHAIN_RECORD)
+		snprintf(sql, sizeof(sql), "SELECT id+records-1 FROM block ORDER BY id DESC LIMIT 1");
+	else
+		snprintf(sql, sizeof(sql), "SELECT max(id) FROM %s", chain_table_names[t]);
 	r = sql_prepare(db, sql, &st);
 	if (r == 0)
 		r = sql_step(st);
 	if (r < 0)
 		return r;
-	*ret = sqlite3_column_int64(st, 0);
+	*ret = r > 0 ? sqlite3_column_int64(st, 0) : 0;
 	return 0;
 }
 
@@ -185,10 +53,10 @@ static int check_end(struct ledger *l)
 {
 	int r = chain_last(l->db, &l->last);
 
-	for (unsigned t = 0; r == 0 && t < CHAIN_TABLES; t++) {
+	for (enum chain_table t = 0; r == 0 && t < CHAIN_TABLES; t++) {
 		int64_t id;
 
-		r = max_id(l->db, chain_table_names[t], &id);
+		r = last_id(l->db, t, &id);
 		if (r == 0 && id != l->last.to[t])
 			r = -EUCLEAN;
 	}
@@ -209,10 +77,14 @@ static int open_db(struct ledger *l, const char *path)
 	r = sql_exec(l->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;"
 			    "PRAGMA journal_size_limit=16777216");
 	if (r == 0)
-		r = migrate(l->db);
+		r = ledger_migrate(l->db);
 	for (unsigned i = 0; r == 0 && i < STATEMENTS; i++)
 		r = sql_errno(sqlite3_prepare_v3(
 			l->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &l->st[i], NULL));
+	if (r == 0)
+		r = blocks_new(l->db, &l->blocks);
+	if (r == 0)
+		r = chain_reader_new(l->db, l->blocks, &l->chain);
 	return r == 0 ? check_end(l) : r;
 }
 
@@ -241,6 +113,9 @@ void ledger_close(struct ledger *l)
 		return;
 	for (unsigned i = 0; i < STATEMENTS; i++)
 		sqlite3_finalize(l->st[i]);
+	chain_reader_free(l->chain);
+	blocks_free(l->blocks);
+	free(l->pending);
 	sqlite3_close(l->db);
 	free(l);
 }
@@ -276,18 +151,10 @@ void ledger_rollback(struct ledger *l)
 	if (!l->in_batch)
 		return;
 	l->in_batch = false;
+	l->pending_n = 0;
+	blocks_forget(l->blocks);
 	if (!sqlite3_get_autocommit(l->db)) /* some failures have rolled back already */
 		sql_exec(l->db, "ROLLBACK");
-}
-
-/* Runs a statement that answers no row. */
-static int run(sqlite3_stmt *st)
-{
-	int r = sql_step(st);
-
-	sqlite3_reset(st);
-	sqlite3_clear_bindings(st);
-	return r;
 }
 
 static int add_chain(struct ledger *l, struct chain_batch *b)
@@ -295,7 +162,7 @@ static int add_chain(struct ledger *l, struct chain_batch *b)
 	sqlite3_stmt *st = l->st[ADD_CHAIN];
 	int r;
 
-	r = chain_batch_hash(l->db, &l->last, b, &b->hash);
+	r = chain_batch_hash(l->chain, &l->last, b, &b->hash);
 	if (r < 0)
 		return r;
 	sqlite3_bind_int64(st, 1, b->batch);
@@ -303,19 +170,81 @@ static int add_chain(struct ledger *l, struct chain_batch *b)
 	for (int t = 0; t < CHAIN_TABLES; t++)
 		sqlite3_bind_int64(st, 3 + t, b->to[t]);
 	sqlite3_bind_blob(st, 3 + CHAIN_TABLES, b->hash.b, sizeof(b->hash.b), SQLITE_STATIC);
-	return run(st);
+	return sql_run(st);
+}
+
+int ledger_add_pending(struct ledger *l, const struct pack_record *rec)
+{
+	if (!l->in_batch)
+		return -EINVAL;
+	if (l->pending_n == l->pending_cap) {
+		size_t cap = l->pending_cap ? l->pending_cap * 2 : 256;
+		struct pack_record *p = realloc(l->pending, cap * sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		l->pending = p;
+		l->pending_cap = cap;
+	}
+	l->pending[l->pending_n++] = *rec;
+	l->to[CHAIN_RECORD]++;
+	return 0;
+}
+
+static int by_time(const void *a, const void *b, void *records)
+{
+	uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+	const struct pack_record *r = records;
+
+	if (r[i].time != r[j].time)
+		return r[i].time < r[j].time ? -1 : 1;
+	return i < j ? -1 : i > j;
+}
+
+/* Several journals make one batch: its records stand in the order of time. */
+static int sort_pending(const struct ledger *l, struct pack_record **ret)
+{
+	scoped(freep) struct pack_record *sorted = malloc(l->pending_n * sizeof(*sorted));
+	scoped(freep) uint32_t *order = malloc(l->pending_n * sizeof(*order));
+
+	if (!sorted || !order)
+		return -ENOMEM;
+	for (size_t i = 0; i < l->pending_n; i++)
+		order[i] = (uint32_t)i;
+	qsort_r(order, l->pending_n, sizeof(*order), by_time, l->pending);
+	for (size_t i = 0; i < l->pending_n; i++)
+		sorted[i] = l->pending[order[i]];
+	*ret = take_ptr(&sorted);
+	return 0;
+}
+
+static int write_pending(struct ledger *l)
+{
+	scoped(freep) struct pack_record *sorted = NULL;
+	int64_t before = l->last.to[CHAIN_RECORD], after = l->to[CHAIN_RECORD];
+	int r;
+
+	if (!l->pending_n)
+		return 0;
+	r = sort_pending(l, &sorted);
+	if (r == 0)
+		r = blocks_append(l->blocks, before + 1, sorted, l->pending_n);
+	for (int64_t s = before / SEGMENT_RECORDS; r == 0 && s < after / SEGMENT_RECORDS; s++)
+		r = posting_write(l->db, l->blocks, s);
+	return r;
 }
 
 int ledger_commit(struct ledger *l)
 {
 	struct chain_batch b = {.batch = l->last.batch + 1, .time = time(NULL)};
 	bool grew = memcmp(l->to, l->last.to, sizeof(l->to)) != 0;
-	int r = 0;
+	int r;
 
 	if (!l->in_batch)
 		return -EINVAL;
 	memcpy(b.to, l->to, sizeof(b.to));
-	if (grew)
+	r = write_pending(l);
+	if (r == 0 && grew)
 		r = add_chain(l, &b);
 	if (r == 0)
 		r = sql_exec(l->db, "COMMIT");
@@ -324,25 +253,24 @@ int ledger_commit(struct ledger *l)
 		return r;
 	}
 	l->in_batch = false;
+	l->pending_n = 0;
 	if (grew)
 		l->last = b;
 	return 0;
 }
 
-/* Runs an insert whose first parameter is the next id of `t`. */
-static int add_row(struct ledger *l, enum chain_table t, sqlite3_stmt *st)
+int ledger_add_row(struct ledger *l, enum chain_table t, sqlite3_stmt *st)
 {
 	int r;
 
 	sqlite3_bind_int64(st, 1, l->to[t] + 1);
-	r = l->in_batch ? run(st) : -EINVAL;
+	r = l->in_batch ? sql_run(st) : -EINVAL;
 	if (r == 0)
 		l->to[t]++;
 	return r;
 }
 
-/* The single number that a query answers.  -ENOENT: none. */
-static int lookup(sqlite3_stmt *st, int64_t *ret)
+int ledger_lookup(sqlite3_stmt *st, int64_t *ret)
 {
 	int r = sql_step(st);
 
@@ -368,7 +296,7 @@ int ledger_add_session(struct ledger *l, const struct ledger_session *s)
 	sql_bind_text(st, 8, s->ticket);
 	sql_bind_text(st, 9, s->rights);
 	sqlite3_bind_int64(st, 10, s->begun_ns);
-	return add_row(l, CHAIN_SESSION, st);
+	return ledger_add_row(l, CHAIN_SESSION, st);
 }
 
 static int act_known(struct ledger *l, const struct ledger_act *a)
@@ -379,7 +307,7 @@ static int act_known(struct ledger *l, const struct ledger_act *a)
 	sqlite3_bind_int64(st, 1, a->seq);
 	sqlite3_bind_int64(st, 2, a->time_ns);
 	sql_bind_text(st, 3, a->kind);
-	return lookup(st, &id);
+	return ledger_lookup(st, &id);
 }
 
 int ledger_add_act(struct ledger *l, const struct ledger_act *a)
@@ -408,248 +336,7 @@ int ledger_add_act(struct ledger *l, const struct ledger_act *a)
 	if (a->session)
 		sqlite3_bind_int64(st, 11, (int64_t)a->session);
 	sql_bind_text(st, 12, a->detail);
-	return add_row(l, CHAIN_ACT, st);
-}
-
-/* ---- journals ---- */
-
-int ledger_add_journal(struct ledger *l, const char *client_id, int64_t pid, uint64_t *ret_id)
-{
-	sqlite3_stmt *st = l->st[ADD_JOURNAL];
-	int r;
-
-	sql_bind_text(st, 2, client_id);
-	sqlite3_bind_int64(st, 3, pid);
-	sqlite3_bind_int64(st, 4, time(NULL));
-	r = add_row(l, CHAIN_JOURNAL, st);
-	if (r < 0)
-		return r;
-	sqlite3_bind_int64(l->st[ADD_PROGRESS], 1, l->to[CHAIN_JOURNAL]);
-	r = run(l->st[ADD_PROGRESS]);
-	if (r < 0)
-		return r;
-	*ret_id = (uint64_t)l->to[CHAIN_JOURNAL];
-	return 0;
-}
-
-int ledger_source_new(struct ledger *l, uint64_t journal, const char *client_id, struct ledger_source **ret)
-{
-	sqlite3_stmt *st = l->st[GET_PROGRESS];
-	struct ledger_source *s;
-	int64_t done;
-	int r;
-
-	sqlite3_bind_int64(st, 1, (int64_t)journal);
-	sql_bind_text(st, 2, client_id);
-	r = lookup(st, &done);
-	if (r < 0)
-		return r;
-	s = calloc(1, sizeof(*s));
-	if (!s)
-		return -ENOMEM;
-	s->journal = (int64_t)journal;
-	s->done = s->stored = (uint64_t)done;
-	strncpy(s->client_id, client_id, sizeof(s->client_id) - 1);
-	*ret = s;
-	return 0;
-}
-
-void ledger_source_free(struct ledger_source *s)
-{
-	if (!s)
-		return;
-	free(s->paths.ids);
-	free(s->processes.ids);
-	free(s);
-}
-
-uint64_t ledger_source_done(const struct ledger_source *s)
-{
-	return s->done;
-}
-
-/* Only a cache: what does not fit is looked up again. */
-static void refs_remember(struct refs *c, uint32_t ref, int64_t id)
-{
-	if (ref == 0 || ref > REFS_CACHED || id > UINT32_MAX)
-		return;
-	if (ref > c->n) {
-		size_t n = c->n ? c->n : 64;
-		uint32_t *ids;
-
-		while (n < ref)
-			n *= 2;
-		ids = realloc(c->ids, n * sizeof(*ids));
-		if (!ids)
-			return;
-		memset(ids + c->n, 0, (n - c->n) * sizeof(*ids));
-		c->ids = ids;
-		c->n = n;
-	}
-	c->ids[ref - 1] = (uint32_t)id;
-}
-
-/* 0 stays "none".  A reference that was never named: -EBADMSG. */
-static int refs_find(struct refs *c, sqlite3_stmt *st, int64_t journal, uint32_t ref, int64_t *ret)
-{
-	int r;
-
-	*ret = 0;
-	if (ref == 0)
-		return 0;
-	if (ref <= c->n && c->ids[ref - 1]) {
-		*ret = c->ids[ref - 1];
-		return 0;
-	}
-	sqlite3_bind_int64(st, 1, journal);
-	sqlite3_bind_int64(st, 2, ref);
-	r = lookup(st, ret);
-	if (r == 0)
-		refs_remember(c, ref, *ret);
-	return r == -ENOENT ? -EBADMSG : r;
-}
-
-/* A session that keyd never announced for this client: the record is kept, and says that nobody knows whose
- * it is. (A worker can lie about its own client only: the client is the journal's.) */
-static int add_unknown_session(struct ledger *l, const struct ledger_source *s, uint64_t number)
-{
-	const struct ledger_session unknown = {.number = number, .client_id = s->client_id, .uid = -1};
-
-	return ledger_add_session(l, &unknown);
-}
-
-static int find_session(struct ledger *l, struct ledger_source *s, uint64_t number, int64_t *ret)
-{
-	sqlite3_stmt *st = l->st[FIND_SESSION];
-	int r;
-
-	if (s->session_row && s->session == number) {
-		*ret = s->session_row;
-		return 0;
-	}
-	sqlite3_bind_int64(st, 1, (int64_t)number);
-	sql_bind_text(st, 2, s->client_id);
-	r = lookup(st, ret);
-	if (r == -ENOENT) {
-		r = add_unknown_session(l, s, number);
-		*ret = l->to[CHAIN_SESSION];
-	}
-	if (r == 0) {
-		s->session = number;
-		s->session_row = *ret;
-	}
-	return r;
-}
-
-static int add_path(struct ledger *l, struct ledger_source *s, const struct record_path *p)
-{
-	sqlite3_stmt *st = l->st[ADD_PATH];
-	int r;
-
-	sqlite3_bind_int64(st, 2, s->journal);
-	sqlite3_bind_int64(st, 3, p->ref);
-	sqlite3_bind_int64(st, 4, p->month);
-	sqlite3_bind_blob(st, 5, p->sealed, p->sealed_len, SQLITE_STATIC);
-	r = add_row(l, CHAIN_PATH, st);
-	if (r == 0)
-		refs_remember(&s->paths, p->ref, l->to[CHAIN_PATH]);
-	return r == -EEXIST ? -EBADMSG : r;
-}
-
-static int add_process(struct ledger *l, struct ledger_source *s, const struct record_process *p)
-{
-	sqlite3_stmt *st = l->st[ADD_PROCESS];
-	int r;
-
-	sqlite3_bind_int64(st, 2, s->journal);
-	sqlite3_bind_int64(st, 3, p->ref);
-	sqlite3_bind_int64(st, 4, p->pid);
-	if (p->loginuid != UINT32_MAX)
-		sqlite3_bind_int64(st, 5, p->loginuid);
-	sqlite3_bind_blob(st, 6, p->comm, (int)strnlen(p->comm, sizeof(p->comm)), SQLITE_STATIC);
-	r = add_row(l, CHAIN_PROCESS, st);
-	if (r == 0)
-		refs_remember(&s->processes, p->ref, l->to[CHAIN_PROCESS]);
-	return r == -EEXIST ? -EBADMSG : r;
-}
-
-static void bind_row(sqlite3_stmt *st, int i, int64_t row)
-{
-	if (row)
-		sqlite3_bind_int64(st, i, row);
-}
-
-static int add_access(struct ledger *l, struct ledger_source *s, const struct record_access *a)
-{
-	static const struct file_id no_file;
-	sqlite3_stmt *st = l->st[ADD_RECORD];
-	int64_t session, path, path2, process;
-	int r;
-
-	r = find_session(l, s, a->session, &session);
-	if (r == 0)
-		r = refs_find(&s->paths, l->st[FIND_PATH], s->journal, a->path, &path);
-	if (r == 0)
-		r = refs_find(&s->paths, l->st[FIND_PATH], s->journal, a->path2, &path2);
-	if (r == 0)
-		r = refs_find(&s->processes, l->st[FIND_PROCESS], s->journal, a->process, &process);
-	if (r < 0)
-		return r;
-	sqlite3_bind_int64(st, 2, (int64_t)a->time_ns);
-	sqlite3_bind_int64(st, 3, session);
-	sqlite3_bind_int64(st, 4, a->op);
-	sqlite3_bind_int64(st, 5, a->flags);
-	sqlite3_bind_int64(st, 6, a->outcome);
-	bind_row(st, 7, path);
-	bind_row(st, 8, path2);
-	bind_row(st, 9, process);
-	if (memcmp(&a->file, &no_file, sizeof(no_file)) != 0)
-		sqlite3_bind_blob(st, 10, a->file.b, sizeof(a->file.b), SQLITE_STATIC);
-	sqlite3_bind_int64(st, 11, (int64_t)a->size);
-	sqlite3_bind_int64(st, 12, (int64_t)a->bytes_read);
-	sqlite3_bind_int64(st, 13, (int64_t)a->bytes_written);
-	if (a->detail[0])
-		sqlite3_bind_text(
-			st, 14, a->detail, (int)strnlen(a->detail, sizeof(a->detail)), SQLITE_STATIC);
-	return add_row(l, CHAIN_RECORD, st);
-}
-
-int ledger_add_record(struct ledger *l, struct ledger_source *s, uint64_t seq, const struct record *rec)
-{
-	int r = -EBADMSG;
-
-	if (seq <= s->done)
-		return 0;
-	switch (rec->kind) {
-	case RECORD_KIND_PATH:
-		r = add_path(l, s, &rec->path);
-		break;
-	case RECORD_KIND_PROCESS:
-		r = add_process(l, s, &rec->process);
-		break;
-	case RECORD_KIND_ACCESS:
-		r = add_access(l, s, &rec->access);
-		break;
-	}
-	if (r < 0)
-		return r;
-	s->done = seq;
-	return 1;
-}
-
-int ledger_source_store(struct ledger *l, struct ledger_source *s)
-{
-	sqlite3_stmt *st = l->st[SET_PROGRESS];
-	int r;
-
-	if (s->done == s->stored)
-		return 0;
-	sqlite3_bind_int64(st, 1, s->journal);
-	sqlite3_bind_int64(st, 2, (int64_t)s->done);
-	r = run(st);
-	if (r == 0)
-		s->stored = s->done; /* a rollback makes the whole source invalid */
-	return r;
+	return ledger_add_row(l, CHAIN_ACT, st);
 }
 
 /* ---- heads ---- */
@@ -688,7 +375,7 @@ int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signatur
 	sqlite3_bind_blob(add, 2, hash.b, sizeof(hash.b), SQLITE_STATIC);
 	sqlite3_bind_blob(add, 3, signature, CHAIN_SIGNATURE_BYTES, SQLITE_STATIC);
 	sqlite3_bind_int64(add, 4, time(NULL));
-	return run(add);
+	return sql_run(add);
 }
 
 int ledger_stats(struct ledger *l, struct ledger_stats *ret)

@@ -75,23 +75,34 @@ int ledger_stats(struct ledger *l, struct ledger_stats *ret);
 /* When the newest record or act was, in seconds; 0: there is none. */
 int ledger_newest(struct ledger *l, int64_t *ret);
 #define LEDGER_QUERY_MAX 10000
+struct ledger_name {
+	const uint8_t *sealed;
+	size_t n;
+};
 struct ledger_filter {
 	const char *user, *client, *purpose; /* NULL: any */
 	uint64_t session;		     /* 0: any */
 	int64_t since, until;		     /* seconds; INT64_MIN, INT64_MAX: open */
 	int64_t uid;			     /* >= 0: rows of this uid only */
+	const char *op;			     /* of a record, or the kind of an act; NULL: any */
+	enum { LEDGER_ANY, LEDGER_OK, LEDGER_FAILED } outcome;
+	const struct ledger_name *names;     /* records of any of these sealed paths, or of `file` (or NULL): then no acts */
+	size_t names_n;
+	const struct file_id *file;
 	const char *after;		     /* what `next` said, or NULL */
 	unsigned limit;
 };
-/* Rows in the order of time as doc/PROTOCOL.md has them; *ret_next is NULL at the end, else malloc'd.
- * -EINVAL: `after` is nothing that was ever answered. */
+/* Rows as doc/PROTOCOL.md has them: records in the order in which they came into the book, a batch in the order of time,
+ * and the acts between them.  At most `limit`, and fewer (even none) when the search took long; *ret_next: where to go on
+ * (malloc'd), NULL at the end.  -EINVAL: `after` is nothing that was ever answered. */
 int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_rows, char **ret_next);
 
 /* ---- what files were last known to be (ledger_versions.c) ---- */
 #define LEDGER_VERSIONS_MAX 10000
-/* Up to LEDGER_VERSIONS_MAX files of the client, after file id `after` (hex; "" at first), each
+/* Up to LEDGER_VERSIONS_MAX files of the client, after file id `after` (hex; "" at first, then what *ret_next said), each
  * [file, version, size, time]: the newest record that tells its version (size -1: it does not tell the size).  In the
- * first answer also what was accepted by `coffer fsck`.  *ret_next: where to go on (malloc'd), NULL at the end.  -EINVAL. */
+ * first answer also what was accepted by `coffer fsck`.  *ret_next: where to go on (malloc'd), NULL at the end.  The
+ * records are gathered first, some at a time: answers without rows.  -EINVAL. */
 int ledger_versions(struct ledger *l, const char *client_id, const char *client, const char *after, json_t **ret_rows,
 	char **ret_next);
 

@@ -1,89 +1,73 @@
-/* Questions to the ledger: records and acts as one list in the order of time. */
+/* Questions to the ledger: records and acts as one list, each in the order in which they came into the book, merged by time.
+ * A question names the groups of records (blocks.h) that may have what it wants; only those are read. */
 #include <errno.h>
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#include "common/scope.h"
-#include "fs/broker/ledger.h"
-#include "common/sql.h"
+#include "fs/broker/ledger_impl.h"
+#include "fs/broker/ledger_rows.h"
+#include "fs/broker/posting.h"
 
-enum source { SOURCE_RECORD, SOURCE_ACT, SOURCES }; /* at the same nanosecond in this order */
+/* A page ends when it took this long, so that records go on coming in beside a search through everything. */
+#define PAGE_NS 80000000
+#define PATHS_REMEMBERED 65536u
 
-/* Both answer the same columns.  ?1, ?2: the row after which to go on; ?3, ?4: since, until (nanoseconds). */
-#define FILTER(user, client, purpose, session, uid)                                                          \
-	" AND (?5 IS NULL OR " user "=?5) AND (?6 IS NULL OR " client "=?6) AND (?7 IS NULL OR " purpose     \
-	"=?7) AND (?8 IS NULL OR " session "=?8) AND (?9 IS NULL OR " uid "=?9)"
+/* ?1: the act after which to go on; ?2, ?3: since, until (nanoseconds); ?4 to ?9: as in ledger_filter. */
+static const char act_query[] =
+	"SELECT " ROW_ACT_COLUMNS " FROM act a WHERE a.id>?1 AND a.time>=?2 AND a.time<?3 AND (?4 IS NULL OR a.user=?4)"
+	" AND (?5 IS NULL OR a.client=?5) AND (?6 IS NULL OR a.purpose=?6) AND (?7 IS NULL OR a.session=?7)"
+	" AND (?8 IS NULL OR a.uid=?8) AND (?9 IS NULL OR a.kind=?9) AND (?10 IS NULL OR (a.outcome IS NOT NULL AND"
+	" a.outcome<>0)=?10) ORDER BY a.id";
+static const char session_query[] =
+	"SELECT id FROM session WHERE (?4 IS NULL OR user=?4) AND (?5 IS NULL OR client=?5) AND (?6 IS NULL OR purpose=?6)"
+	" AND (?7 IS NULL OR number=?7) AND (?8 IS NULL OR uid=?8)";
+static const char span_query[] =
+	"SELECT id FROM block INDEXED BY block_span WHERE id>=?1 AND id<?2 AND to_time>=?3 AND from_time<?4";
 
-static const char *const queries[SOURCES] = {
-	[SOURCE_RECORD] =
-		"SELECT "
-		"r.time,r.id,r.op,r.outcome,s.user,s.uid,s.client,s.client_id,s.purpose,s.ticket,s.number,r."
-		"detail,"
-		"p.month,p.sealed,p2.month,p2.sealed,r.file,r.size,r.bytes_read,r.bytes_written,r.flags,"
-		"x.pid,x.comm,x.loginuid"
-		" FROM record r CROSS JOIN session s ON s.id=r.session LEFT JOIN path p ON p.id=r.path"
-		" LEFT JOIN path p2 ON p2.id=r.path2 LEFT JOIN process x ON x.id=r.process"
-		" WHERE (r.time,r.id)>(?1,?2) AND r.time>=?3 AND r.time<?4" FILTER(
-			"s.user", "s.client", "s.purpose", "s.number", "s.uid") " ORDER BY r.time,r.id",
-	[SOURCE_ACT] = "SELECT a.time,a.id,a.kind,a.outcome,a.user,a.uid,a.client,"
-		       "(SELECT client_id FROM session WHERE number=a.session AND client=a.client),"
-		       "a.purpose,a.ticket,a.session,a.detail"
-		       " FROM act a WHERE (a.time,a.id)>(?1,?2) AND a.time>=?3 AND a.time<?4" FILTER("a.user",
-			       "a.client", "a.purpose", "a.session", "a.uid") " ORDER BY a.time,a.id",
+struct search {
+	const struct ledger_filter *f;
+	struct blocks *blocks;
+	struct row_maker *rows;
+	sqlite3_stmt *acts, *spans, *find, *find_all, *sealed;
+	int64_t since, until; /* nanoseconds */
+	bool by_session, by_name;
+	uint8_t *sessions;    /* bit n: the session with row id n */
+	size_t sessions_n;    /* bits */
+	int op;		      /* -1: any; -2: of no record */
+	struct path_fits {
+		int64_t id;
+		bool fits;
+	} *paths; /* PATHS_REMEMBERED; only when names are wanted */
+	/* where it is */
+	int64_t record, act, last_record; /* looked at so far; the newest there is */
+	int64_t segment;		  /* whose groups are in `groups`; -1: none yet */
+	uint64_t groups;
+	struct pack_record next; /* the record that fits and is `record` */
+	bool has_record, has_act;
+	int64_t deadline;
 };
 
-enum column {
-	C_TIME,
-	C_ID,
-	C_OP,
-	C_OUTCOME,
-	C_USER,
-	C_UID,
-	C_CLIENT,
-	C_CLIENT_ID,
-	C_PURPOSE,
-	C_TICKET,
-	C_SESSION,
-	C_DETAIL, /* the columns of an act end here */
-	C_PATH_MONTH,
-	C_PATH,
-	C_PATH2_MONTH,
-	C_PATH2,
-	C_FILE,
-	C_SIZE,
-	C_BYTES_READ,
-	C_BYTES_WRITTEN,
-	C_FLAGS,
-	C_PID,
-	C_COMM,
-	C_LOGINUID,
-};
-
-struct position {
-	int64_t time, id;
-	int source;
-};
-
-/* A position as text: "<nanoseconds>.<source>.<id>".  Also the id of a row. */
-static int position_parse(const char *text, struct position *ret)
+static void search_done(struct search *s)
 {
-	struct position p;
-	int used = 0;
-
-	if (sscanf(text, "%" SCNd64 ".%d.%" SCNd64 "%n", &p.time, &p.source, &p.id, &used) != 3 ||
-		text[used] || p.source < 0 || p.source >= SOURCES)
-		return -EINVAL;
-	*ret = p;
-	return 0;
+	row_maker_free(s->rows);
+	sqlite3_finalize(s->acts);
+	sqlite3_finalize(s->spans);
+	sqlite3_finalize(s->find);
+	sqlite3_finalize(s->find_all);
+	sqlite3_finalize(s->sealed);
+	free(s->sessions);
+	free(s->paths);
 }
 
-#define POSITION_TEXT_MAX 64
-static const char *position_text(const struct position *p, char buf[POSITION_TEXT_MAX])
+static int64_t now_ns(void)
 {
-	snprintf(buf, POSITION_TEXT_MAX, "%" PRId64 ".%d.%" PRId64, p->time, p->source, p->id);
-	return buf;
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 static int64_t ns(int64_t seconds)
@@ -95,230 +79,333 @@ static int64_t ns(int64_t seconds)
 	return r;
 }
 
-static void bind_filter(
-	sqlite3_stmt *st, enum source source, const struct ledger_filter *f, const struct position *after)
-{
-	int64_t id = after->id;
+/* ---- what to look for ---- */
 
-	if (after->source < (int)source)
-		id = -1; /* all of ours at that nanosecond come after it */
-	else if (after->source > (int)source)
-		id = INT64_MAX;
-	sqlite3_bind_int64(st, 1, after->time);
-	sqlite3_bind_int64(st, 2, id);
-	sqlite3_bind_int64(st, 3, ns(f->since));
-	sqlite3_bind_int64(st, 4, ns(f->until));
-	sql_bind_text(st, 5, f->user);
-	sql_bind_text(st, 6, f->client);
-	sql_bind_text(st, 7, f->purpose);
+static void bind_filter(sqlite3_stmt *st, const struct ledger_filter *f)
+{
+	sql_bind_text(st, 4, f->user);
+	sql_bind_text(st, 5, f->client);
+	sql_bind_text(st, 6, f->purpose);
 	if (f->session)
-		sqlite3_bind_int64(st, 8, (int64_t)f->session);
+		sqlite3_bind_int64(st, 7, (int64_t)f->session);
 	if (f->uid >= 0)
-		sqlite3_bind_int64(st, 9, f->uid);
+		sqlite3_bind_int64(st, 8, f->uid);
 }
 
-/* ---- one row as JSON ---- */
-
-static json_t *json_value(sqlite3_stmt *st, int c)
+static int find_sessions(struct search *s, sqlite3 *db)
 {
-	json_t *text;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, session_query, &st);
 
-	switch (sqlite3_column_type(st, c)) {
-	case SQLITE_INTEGER:
-		return json_integer(sqlite3_column_int64(st, c));
-	case SQLITE_TEXT:
-		text = json_stringn(
-			(const char *)sqlite3_column_text(st, c), (size_t)sqlite3_column_bytes(st, c));
-		return text ? text : json_string("(not UTF-8)");
-	default:
-		return json_null();
+	if (r < 0)
+		return r;
+	bind_filter(st, s->f);
+	while ((r = sql_step(st)) > 0) {
+		size_t id = (size_t)sqlite3_column_int64(st, 0);
+
+		if (id >= s->sessions_n) {
+			size_t n = s->sessions_n ? s->sessions_n : 4096;
+			uint8_t *p;
+
+			while (n <= id)
+				n *= 2;
+			p = realloc(s->sessions, n / 8);
+			if (!p)
+				return -ENOMEM;
+			memset(p + s->sessions_n / 8, 0, (n - s->sessions_n) / 8);
+			s->sessions = p;
+			s->sessions_n = n;
+		}
+		s->sessions[id / 8] |= (uint8_t)(1 << id % 8);
 	}
+	return r;
 }
 
-static json_t *json_path(sqlite3_stmt *st, int month, int sealed)
+static bool session_wanted(void *userdata, uint32_t id)
 {
-	size_t n = (size_t)sqlite3_column_bytes(st, sealed);
-	char text[sodium_base64_ENCODED_LEN(RECORD_PATH_MAX, sodium_base64_VARIANT_ORIGINAL)];
+	const struct search *s = userdata;
 
-	if (sqlite3_column_type(st, sealed) != SQLITE_BLOB || n > RECORD_PATH_MAX)
-		return json_null();
-	sodium_bin2base64(
-		text, sizeof(text), sqlite3_column_blob(st, sealed), n, sodium_base64_VARIANT_ORIGINAL);
-	return json_pack("{s:i,s:s}", "month", sqlite3_column_int(st, month), "sealed", text);
+	return id < s->sessions_n && (s->sessions[id / 8] & 1 << id % 8);
 }
 
-static json_t *json_file(sqlite3_stmt *st)
-{
-	char hex[2 * FILE_ID_BYTES + 1];
+/* ---- which groups ---- */
 
-	if (sqlite3_column_bytes(st, C_FILE) != FILE_ID_BYTES)
-		return json_null();
-	sodium_bin2hex(hex, sizeof(hex), sqlite3_column_blob(st, C_FILE), FILE_ID_BYTES);
-	return json_string(hex);
+static int groups_by_name(struct search *s, int64_t segment, uint64_t *ret)
+{
+	uint64_t groups = 0, some;
+	int r = 0;
+
+	if (s->f->file)
+		r = posting_find(s->find, POSTING_NAME, segment,
+			posting_name_key(s->f->file->b, sizeof(s->f->file->b)), &groups);
+	for (size_t i = 0; r == 0 && i < s->f->names_n; i++) {
+		const struct ledger_name *n = &s->f->names[i];
+
+		r = posting_find(s->find, POSTING_NAME, segment, posting_name_key(n->sealed, n->n), &some);
+		groups |= some;
+	}
+	*ret = groups;
+	return r;
 }
 
-/* A process chooses its own name: any bytes. */
-static json_t *json_comm(sqlite3_stmt *st)
+static int groups_by_time(struct search *s, int64_t segment, uint64_t *ret)
 {
-	char text[17] = "";
-	size_t n = (size_t)sqlite3_column_bytes(st, C_COMM);
-	const unsigned char *p = sqlite3_column_blob(st, C_COMM);
+	scoped(sql_resetp) sqlite3_stmt *st = s->spans;
+	int r;
 
-	if (!p)
-		return json_null();
-	for (size_t i = 0; i < n && i < sizeof(text) - 1; i++)
-		text[i] = p[i] >= 0x20 && p[i] < 0x7f ? (char)p[i] : '?';
-	return json_string(text);
+	*ret = 0;
+	sqlite3_bind_int64(st, 1, segment * SEGMENT_RECORDS + 1);
+	sqlite3_bind_int64(st, 2, (segment + 1) * SEGMENT_RECORDS + 1);
+	sqlite3_bind_int64(st, 3, s->since);
+	sqlite3_bind_int64(st, 4, s->until);
+	while ((r = sql_step(st)) > 0)
+		*ret |= (uint64_t)1 << block_group(sqlite3_column_int64(st, 0)) % SEGMENT_GROUPS;
+	return r;
 }
 
-static json_t *json_flags(sqlite3_stmt *st)
+static int choose_groups(struct search *s, int64_t segment)
 {
-	static const struct {
-		int flag;
-		const char *name;
-	} names[] = {
-		{RECORD_READ, "read"},
-		{RECORD_WRITE, "write"},
-		{RECORD_EXEC, "exec"},
-		{RECORD_TRUNC, "trunc"},
-		{RECORD_APPEND, "append"},
-	};
-	json_t *list = json_array();
+	bool whole = (segment + 1) * SEGMENT_RECORDS <= s->last_record;
+	uint64_t groups = UINT64_MAX, some;
+	int r = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (sqlite3_column_int(st, C_FLAGS) & names[i].flag)
-			json_array_append_new(list, json_string(names[i].name));
-	return list;
+	if (s->since != INT64_MIN || s->until != INT64_MAX)
+		r = groups_by_time(s, segment, &groups);
+	if (r == 0 && whole && groups && s->by_session) {
+		r = posting_find_all(s->find_all, POSTING_SESSION, segment, session_wanted, s, &some);
+		groups &= some;
+	}
+	if (r == 0 && whole && groups && s->by_name) {
+		r = groups_by_name(s, segment, &some);
+		groups &= some;
+	}
+	s->segment = segment;
+	s->groups = groups;
+	return r;
 }
 
-static void add_record_columns(json_t *row, sqlite3_stmt *st)
+/* The next record to look at behind s->record; beyond s->last_record: none. */
+static int skip(struct search *s, int64_t *ret)
 {
-	json_object_set_new(row, "op", json_string(record_op_name((unsigned)sqlite3_column_int(st, C_OP))));
-	json_object_set_new(row, "detail", json_value(st, C_DETAIL));
-	json_object_set_new(row, "path", json_path(st, C_PATH_MONTH, C_PATH));
-	json_object_set_new(row, "path2", json_path(st, C_PATH2_MONTH, C_PATH2));
-	json_object_set_new(row, "file", json_file(st));
-	json_object_set_new(row, "size", json_value(st, C_SIZE));
-	json_object_set_new(row, "bytes_read", json_value(st, C_BYTES_READ));
-	json_object_set_new(row, "bytes_written", json_value(st, C_BYTES_WRITTEN));
-	json_object_set_new(row, "flags", json_flags(st));
-	json_object_set_new(row, "pid", json_value(st, C_PID));
-	json_object_set_new(row, "comm", json_comm(st));
-	json_object_set_new(row, "loginuid", json_value(st, C_LOGINUID));
+	int64_t id = s->record + 1;
+
+	while (id <= s->last_record) {
+		int64_t group = block_group(id), segment = group / SEGMENT_GROUPS;
+		int r = segment == s->segment ? 0 : choose_groups(s, segment);
+
+		if (r < 0)
+			return r;
+		if (s->groups & (uint64_t)1 << group % SEGMENT_GROUPS)
+			break;
+		id = (s->groups ? group + 1 : (segment + 1) * SEGMENT_GROUPS) * (int64_t)PACK_RECORDS_MAX + 1;
+	}
+	*ret = id;
+	return 0;
 }
 
-static void add_act_columns(json_t *row, sqlite3_stmt *st)
-{
-	const char *text = (const char *)sqlite3_column_text(st, C_DETAIL);
-	json_t *detail = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+/* ---- one record after the other ---- */
 
-	json_object_set_new(row, "op", json_value(st, C_OP));
-	json_object_set_new(row, "detail", detail ? detail : json_value(st, C_DETAIL));
+static bool name_wanted(const struct search *s, const void *sealed, size_t n)
+{
+	for (size_t i = 0; i < s->f->names_n; i++)
+		if (s->f->names[i].n == n && memcmp(s->f->names[i].sealed, sealed, n) == 0)
+			return true;
+	return false;
 }
 
-static json_t *row_json(sqlite3_stmt *st, const struct position *at)
+static bool path_wanted(struct search *s, int64_t id)
 {
-	char id[POSITION_TEXT_MAX];
-	json_t *row = json_object();
+	scoped(sql_resetp) sqlite3_stmt *st = s->sealed;
+	unsigned slot = (unsigned)id % PATHS_REMEMBERED;
 
-	json_object_set_new(row, "id", json_string(position_text(at, id)));
-	json_object_set_new(row, "time", json_integer(at->time / 1000000000));
-	json_object_set_new(row, "time_ns", json_integer(at->time));
-	json_object_set_new(row, "outcome", json_value(st, C_OUTCOME));
-	json_object_set_new(row, "user", json_value(st, C_USER));
-	json_object_set_new(row, "uid", json_value(st, C_UID));
-	json_object_set_new(row, "client", json_value(st, C_CLIENT));
-	json_object_set_new(row, "client_id", json_value(st, C_CLIENT_ID));
-	json_object_set_new(row, "purpose", json_value(st, C_PURPOSE));
-	json_object_set_new(row, "ticket", json_value(st, C_TICKET));
-	json_object_set_new(row, "session", json_value(st, C_SESSION));
-	if (at->source == SOURCE_RECORD)
-		add_record_columns(row, st);
-	else
-		add_act_columns(row, st);
-	return row;
+	if (!id || !s->paths)
+		return false;
+	if (s->paths[slot].id == id)
+		return s->paths[slot].fits;
+	sqlite3_bind_int64(st, 1, id);
+	s->paths[slot].id = id;
+	s->paths[slot].fits = sql_step(st) > 0 && name_wanted(s, sqlite3_column_blob(st, 0),
+							    (size_t)sqlite3_column_bytes(st, 0));
+	return s->paths[slot].fits;
+}
+
+static bool record_fits(struct search *s, const struct pack_record *r)
+{
+	if (r->time < s->since || r->time >= s->until)
+		return false;
+	if (s->by_session && !session_wanted(s, (uint32_t)r->session))
+		return false;
+	if ((s->op != -1 && r->op != s->op) || (s->f->outcome != LEDGER_ANY && (r->outcome != 0) != (s->f->outcome == LEDGER_FAILED)))
+		return false;
+	if (!s->by_name)
+		return true;
+	return (s->f->file && r->has_file && memcmp(&r->file, s->f->file, sizeof(r->file)) == 0) ||
+	       path_wanted(s, r->path) || path_wanted(s, r->path2);
+}
+
+/* Finds the next record, or the end, or has no time left. */
+static int next_record(struct search *s)
+{
+	s->has_record = false;
+	while (s->record < s->last_record && !s->has_record && now_ns() < s->deadline) {
+		const struct pack_record *rec;
+		int64_t id;
+		size_t n = 0;
+		int r = skip(s, &id);
+
+		if (r == 0 && id <= s->last_record)
+			r = blocks_get(s->blocks, id, &rec, &n);
+		if (r < 0)
+			return r == -ENOENT ? -EUCLEAN : r;
+		s->record = id - 1;
+		for (size_t i = 0; i < n && !s->has_record; i++) {
+			s->record++;
+			s->has_record = record_fits(s, &rec[i]);
+			s->next = rec[i];
+		}
+	}
+	if (s->record > s->last_record)
+		s->record = s->last_record;
+	return 0;
+}
+
+static int next_act(struct search *s)
+{
+	int r = s->acts ? sql_step(s->acts) : 0;
+
+	s->has_act = r > 0;
+	if (r > 0)
+		s->act = sqlite3_column_int64(s->acts, 0);
+	return r < 0 ? r : 0;
 }
 
 /* ---- both lists, merged ---- */
 
-struct reading {
-	sqlite3_stmt *st[SOURCES];
-	struct position at[SOURCES];
-	bool more[SOURCES];
-};
-
-static void reading_done(struct reading *q)
+/* Where to go on: "r<record>a<act>", the last of each that was answered or passed over. */
+static int position_parse(const char *text, int64_t *ret_record, int64_t *ret_act)
 {
-	for (int i = 0; i < SOURCES; i++)
-		sqlite3_finalize(q->st[i]);
+	int64_t record, act;
+	int used = 0;
+
+	if (sscanf(text, "r%" SCNd64 "a%" SCNd64 "%n", &record, &act, &used) != 2 || text[used] || record < 0 || act < 0)
+		return -EINVAL;
+	*ret_record = record;
+	*ret_act = act;
+	return 0;
 }
 
-static int reading_advance(struct reading *q, int i)
+static int start_acts(struct search *s, sqlite3 *db)
 {
-	int r = sql_step(q->st[i]);
+	int r;
 
+	if (s->by_name)
+		return 0; /* acts have no path */
+	r = sql_prepare(db, act_query, &s->acts);
 	if (r < 0)
 		return r;
-	q->more[i] = r > 0;
-	q->at[i] = (struct position){.time = sqlite3_column_int64(q->st[i], C_TIME),
-		.id = sqlite3_column_int64(q->st[i], C_ID),
-		.source = i};
+	sqlite3_bind_int64(s->acts, 1, s->act);
+	sqlite3_bind_int64(s->acts, 2, s->since);
+	sqlite3_bind_int64(s->acts, 3, s->until);
+	bind_filter(s->acts, s->f);
+	sql_bind_text(s->acts, 9, s->f->op);
+	if (s->f->outcome != LEDGER_ANY)
+		sqlite3_bind_int(s->acts, 10, s->f->outcome == LEDGER_FAILED);
 	return 0;
 }
 
-static int reading_first(struct reading *q)
+static int op_number(const char *name)
 {
-	if (!q->more[SOURCE_ACT])
-		return SOURCE_RECORD;
-	if (!q->more[SOURCE_RECORD])
-		return SOURCE_ACT;
-	return q->at[SOURCE_ACT].time < q->at[SOURCE_RECORD].time ? SOURCE_ACT : SOURCE_RECORD;
+	if (!name)
+		return -1;
+	for (int op = 1; op < 256; op++)
+		if (strcmp(record_op_name((unsigned)op), name) == 0)
+			return op;
+	return -2;
 }
 
-static int reading_start(
-	struct reading *q, sqlite3 *db, const struct ledger_filter *f, const struct position *after)
+static int search_start(struct search *s, struct ledger *l)
 {
-	for (int i = 0; i < SOURCES; i++) {
-		int r = sql_prepare(db, queries[i], &q->st[i]);
+	sqlite3 *db = ledger_db(l);
+	int r = 0;
 
-		if (r < 0)
-			return r;
-		bind_filter(q->st[i], (enum source)i, f, after);
-		r = reading_advance(q, i);
-		if (r < 0)
-			return r;
+	s->blocks = l->blocks;
+	s->since = ns(s->f->since);
+	s->until = ns(s->f->until);
+	s->last_record = l->last.to[CHAIN_RECORD];
+	s->segment = -1;
+	s->op = op_number(s->f->op);
+	s->by_session = s->f->user || s->f->client || s->f->purpose || s->f->session || s->f->uid >= 0;
+	s->by_name = s->f->names_n || s->f->file;
+	s->deadline = now_ns() + PAGE_NS;
+	if (s->f->names_n) {
+		s->paths = calloc(PATHS_REMEMBERED, sizeof(*s->paths));
+		if (!s->paths)
+			return -ENOMEM;
 	}
-	return 0;
+	if (s->f->after)
+		r = position_parse(s->f->after, &s->record, &s->act);
+	if (r == 0 && s->by_session)
+		r = find_sessions(s, db);
+	if ((s->by_session && !s->sessions_n) || s->op == -2)
+		s->record = s->last_record;
+	if (r == 0)
+		r = row_maker_new(db, &s->rows);
+	if (r == 0)
+		r = sql_prepare(db, span_query, &s->spans);
+	if (r == 0)
+		r = sql_prepare(db, POSTING_FIND, &s->find);
+	if (r == 0)
+		r = sql_prepare(db, POSTING_ALL, &s->find_all);
+	if (r == 0)
+		r = sql_prepare(db, "SELECT sealed FROM path WHERE id=?", &s->sealed);
+	if (r == 0)
+		r = start_acts(s, db);
+	if (r == 0)
+		r = next_record(s);
+	return r == 0 ? next_act(s) : r;
+}
+
+/* A record of which it is not known yet when it was comes before every act. */
+static bool act_is_next(const struct search *s)
+{
+	if (!s->has_act || (!s->has_record && s->record < s->last_record))
+		return false;
+	return !s->has_record || sqlite3_column_int64(s->acts, 1) < s->next.time;
+}
+
+static int add_next(struct search *s, json_t *rows)
+{
+	bool is_act = act_is_next(s);
+	json_t *row = NULL;
+	int r = 0;
+
+	if (is_act)
+		row = row_of_act(s->acts);
+	else
+		r = row_of_record(s->rows, s->record, &s->next, &row);
+	if (r < 0)
+		return r;
+	if (json_array_append_new(rows, row) < 0)
+		return -ENOMEM;
+	return is_act ? next_act(s) : next_record(s);
 }
 
 int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_rows, char **ret_next)
 {
-	struct position after = {.time = INT64_MIN, .id = 0, .source = SOURCE_RECORD}, last = after;
 	unsigned limit = f->limit && f->limit <= LEDGER_QUERY_MAX ? f->limit : LEDGER_QUERY_MAX;
 	scoped(json_decrefp) json_t *rows = json_array();
-	scoped(reading_done) struct reading q = {0};
+	scoped(search_done) struct search s = {.f = f};
 	char *next = NULL;
 	int r;
 
-	r = f->after ? position_parse(f->after, &after) : 0;
-	if (r == 0)
-		r = reading_start(&q, ledger_db(l), f, &after);
-	while (r == 0 && (q.more[SOURCE_RECORD] || q.more[SOURCE_ACT]) && json_array_size(rows) < limit) {
-		int i = reading_first(&q);
-
-		last = q.at[i];
-		json_array_append_new(rows, row_json(q.st[i], &last));
-		r = reading_advance(&q, i);
-	}
+	r = search_start(&s, l);
+	while (r == 0 && (s.has_record || act_is_next(&s)) && json_array_size(rows) < limit)
+		r = add_next(&s, rows);
 	if (r < 0)
 		return r;
-	if (q.more[SOURCE_RECORD] || q.more[SOURCE_ACT]) {
-		char text[POSITION_TEXT_MAX];
-
-		next = strdup(position_text(&last, text));
-		if (!next)
-			return -ENOMEM;
-	}
+	if ((s.has_record || s.has_act || s.record < s.last_record) &&
+		asprintf(&next, "r%" PRId64 "a%" PRId64, s.record - s.has_record, s.act - s.has_act) < 0)
+		return -ENOMEM;
 	*ret_rows = take_ptr(&rows);
 	*ret_next = next;
 	return 0;
@@ -330,7 +417,7 @@ int ledger_newest(struct ledger *l, int64_t *ret)
 	int r;
 
 	r = sql_prepare(ledger_db(l),
-		"SELECT max(ifnull((SELECT max(time) FROM record),0), ifnull((SELECT max(time) FROM act),0))", &st);
+		"SELECT max(ifnull((SELECT max(to_time) FROM block),0), ifnull((SELECT max(time) FROM act),0))", &st);
 	if (r == 0)
 		r = sql_step(st);
 	if (r < 0)

@@ -33,12 +33,15 @@ struct ledger_verdict {
 	char reason[200];
 };
 
-/* 0: checked, see *ret.  `keys` NULL: signatures are not checked, only compared with the chain.  `expect`
- * (or NULL): a head that somebody remembered: the ledger must lead to it.  -ENOENT, -EACCES, -EUCLEAN (no ledger), ... */
-int ledger_verify_file(const char *path, const struct ledger_keys *keys, const struct ledger_head *expect,
-	struct ledger_verdict *ret);
-/* The same, until *stop (may be NULL; another thread sets it): then -EINTR. */
-int ledger_verify_file_until(const char *path, const struct ledger_keys *keys,
-	const struct ledger_head *expect, const atomic_bool *stop, struct ledger_verdict *ret);
+struct ledger_verify_options {
+	const struct ledger_keys *keys;	  /* NULL: signatures are not checked, only compared with the chain */
+	const struct ledger_head *expect; /* a head that somebody remembered, to which the ledger must lead; or NULL */
+	const atomic_bool *stop;	  /* another thread sets it: -EINTR; or NULL */
+	void (*progress)(void *userdata, int64_t records, int64_t of); /* from the calling thread, often; or NULL */
+	void *userdata;
+};
+
+/* 0: checked, see *ret.  Uses a second thread.  -ENOENT, -EACCES, -EUCLEAN (no ledger), ... */
+int ledger_verify(const char *path, const struct ledger_verify_options *o, struct ledger_verdict *ret);
 
 #endif

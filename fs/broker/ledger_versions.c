@@ -1,13 +1,14 @@
 /* The newest version of each file that a record tells: what `coffer fsck` compares the store with. */
 #include <errno.h>
+#include <inttypes.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "common/scope.h"
-#include "common/sql.h"
-#include "fs/broker/ledger.h"
+#include "fs/broker/ledger_impl.h"
 
 #define FILE_HEX (2 * FILE_ID_BYTES + 1)
+#define GATHERED_AT_ONCE 1000000 /* records: a fraction of a second */
 
 static int add_row(json_t *rows, const char *hex, const char *version, int64_t size, int64_t time)
 {
@@ -15,27 +16,6 @@ static int add_row(json_t *rows, const char *hex, const char *version, int64_t s
 		       json_pack("[s,s,I,I]", hex, version, (json_int_t)size, (json_int_t)time)) < 0
 		       ? -ENOMEM
 		       : 0;
-}
-
-/* Of an open that cut the file the size is the one before. */
-static int add_record(json_t *rows, sqlite3 *db, int64_t id, const char *hex, const char *client_id)
-{
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int64_t size;
-	int r = sql_prepare(db,
-		"SELECT r.detail,r.size,r.time,r.op FROM record r JOIN session s ON s.id=r.session"
-		" WHERE r.id=?1 AND s.client_id=?2",
-		&st);
-
-	if (r < 0)
-		return r;
-	sqlite3_bind_int64(st, 1, id);
-	sql_bind_text(st, 2, client_id);
-	r = sql_step(st);
-	if (r <= 0)
-		return r;
-	size = sqlite3_column_int(st, 3) == RECORD_OPEN ? -1 : sqlite3_column_int64(st, 1);
-	return add_row(rows, hex, (const char *)sqlite3_column_text(st, 0), size, sqlite3_column_int64(st, 2));
 }
 
 static int add_accepted(json_t *rows, sqlite3 *db, const char *client)
@@ -62,15 +42,87 @@ static int add_accepted(json_t *rows, sqlite3 *db, const char *client)
 	return r;
 }
 
-static int add_page(json_t *rows, sqlite3 *db, const char *client_id, const uint8_t *after, size_t after_n,
-	char last[FILE_HEX])
+/* ---- gathering ---- */
+
+/* Table `version` of this connection, which nobody else sees: made when somebody asks, for one client at a time. */
+struct gathering {
+	struct ledger *l;
+	sqlite3_stmt *put, *session;
+	const char *client_id;
+	int64_t known; /* the session asked about last */
+	bool ours;
+};
+
+static void gathering_done(struct gathering *g)
+{
+	sqlite3_finalize(g->put);
+	sqlite3_finalize(g->session);
+}
+
+static bool is_ours(struct gathering *g, int64_t session)
+{
+	if (session == g->known)
+		return g->ours;
+	sqlite3_bind_int64(g->session, 1, session);
+	sql_bind_text(g->session, 2, g->client_id);
+	g->ours = sql_step(g->session) > 0;
+	g->known = session;
+	sqlite3_reset(g->session);
+	return g->ours;
+}
+
+/* Of an open that cut the file the size is the one before. */
+static int gather_record(struct gathering *g, const struct pack_record *rec)
+{
+	if (!rec->detail_len || rec->detail[0] != 'v' || !rec->has_file || !is_ours(g, rec->session))
+		return 0;
+	sqlite3_bind_blob(g->put, 1, rec->file.b, sizeof(rec->file.b), SQLITE_STATIC);
+	sqlite3_bind_text(g->put, 2, rec->detail, rec->detail_len, SQLITE_STATIC);
+	sqlite3_bind_int64(g->put, 3, rec->op == RECORD_OPEN ? -1 : rec->size);
+	sqlite3_bind_int64(g->put, 4, rec->time);
+	return sql_run(g->put);
+}
+
+/* From record `from` + 1 on.  *ret: how far it came. */
+static int gather(struct ledger *l, const char *client_id, int64_t from, int64_t *ret)
+{
+	scoped(gathering_done) struct gathering g = {.l = l, .client_id = client_id};
+	int64_t last = l->last.to[CHAIN_RECORD], id = from + 1;
+	int64_t end = last - from > GATHERED_AT_ONCE ? from + GATHERED_AT_ONCE : last;
+	int r = sql_prepare(l->db, "INSERT OR REPLACE INTO temp.version VALUES (?,?,?,?)", &g.put);
+
+	if (r == 0)
+		r = sql_prepare(l->db, "SELECT 1 FROM session WHERE id=? AND client_id=?", &g.session);
+	while (r == 0 && id <= end) {
+		const struct pack_record *rec;
+		size_t n;
+
+		r = blocks_get(l->blocks, id, &rec, &n);
+		for (size_t i = 0; r == 0 && i < n && id <= end; i++, id++)
+			r = gather_record(&g, &rec[i]);
+	}
+	*ret = end;
+	return r;
+}
+
+static int gather_begin(struct ledger *l, const char *client_id)
+{
+	int r = sql_exec(l->db, "DROP TABLE IF EXISTS temp.version;"
+				"CREATE TEMP TABLE version (file BLOB PRIMARY KEY, version TEXT, size INTEGER, time INTEGER)"
+				" WITHOUT ROWID");
+
+	snprintf(l->versions_of, sizeof(l->versions_of), "%s", client_id);
+	return r;
+}
+
+/* ---- answering ---- */
+
+static int add_page(json_t *rows, sqlite3 *db, const uint8_t *after, size_t after_n, char last[FILE_HEX])
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	unsigned n = 0;
-	int r = sql_prepare(db,
-		"SELECT file,max(id) FROM record WHERE substr(detail,1,1)='v' AND file>?1"
-		" GROUP BY file ORDER BY file LIMIT ?2",
-		&st);
+	int r = sql_prepare(
+		db, "SELECT file,version,size,time FROM temp.version WHERE file>?1 ORDER BY file LIMIT ?2", &st);
 
 	last[0] = 0;
 	if (r < 0)
@@ -78,10 +130,9 @@ static int add_page(json_t *rows, sqlite3 *db, const char *client_id, const uint
 	sqlite3_bind_blob(st, 1, after, (int)after_n, SQLITE_STATIC);
 	sqlite3_bind_int64(st, 2, LEDGER_VERSIONS_MAX);
 	while ((r = sql_step(st)) > 0) {
-		if (sqlite3_column_bytes(st, 0) != FILE_ID_BYTES)
-			continue;
 		sodium_bin2hex(last, FILE_HEX, sqlite3_column_blob(st, 0), FILE_ID_BYTES);
-		r = add_record(rows, db, sqlite3_column_int64(st, 1), last, client_id);
+		r = add_row(rows, last, (const char *)sqlite3_column_text(st, 1), sqlite3_column_int64(st, 2),
+			sqlite3_column_int64(st, 3));
 		if (r < 0)
 			return r;
 		n++;
@@ -91,22 +142,56 @@ static int add_page(json_t *rows, sqlite3 *db, const char *client_id, const uint
 	return r;
 }
 
+/* What `after` says: still gathering ("+<record>"), or the file behind which to go on. */
+static int position_parse(const char *after, int64_t *ret_record, uint8_t from[FILE_ID_BYTES], size_t *ret_n)
+{
+	int used = 0;
+
+	*ret_record = -1;
+	if (sscanf(after, "+%" SCNd64 "%n", ret_record, &used) == 1)
+		return after[used] || *ret_record < 0 ? -EINVAL : 0;
+	if (sodium_hex2bin(from, FILE_ID_BYTES, after, strlen(after), NULL, ret_n, NULL) < 0 ||
+		(*ret_n != 0 && *ret_n != FILE_ID_BYTES))
+		return -EINVAL;
+	return 0;
+}
+
+/* Brings the table to where it answers, if there is time.  *ret_at >= 0: not yet. */
+static int prepare(struct ledger *l, const char *client_id, bool first, int64_t record, int64_t *ret_at)
+{
+	bool known = strcmp(l->versions_of, client_id) == 0;
+	int r = first || !known ? gather_begin(l, client_id) : 0;
+
+	*ret_at = -1;
+	if (r < 0 || (!first && known && record < 0))
+		return r;
+	if (record < 0 || !known)
+		record = 0;
+	r = gather(l, client_id, record, &record);
+	if (r == 0 && record < l->last.to[CHAIN_RECORD])
+		*ret_at = record;
+	return r;
+}
+
 int ledger_versions(struct ledger *l, const char *client_id, const char *client, const char *after,
 	json_t **ret_rows, char **ret_next)
 {
 	scoped(json_decrefp) json_t *rows = json_array();
 	uint8_t from[FILE_ID_BYTES] = {0};
-	char last[FILE_HEX];
+	char last[FILE_HEX] = "";
+	int64_t record, at;
 	size_t n = 0;
-	int r = 0;
+	int r;
 
-	if (sodium_hex2bin(from, sizeof(from), after, strlen(after), NULL, &n, NULL) < 0 ||
-		(n != 0 && n != sizeof(from)))
-		return -EINVAL;
-	if (n == 0)
-		r = add_accepted(rows, ledger_db(l), client);
+	r = position_parse(after, &record, from, &n);
+	if (r == 0 && !after[0])
+		r = add_accepted(rows, l->db, client);
 	if (r == 0)
-		r = add_page(rows, ledger_db(l), client_id, from, n, last);
+		r = prepare(l, client_id, !after[0], record, &at);
+	if (r == 0 && at >= 0)
+		snprintf(last, sizeof(last), "+%" PRId64, at);
+	else if (r == 0)
+		r = add_page(rows, l->db, from, n, last);
 	if (r < 0)
 		return r;
 	*ret_next = NULL;

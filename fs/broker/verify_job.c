@@ -44,9 +44,11 @@ static void *job_main(void *arg)
 {
 	struct verify_job *j = arg;
 	const uint64_t one = 1;
+	const struct ledger_verify_options o = {.keys = j->what.keys.n > 0 ? &j->what.keys : NULL,
+		.expect = j->what.has_expect ? &j->what.expect : NULL,
+		.stop = &j->stop};
 
-	j->result = ledger_verify_file_until(j->b->ledger_path, j->what.keys.n > 0 ? &j->what.keys : NULL,
-		j->what.has_expect ? &j->what.expect : NULL, &j->stop, &j->verdict);
+	j->result = ledger_verify(j->b->ledger_path, &o, &j->verdict);
 	while (write(j->done_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
 	return NULL;

@@ -108,6 +108,20 @@ static inline struct record make_open(uint64_t session, uint64_t second, uint32_
 			.size = 4096}};
 }
 
+static inline int verify_file(
+	const char *path, const struct ledger_keys *keys, const struct ledger_head *expect, struct ledger_verdict *ret)
+{
+	return ledger_verify(path, &(struct ledger_verify_options){.keys = keys, .expect = expect}, ret);
+}
+
+static inline int64_t count_records(struct ledger *l)
+{
+	struct ledger_stats stats;
+
+	assert_int_equal(ledger_stats(l, &stats), 0);
+	return stats.records;
+}
+
 static inline int64_t count_rows(struct ledger *l, const char *table)
 {
 	char sql[64];

@@ -2,6 +2,8 @@
 
 #include <sodium.h>
 
+#include "fs/broker/blocks.h"
+
 #define BATCHES 8
 
 /* Batches 1 and 2: session and journal with path and process; then five records and an act in each. */
@@ -50,7 +52,7 @@ static struct ledger_verdict verify(struct fixture *f)
 {
 	struct ledger_verdict v;
 
-	assert_int_equal(ledger_verify_file(f->path, NULL, NULL, &v), 0);
+	assert_int_equal(verify_file(f->path, NULL, NULL, &v), 0);
 	return v;
 }
 
@@ -79,7 +81,37 @@ static void test_empty(void **state)
 	assert_int_equal(v.batches, 0);
 }
 
-/* Each in a transaction of its own that is undone: the file is good again after it. */
+static void sqlite3_closep(sqlite3 **db)
+{
+	sqlite3_close(*db);
+}
+
+/* copy.db, of which each change gets a new one. */
+static sqlite3 *copy_open(struct fixture *f)
+{
+	char copy[128], into[160];
+	sqlite3 *db;
+
+	snprintf(copy, sizeof(copy), "%s/copy.db", f->dir);
+	snprintf(into, sizeof(into), "VACUUM INTO '%s'", copy);
+	unlink(copy);
+	edit(f, into);
+	assert_int_equal(sqlite3_open(copy, &db), SQLITE_OK);
+	return db;
+}
+
+static void expect_bad(struct fixture *f, const char *what, int64_t batch)
+{
+	struct ledger_verdict v;
+	char copy[128];
+
+	snprintf(copy, sizeof(copy), "%s/copy.db", f->dir);
+	assert_int_equal(verify_file(copy, NULL, NULL, &v), 0);
+	if (v.first_bad != batch)
+		fail_msg("%s: batch %d instead of %d (%s)", what, (int)v.first_bad, (int)batch, v.reason);
+	assert_true(v.reason[0]);
+}
+
 static void test_edits(void **state)
 {
 	static const struct {
@@ -87,19 +119,6 @@ static void test_edits(void **state)
 		int64_t batch;
 	} edits[] = {
 		/* changed: every column of every table that the chain covers */
-		{"UPDATE record SET time=time+1 WHERE id=1", 3},
-		{"UPDATE record SET session=session+1 WHERE id=6", 4},
-		{"UPDATE record SET op=2 WHERE id=10", 4},
-		{"UPDATE record SET flags=3 WHERE id=11", 5},
-		{"UPDATE record SET outcome=13 WHERE id=30", 8},
-		{"UPDATE record SET path=NULL WHERE id=30", 8},
-		{"UPDATE record SET path2=1 WHERE id=30", 8},
-		{"UPDATE record SET process=NULL WHERE id=30", 8},
-		{"UPDATE record SET file=NULL WHERE id=30", 8},
-		{"UPDATE record SET size=0 WHERE id=30", 8},
-		{"UPDATE record SET bytes_read=1 WHERE id=30", 8},
-		{"UPDATE record SET bytes_written=1 WHERE id=30", 8},
-		{"UPDATE record SET detail='' WHERE id=30", 8},
 		{"UPDATE session SET user='mallory'", 1},
 		{"UPDATE session SET uid=2000", 1},
 		{"UPDATE session SET purpose='support'", 1},
@@ -123,34 +142,24 @@ static void test_edits(void **state)
 		{"UPDATE act SET outcome=0 WHERE id=3", 5},
 		{"UPDATE act SET seq=NULL WHERE id=3", 5},
 		/* removed */
-		{"DELETE FROM record WHERE id=1", 3},
-		{"DELETE FROM record WHERE id=13", 5},
-		{"DELETE FROM record WHERE id=30", 8},
 		{"DELETE FROM act WHERE id=1", 3},
-		{"DELETE FROM record WHERE id=13; UPDATE record SET id=id-1 WHERE id>13", 5},
 		{"DELETE FROM path", 2},
 		/* inserted */
-		{"INSERT INTO record SELECT "
-		 "31,time,session,op,flags,outcome,path,path2,process,file,size,bytes_read,"
-		 "bytes_written,detail FROM record WHERE id=1",
-			9},
-		{"INSERT INTO record SELECT "
-		 "0,time,session,op,flags,outcome,path,path2,process,file,size,bytes_read,"
-		 "bytes_written,detail FROM record WHERE id=1",
-			9},
 		{"INSERT INTO act (time,kind) VALUES (1,'forged')", 9},
-		{"UPDATE record SET id=-id WHERE id>10; UPDATE record SET id=1-id WHERE id<-10;"
-		 "INSERT INTO record SELECT "
-		 "11,time,session,op,flags,outcome,path,path2,process,file,size,bytes_read,"
-		 "bytes_written,detail FROM record WHERE id=1",
-			5},
-		/* put in another order */
-		{"UPDATE record SET id=-1 WHERE id=12; UPDATE record SET id=12 WHERE id=13; UPDATE record "
-		 "SET id=13 WHERE id=-1",
-			5},
-		{"UPDATE record SET id=-1 WHERE id=5; UPDATE record SET id=5 WHERE id=6; UPDATE record SET "
-		 "id=6 WHERE id=-1",
-			3},
+		/* the blocks: those of the 30 records begin with 1 and 21 */
+		{"DELETE FROM block WHERE id=1", 3},
+		{"DELETE FROM block WHERE id=21", 7},
+		{"UPDATE block SET id=2 WHERE id=1", 3},
+		{"UPDATE block SET records=19 WHERE id=1", 3},
+		{"UPDATE block SET from_time=from_time+1 WHERE id=21", 7},
+		{"UPDATE block SET to_time=to_time-1 WHERE id=21", 7},
+		{"UPDATE block SET data=(SELECT data FROM block WHERE id=1) WHERE id=21", 7},
+		{"UPDATE block SET data=x'00' WHERE id=21", 7},
+		{"UPDATE block SET data=substr(data,1,length(data)-1) WHERE id=21", 7},
+		{"INSERT INTO block SELECT 31,records,from_time,to_time,data FROM block WHERE id=21", 9},
+		{"INSERT INTO block SELECT 0,records,from_time,to_time,data FROM block WHERE id=21", 9},
+		{"INSERT INTO block SELECT 22,records,from_time,to_time,data FROM block WHERE id=21", 9},
+		{"INSERT INTO posting VALUES (0,0,0,x'')", 9},
 		/* the chain itself */
 		{"UPDATE chain SET hash=zeroblob(32) WHERE id=4", 4},
 		{"UPDATE chain SET hash=x'00' WHERE id=4", 4},
@@ -165,25 +174,104 @@ static void test_edits(void **state)
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(edits); i++) {
-		char copy[128], into[160];
-		struct ledger_verdict v;
-		sqlite3 *db;
+		scoped(sqlite3_closep) sqlite3 *db = copy_open(f);
 
-		snprintf(copy, sizeof(copy), "%s/copy.db", f->dir);
-		snprintf(into, sizeof(into), "VACUUM INTO '%s'", copy);
-		unlink(copy);
-		edit(f, into);
-		assert_int_equal(sqlite3_open(copy, &db), SQLITE_OK);
 		if (sqlite3_exec(db, edits[i].sql, NULL, NULL, NULL) != SQLITE_OK)
 			fail_msg("%s: %s", edits[i].sql, sqlite3_errmsg(db));
-		sqlite3_close(db);
-		assert_int_equal(ledger_verify_file(copy, NULL, NULL, &v), 0);
-		if (v.first_bad != edits[i].batch)
-			fail_msg("%s: batch %d instead of %d (%s)", edits[i].sql, (int)v.first_bad,
-				(int)edits[i].batch, v.reason);
-		assert_true(v.reason[0]);
+		expect_bad(f, edits[i].sql, edits[i].batch);
 	}
 	assert_int_equal(verify(f).first_bad, 0);
+}
+
+/* ---- records: as somebody would do it who packs them again, and well ---- */
+
+#define RECORDS 30u
+#define CHANGE(name, what)                                                                                            \
+	static void name(struct pack_record *r, size_t *n)                                                            \
+	{                                                                                                             \
+		what;                                                                                                 \
+	}
+CHANGE(time_changed, r[0].time++)
+CHANGE(session_changed, r[5].session++)
+CHANGE(op_changed, r[9].op = RECORD_CLOSE)
+CHANGE(flags_changed, r[10].flags = RECORD_READ | RECORD_WRITE)
+CHANGE(outcome_changed, r[29].outcome = EACCES)
+CHANGE(path_gone, r[29].path = 0)
+CHANGE(path2_came, r[29].path2 = 1)
+CHANGE(process_gone, r[29].process = 0)
+CHANGE(file_gone, r[29].has_file = false)
+CHANGE(size_changed, r[29].size = 0)
+CHANGE(read_changed, r[29].bytes_read = 1)
+CHANGE(written_changed, r[29].bytes_written = 1)
+CHANGE(detail_came, r[29].detail_len = 1; r[29].detail[0] = 'x')
+CHANGE(first_removed, memmove(r, r + 1, --*n * sizeof(*r)))
+CHANGE(one_removed, memmove(r + 12, r + 13, (--*n - 12) * sizeof(*r)))
+CHANGE(last_removed, --*n)
+CHANGE(one_added, r[*n] = r[0]; ++*n)
+CHANGE(one_inserted, memmove(r + 11, r + 10, ((*n)++ - 10) * sizeof(*r)))
+CHANGE(two_swapped, struct pack_record t = r[11]; r[11] = r[12]; r[12] = t)
+CHANGE(two_swapped_across, struct pack_record t = r[4]; r[4] = r[5]; r[5] = t)
+
+static void change_records(struct fixture *f, void (*change)(struct pack_record *r, size_t *n))
+{
+	scoped(sqlite3_closep) sqlite3 *db = copy_open(f);
+	struct pack_record records[RECORDS + 1];
+	size_t n = 0, some;
+	struct blocks *b;
+
+	assert_int_equal(blocks_new(db, &b), 0);
+	while (n < RECORDS) {
+		const struct pack_record *r;
+
+		assert_int_equal(blocks_get(b, (int64_t)n + 1, &r, &some), 0);
+		memcpy(records + n, r, some * sizeof(*r));
+		n += some;
+	}
+	change(records, &n);
+	assert_int_equal(sqlite3_exec(db, "DELETE FROM block", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(blocks_append(b, 1, records, n), 0);
+	blocks_free(b);
+}
+
+static void test_changed_records(void **state)
+{
+	static const struct {
+		const char *name;
+		void (*change)(struct pack_record *r, size_t *n);
+		int64_t batch;
+	} changes[] = {
+#define C(name, batch) {#name, name, batch}
+		C(time_changed, 3), C(session_changed, 4), C(op_changed, 4), C(flags_changed, 5), C(outcome_changed, 8),
+		C(path_gone, 8), C(path2_came, 8), C(process_gone, 8), C(file_gone, 8), C(size_changed, 8),
+		C(read_changed, 8), C(written_changed, 8), C(detail_came, 8), C(first_removed, 3), C(one_removed, 5),
+		C(last_removed, 8), C(one_added, 9), C(one_inserted, 5), C(two_swapped, 5), C(two_swapped_across, 3),
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(changes); i++) {
+		change_records(f, changes[i].change);
+		expect_bad(f, changes[i].name, changes[i].batch);
+	}
+}
+
+static void cut_records(struct fixture *f, int64_t keep)
+{
+	struct pack_record records[RECORDS];
+	struct blocks *b;
+	int64_t n = 0;
+
+	assert_int_equal(blocks_new(ledger_db(f->l), &b), 0);
+	while (n < keep) {
+		const struct pack_record *r;
+		size_t some;
+
+		assert_int_equal(blocks_get(b, n + 1, &r, &some), 0);
+		for (size_t i = 0; i < some && n < keep; i++)
+			records[n++] = r[i];
+	}
+	edit(f, "DELETE FROM block");
+	assert_int_equal(blocks_append(b, 1, records, (size_t)keep), 0);
+	blocks_free(b);
 }
 
 static void cut_after(struct fixture *f, int batch)
@@ -191,10 +279,9 @@ static void cut_after(struct fixture *f, int batch)
 	char sql[400];
 
 	snprintf(sql, sizeof(sql),
-		"DELETE FROM record WHERE id>(SELECT record_to FROM chain WHERE id=%d);"
-		"DELETE FROM act WHERE id>(SELECT act_to FROM chain WHERE id=%d); DELETE FROM chain WHERE "
-		"id>%d",
-		batch, batch, batch);
+		"DELETE FROM act WHERE id>(SELECT act_to FROM chain WHERE id=%d); DELETE FROM chain WHERE id>%d", batch,
+		batch);
+	cut_records(f, (batch - 2) * 5);
 	edit(f, sql);
 }
 
@@ -205,11 +292,11 @@ static void test_cut_tail(void **state)
 	struct ledger_head remembered = verify(f).head;
 	struct ledger_verdict v;
 
-	assert_int_equal(ledger_verify_file(f->path, NULL, &remembered, &v), 0);
+	assert_int_equal(verify_file(f->path, NULL, &remembered, &v), 0);
 	assert_int_equal(v.first_bad, 0);
 	cut_after(f, 5);
 	assert_int_equal(verify(f).first_bad, 0);
-	assert_int_equal(ledger_verify_file(f->path, NULL, &remembered, &v), 0);
+	assert_int_equal(verify_file(f->path, NULL, &remembered, &v), 0);
 	assert_int_equal(v.first_bad, 6);
 	assert_int_equal(v.batches, 5);
 }
@@ -232,7 +319,7 @@ static void test_rewritten_tail(void **state)
 		assert_int_equal(ledger_commit(f->l), 0);
 	}
 	assert_int_equal(verify(f).first_bad, 0);
-	assert_int_equal(ledger_verify_file(f->path, NULL, &remembered, &v), 0);
+	assert_int_equal(verify_file(f->path, NULL, &remembered, &v), 0);
 	assert_int_equal(v.first_bad, BATCHES);
 }
 
@@ -260,22 +347,22 @@ static void test_signed_heads(void **state)
 	crypto_sign_keypair(keys.keys[0].b, secret);
 	crypto_sign_keypair(others.keys[0].b, other_secret);
 	sign_batch(f, secret, BATCHES);
-	assert_int_equal(ledger_verify_file(f->path, &keys, NULL, &v), 0);
+	assert_int_equal(verify_file(f->path, &keys, NULL, &v), 0);
 	assert_int_equal(v.first_bad, 0);
 	assert_int_equal(v.signed_until, BATCHES);
-	assert_int_equal(ledger_verify_file(f->path, &others, NULL, &v), 0);
+	assert_int_equal(verify_file(f->path, &others, NULL, &v), 0);
 	assert_int_equal(v.first_bad, BATCHES);
 	assert_int_equal(v.signed_until, 0);
 	/* a key that was exchanged: for what it signed in its time */
 	both.keys[0] = others.keys[0];
 	both.keys[1] = keys.keys[0];
-	assert_int_equal(ledger_verify_file(f->path, &both, NULL, &v), 0);
+	assert_int_equal(verify_file(f->path, &both, NULL, &v), 0);
 	assert_int_equal(v.first_bad, 0);
 	both.keys[1].until = 1000;
-	assert_int_equal(ledger_verify_file(f->path, &both, NULL, &v), 0);
+	assert_int_equal(verify_file(f->path, &both, NULL, &v), 0);
 	assert_int_equal(v.first_bad, BATCHES);
 	cut_after(f, 6); /* the head table still tells */
-	assert_int_equal(ledger_verify_file(f->path, &keys, NULL, &v), 0);
+	assert_int_equal(verify_file(f->path, &keys, NULL, &v), 0);
 	assert_int_equal(v.first_bad, 7);
 }
 
@@ -304,8 +391,8 @@ static void test_no_file(void **state)
 {
 	struct ledger_verdict v;
 
-	assert_int_equal(ledger_verify_file("/nowhere/ledger.db", NULL, NULL, &v), -ENOENT);
-	assert_int_equal(ledger_verify_file("/etc/hostname", NULL, NULL, &v), -EUCLEAN);
+	assert_int_equal(verify_file("/nowhere/ledger.db", NULL, NULL, &v), -ENOENT);
+	assert_int_equal(verify_file("/etc/hostname", NULL, NULL, &v), -EUCLEAN);
 }
 
 static void test_broken_off(void **state)
@@ -314,11 +401,11 @@ static void test_broken_off(void **state)
 	struct ledger_verdict v = {.batches = -1};
 	atomic_bool stop = false;
 
-	assert_int_equal(ledger_verify_file_until(f->path, NULL, NULL, &stop, &v), 0);
+	assert_int_equal(ledger_verify(f->path, &(struct ledger_verify_options){.stop = &stop}, &v), 0);
 	assert_int_equal(v.first_bad, 0);
 	v.batches = -1;
 	stop = true;
-	assert_int_equal(ledger_verify_file_until(f->path, NULL, NULL, &stop, &v), -EINTR);
+	assert_int_equal(ledger_verify(f->path, &(struct ledger_verify_options){.stop = &stop}, &v), -EINTR);
 	assert_int_equal(v.batches, -1);
 }
 
@@ -330,8 +417,8 @@ static void test_index_without_the_row(void **state)
 	edit(f, "PRAGMA writable_schema=ON");
 	sqlite3_db_config(ledger_db(f->l), SQLITE_DBCONFIG_DEFENSIVE, 0, NULL);
 	edit(f, "PRAGMA writable_schema=ON;"
-		"UPDATE sqlite_schema SET sql='CREATE INDEX record_time ON record (size)' WHERE "
-		"name='record_time'");
+		"UPDATE sqlite_schema SET sql='CREATE INDEX block_span ON block (records, id, from_time, to_time)' WHERE "
+		"name='block_span'");
 	ledger_close(take_ptr(&f->l));
 	assert_true(verify(f).first_bad > 0);
 }
@@ -343,6 +430,7 @@ int main(void)
 		T(test_good),
 		cmocka_unit_test_setup_teardown(test_empty, fixture_setup, fixture_teardown),
 		T(test_edits),
+		T(test_changed_records),
 		T(test_cut_tail),
 		T(test_broken_off),
 		T(test_rewritten_tail),

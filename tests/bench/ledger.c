@@ -1,0 +1,355 @@
+/* A large ledger through the real way: eight writers append to journals, the drain moves them into the book.  Then how large
+ * it is, how long a verification takes, and how long the first page of a search.
+ *
+ *	ledger FOLDER RECORDS		makes FOLDER/ledger.db (which must not be there) and measures
+ *	ledger FOLDER			measures one that is there
+ *
+ * What the writers do: each has files of its own (a record in 40 names a new one), opens one of them at random, closes it;
+ * a process does that fifty times, then another; a session lasts 20,000 records.  The records are spread over a year. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/journal.h"
+#include "common/scope.h"
+#include "fs/broker/drain.h"
+#include "fs/broker/ledger.h"
+#include "fs/broker/ledger_verify.h"
+
+#define WRITERS 8u
+#define PAIRS_PER_PROCESS 50u
+#define RECORDS_PER_SESSION 20000u
+#define RECORDS_PER_FILE 40u
+#define YEAR_NS (365ull * 86400 * 1000000000)
+#define START_NS (1767225600ull * 1000000000) /* 2026 */
+#define PATH_BYTES 64u			      /* sealed: a path of 40 characters */
+
+static void must(int r, const char *what)
+{
+	if (r >= 0)
+		return;
+	fprintf(stderr, "ledger: %s: %s\n", what, strerror(-r));
+	exit(1);
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* ---- what a writer writes ---- */
+
+struct writer {
+	struct journal_writer *j;
+	unsigned number;
+	uint64_t records; /* it has to write */
+	uint64_t random;
+	uint32_t files, processes;
+};
+
+static void put(struct writer *w, const struct record *r)
+{
+	uint8_t buf[RECORD_BYTES_MAX];
+	int n = record_encode(r, buf, sizeof(buf));
+
+	must(n, "record_encode");
+	must(journal_append(w->j, buf, (size_t)n, 60000), "journal_append");
+}
+
+/* Sealed paths and file ids look random, and are the same for the same file. */
+static void noise(unsigned writer, uint32_t file, uint8_t *to, size_t n)
+{
+	uint64_t state = ((uint64_t)(writer + 1) << 40 | file) * 0x9e3779b97f4a7c15u | 1;
+
+	for (size_t i = 0; i < n; i += 8) {
+		uint64_t v = next_random(&state) * 0x2545f4914f6cdd1du;
+
+		memcpy(to + i, &v, 8);
+	}
+}
+
+static uint32_t choose_file(struct writer *w, uint64_t written)
+{
+	uint8_t sealed[PATH_BYTES];
+	struct record r = {.kind = RECORD_KIND_PATH};
+
+	if (written / RECORDS_PER_FILE < w->files)
+		return 1 + (uint32_t)(next_random(&w->random) % w->files);
+	w->files++;
+	noise(w->number, w->files, sealed, sizeof(sealed));
+	r.path = (struct record_path){.ref = w->files, .month = 2496, .sealed_len = sizeof(sealed), .sealed = sealed};
+	put(w, &r);
+	return w->files;
+}
+
+static void choose_process(struct writer *w, uint64_t written)
+{
+	struct record r = {.kind = RECORD_KIND_PROCESS};
+
+	if (written % (2 * PAIRS_PER_PROCESS))
+		return;
+	r.process = (struct record_process){.ref = ++w->processes, .pid = 1000 + w->processes % 30000, .loginuid = 1000};
+	memcpy(r.process.comm, "rsync", 5);
+	put(w, &r);
+}
+
+static uint64_t session_of(unsigned writer, uint64_t written)
+{
+	return 1 + writer + WRITERS * (written / RECORDS_PER_SESSION);
+}
+
+static void write_all(struct writer *w)
+{
+	for (uint64_t i = 0; i < w->records; i += 2) {
+		uint32_t file = choose_file(w, i);
+		struct record r = {.kind = RECORD_KIND_ACCESS};
+
+		choose_process(w, i);
+		r.access = (struct record_access){.session = session_of(w->number, i),
+			.time_ns = START_NS + YEAR_NS / w->records * i + next_random(&w->random) % 1000000,
+			.op = RECORD_OPEN,
+			.flags = RECORD_READ,
+			.path = file,
+			.process = w->processes,
+			.size = 1000 + file * 7919u % 1000000};
+		noise(w->number + WRITERS, file, r.access.file.b, sizeof(r.access.file.b));
+		put(w, &r);
+		r.access.time_ns += 1000000;
+		r.access.op = RECORD_CLOSE;
+		r.access.bytes_read = r.access.size;
+		put(w, &r);
+	}
+}
+
+static pid_t start_writer(int fd, int kick_fd, unsigned number, uint64_t records)
+{
+	pid_t pid = fork();
+	struct writer w = {.number = number, .records = records, .random = 88172645463325252u + number};
+
+	must(pid < 0 ? -errno : 0, "fork");
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	must(journal_writer_open(fd, kick_fd, &w.j), "journal_writer_open");
+	write_all(&w);
+	_exit(0);
+}
+
+/* ---- filling ---- */
+
+static void client_id(unsigned writer, char hex[CLIENT_ID_HEX])
+{
+	snprintf(hex, CLIENT_ID_HEX, "%032x", 0xc0ffee00u + writer);
+}
+
+static void add_sessions(struct ledger *l, unsigned writer, uint64_t records)
+{
+	static const char *const purposes[] = {"data-migration", "support", "training"};
+	char hex[CLIENT_ID_HEX], client[32], user[32];
+
+	client_id(writer, hex);
+	snprintf(client, sizeof(client), "client%u", writer);
+	must(ledger_begin(l), "ledger_begin");
+	for (uint64_t at = 0; at < records; at += RECORDS_PER_SESSION) {
+		uint64_t number = session_of(writer, at);
+		const struct ledger_session s = {.number = number,
+			.client_id = hex,
+			.client = client,
+			.user = user,
+			.uid = 1000 + (int64_t)(number % 97),
+			.purpose = purposes[number % 3],
+			.ticket = "CHG-1",
+			.rights = "rw",
+			.begun_ns = (int64_t)(START_NS + YEAR_NS / records * at)};
+
+		snprintf(user, sizeof(user), "user%u", (unsigned)(number % 97));
+		must(ledger_add_session(l, &s), "ledger_add_session");
+	}
+	must(ledger_commit(l), "ledger_commit");
+}
+
+static void on_damage(void *userdata)
+{
+	(*(unsigned *)userdata)++;
+}
+
+static unsigned reap(void)
+{
+	unsigned n = 0;
+	int status;
+
+	while (waitpid(-1, &status, WNOHANG) > 0) {
+		if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+			fprintf(stderr, "ledger: a writer failed\n");
+			exit(1);
+		}
+		n++;
+	}
+	return n;
+}
+
+static void fill(struct ledger *l, int dirfd, uint64_t records)
+{
+	struct drain_journal *journals[WRITERS];
+	sd_event *event;
+	struct drain *d;
+	unsigned damages = 0, ended = 0;
+	double begin, longest = 0, first_half = 0;
+	struct ledger_stats stats;
+
+	must(sd_event_new(&event), "sd_event_new");
+	must(drain_new(event, l, dirfd, &d), "drain_new");
+	for (unsigned w = 0; w < WRITERS; w++)
+		add_sessions(l, w, records / WRITERS);
+	begin = now();
+	for (unsigned w = 0; w < WRITERS; w++) {
+		char hex[CLIENT_ID_HEX];
+		int fd;
+
+		client_id(w, hex);
+		must(drain_add_journal(d, hex, 1, on_damage, &damages, &journals[w], &fd), "drain_add_journal");
+		start_writer(fd, drain_kick_fd(d), w, records / WRITERS);
+		close(fd);
+	}
+	while (ended < WRITERS) {
+		double t = now(), took;
+
+		must(sd_event_run(event, 100000), "sd_event_run");
+		took = now() - t;
+		if (took > longest)
+			longest = took;
+		if (!first_half && ledger_stats(l, &stats) == 0 && stats.records >= (int64_t)records / 2)
+			first_half = now() - begin;
+		ended += reap();
+	}
+	for (unsigned w = 0; w < WRITERS; w++)
+		drain_retire_journal(d, journals[w]);
+	must(ledger_stats(l, &stats), "ledger_stats");
+	printf("intake: %" PRId64 " records in %.1f s: %.0f/s, second half %.0f/s; longest turn of the loop %.3f s\n", stats.records,
+		now() - begin, (double)stats.records / (now() - begin),
+		(double)stats.records / 2 / (now() - begin - first_half), longest);
+	if (damages || stats.records != (int64_t)records)
+		must(-EBADMSG, "records are missing");
+	drain_free(d);
+	sd_event_unref(event);
+}
+
+/* ---- measuring ---- */
+
+static void sizes(struct ledger *l)
+{
+	struct ledger_stats stats;
+
+	must(ledger_stats(l, &stats), "ledger_stats");
+	printf("size: %.1f MiB, %.1f bytes a record\n", (double)stats.bytes / (1 << 20),
+		(double)stats.bytes / (double)stats.records);
+}
+
+static void search(struct ledger *l, const char *what, struct ledger_filter f)
+{
+	json_t *rows;
+	char *next;
+	double t;
+
+	f.limit = 1000;
+	f.uid = -1;
+	if (!f.since)
+		f.since = INT64_MIN;
+	if (!f.until)
+		f.until = INT64_MAX;
+	t = now();
+	must(ledger_query(l, &f, &rows, &next), "ledger_query");
+	printf("search by %s: %zu rows in %.1f ms%s\n", what, json_array_size(rows), (now() - t) * 1e3,
+		next ? ", more to come" : "");
+	json_decref(rows);
+	free(next);
+}
+
+static void searches(struct ledger *l)
+{
+	uint8_t sealed[PATH_BYTES];
+	const int64_t day = START_NS / 1000000000 + 200 * 86400;
+
+	search(l, "nothing", (struct ledger_filter){0});
+	search(l, "user", (struct ledger_filter){.user = "user42"});
+	search(l, "client", (struct ledger_filter){.client = "client5"});
+	search(l, "purpose", (struct ledger_filter){.purpose = "training"});
+	search(l, "day", (struct ledger_filter){.since = day, .until = day + 86400});
+	search(l, "user and day", (struct ledger_filter){.user = "user42", .since = day, .until = day + 86400});
+	search(l, "nobody", (struct ledger_filter){.user = "nobody"});
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t number = i ? 1000000000 : 7;
+		struct ledger_name name = {sealed, sizeof(sealed)};
+		struct file_id file;
+
+		noise(3, number, sealed, sizeof(sealed));
+		search(l, i ? "a path that is not there" : "path", (struct ledger_filter){.names = &name, .names_n = 1});
+		noise(3 + WRITERS, number, file.b, sizeof(file.b));
+		search(l, i ? "a file that is not there" : "file", (struct ledger_filter){.file = &file});
+	}
+}
+
+static void verify(const char *path)
+{
+	struct ledger_verdict v;
+	double t = now();
+
+	must(ledger_verify(path, &(struct ledger_verify_options){0}, &v), "ledger_verify");
+	t = now() - t;
+	if (v.first_bad) {
+		fprintf(stderr, "ledger: batch %" PRId64 ": %s\n", v.first_bad, v.reason);
+		exit(1);
+	}
+	printf("verification: %" PRId64 " records in %" PRId64 " batches in %.1f s: %.0f/s\n", v.records, v.batches, t,
+		(double)v.records / t);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t records = argc == 3 ? strtoull(argv[2], NULL, 10) / (2 * WRITERS) * 2 * WRITERS : 0;
+	char path[4096];
+	struct ledger *l;
+	int dirfd;
+
+	if (argc < 2 || argc > 3 || (argc == 3 && records == 0)) {
+		fprintf(stderr, "usage: ledger FOLDER [RECORDS]\n");
+		return 2;
+	}
+	setlinebuf(stdout);
+	snprintf(path, sizeof(path), "%s/ledger.db", argv[1]);
+	if ((access(path, F_OK) == 0) == (records > 0))
+		must(records ? -EEXIST : -ENOENT, path);
+	mkdir(argv[1], 0700);
+	dirfd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	must(dirfd < 0 ? -errno : 0, argv[1]);
+	must(ledger_open(path, &l), path);
+	if (records)
+		fill(l, dirfd, records);
+	sizes(l);
+	searches(l);
+	ledger_close(l);
+	verify(path);
+	close(dirfd);
+	return 0;
+}
