@@ -99,7 +99,9 @@ int cmd_passphrase(struct tool *t, int argc, char **argv)
 	r = with_passphrase(t, "PassphraseSet", from, "New passphrase", true);
 	if (r == EXIT_OK)
 		puts(t->json ? "{}"
-			     : "the root key is sealed by the passphrase now; the key file is destroyed");
+			     : "the root key is sealed by the passphrase now; what sealed it before (a key file is "
+			       "destroyed) opens this slot no more.\nNot changed: the root key itself; a copy of the slot of "
+			       "before still gives it, until coffer rotate root.");
 	return r;
 }
 
