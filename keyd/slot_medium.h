@@ -23,7 +23,7 @@ struct slot_medium_ops {
 	int (*write)(const struct slot_medium *m, unsigned half, const uint8_t buf[SLOT_RECORD_BYTES]);
 	/* Overwritten and removed, both halves and the key.  0 also when nothing is there but could be. */
 	int (*erase)(const struct slot_medium *m);
-	/* The key file or what takes its place.  -ENOKEY: none; -EPERM: others can read it; -EBADMSG. */
+	/* The key beside the records.  -ENOKEY: none; -EPERM: others can read it; -EBADMSG. */
 	int (*key_read)(const struct slot_medium *m, struct key32 *ret, struct keys_error *err);
 	int (*key_write)(const struct slot_medium *m, const struct key32 *key);
 	int (*key_destroy)(const struct slot_medium *m); /* -ENOENT: none */
@@ -32,12 +32,13 @@ struct slot_medium_ops {
 	void (*device)(const struct slot_medium *m, char ret[64]);
 };
 
-/* A kind that this build has not gets functions that all say -EOPNOTSUPP. */
+/* In a build without tpm2-tss all that a TPM is asked for fails with -EOPNOTSUPP. */
 void slot_medium_init(struct slot_medium *m, int keyd_fd, enum slot_kind kind, const char *where);
 
 /* The kinds; by slot_medium_init(). */
 void slot_file_init(struct slot_medium *m, int keyd_fd, const char *where);
 /* -EINVAL: `where` is no place for it (text says why). */
 int slot_file_check(const char *where, struct keys_error *err);
+int slot_tpm2_check(const char *where, struct keys_error *err);
 
 #endif

@@ -285,6 +285,8 @@ static int overwrite(struct slot_pair *p, unsigned half, const uint8_t with[SLOT
 
 static void forget_older(struct slot_pair *p)
 {
+	if (p->has_before && memcmp(p->before.head.id, p->rec.head.id, SLOT_ID_BYTES) != 0)
+		slot_protector_forget(&p->before.head);
 	if (p->secrets)
 		root_key_wipe(&p->secrets->older);
 	p->older_generation = 0;
@@ -370,6 +372,8 @@ int slot_pair_revert(struct slot_pair *p, struct keys_error *err)
 		return 0; /* nothing was written, or there was nothing */
 	r = make_only(p, p->before_hash, err);
 	/* Also when that failed: what was there before is what is in force, and the next advance writes over the other. */
+	if (memcmp(p->before.head.id, p->rec.head.id, SLOT_ID_BYTES) != 0)
+		slot_protector_forget(&p->rec.head);
 	p->rec = p->before;
 	memcpy(p->ref.id, p->rec.head.id, SLOT_ID_BYTES);
 	p->known = p->before.generation;

@@ -78,8 +78,7 @@ static int check_place(enum slot_kind kind, const char *where, struct keys_error
 {
 	if (kind == SLOT_FILE)
 		return *where ? slot_file_check(where, err) : 0;
-	keys_error_set(err, "this build of Coffer has no part for slots of the kind %s", slot_kind_name(kind));
-	return -EOPNOTSUPP;
+	return slot_tpm2_check(where, err);
 }
 
 static int join(struct slot_set *s, const char *name, enum slot_kind kind, const char *where, const struct slot_seal *seal,
@@ -272,6 +271,8 @@ void slot_set_plan_drop(struct slot_set *s)
 
 		if (m->plan == PLAN_JOIN) {
 			(void)m->pair.medium.ops->erase(&m->pair.medium);
+			if (m->pair.has_rec)
+				slot_protector_forget(&m->pair.rec.head);
 			slot_set_drop(s, i);
 			continue;
 		}

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/scope.h"
+#include "keyd/tpm2.h"
 
 #define TEXT_MAX 1024 /* of a credential; as of a passphrase */
 
@@ -80,6 +81,58 @@ static int read_credential(const char *path, char **ret, size_t *ret_n, struct k
 	return 0;
 }
 
+static int say_tpm(const char *where, int r, struct keys_error *err)
+{
+	keys_error_set(err, "the key in the TPM %s: %s", where,
+		r == -EINVAL		? "no such place: INDEX or INDEX@TCTI"
+		: r == -ENXIO		? "there is no TPM, or it may not be used by this user"
+		: r == -ENOENT		? "the index is not there any more"
+		: r == -EEXIST		? "the index is in use: take another"
+		: r == -EOPNOTSUPP	? "this build of Coffer has no part for TPMs"
+					: strerror(-r));
+	return r == -ENOENT || r == -ENODATA || r == -ENXIO ? -ENOKEY : r;
+}
+
+static int read_from_tpm(const char *where, struct key32 *ret, struct keys_error *err)
+{
+	struct tpm2_place p;
+	int r = tpm2_place_parse(where, &p);
+
+	if (r == 0)
+		r = tpm2_read(&p, 0, ret->b, KEY_BYTES);
+	return r < 0 ? say_tpm(where, r, err) : 0;
+}
+
+static int make_in_tpm(const char *where, struct key32 *ret, struct keys_error *err)
+{
+	struct tpm2_place p;
+	struct key32 key;
+	int r = tpm2_place_parse(where, &p);
+
+	if (r == 0)
+		r = tpm2_define(&p, 0, KEY_BYTES);
+	if (r < 0)
+		return say_tpm(where, r, err);
+	randombytes_buf(key.b, KEY_BYTES);
+	r = tpm2_write(&p, 0, key.b, KEY_BYTES);
+	if (r == 0)
+		*ret = key;
+	key32_wipe(&key);
+	return r < 0 ? say_tpm(where, r, err) : 0;
+}
+
+void slot_protector_forget(const struct slot_head *head)
+{
+	uint8_t noise[KEY_BYTES];
+	struct tpm2_place p;
+
+	if (head->protection != SLOT_BY_TPM || tpm2_place_parse(head->locator, &p) < 0)
+		return;
+	randombytes_buf(noise, sizeof(noise));
+	(void)tpm2_write(&p, 0, noise, sizeof(noise));
+	(void)tpm2_undefine(&p, 0);
+}
+
 static int credential_path(const struct slot_head *head, char ret[512], struct keys_error *err)
 {
 	const char *folder = getenv("CREDENTIALS_DIRECTORY");
@@ -108,10 +161,8 @@ int slot_protector_find(const struct slot_medium *m, const struct slot_head *hea
 
 	if (head->protection == SLOT_BY_KEY_FILE)
 		return m->ops->key_read(m, ret, err);
-	if (head->protection == SLOT_BY_TPM) {
-		keys_error_set(err, "%s is sealed by a TPM, which this build of Coffer has no part for", m->label);
-		return -EOPNOTSUPP;
-	}
+	if (head->protection == SLOT_BY_TPM)
+		return read_from_tpm(head->locator, ret, err);
 	if (head->protection != SLOT_BY_PASSPHRASE) {
 		r = credential_path(head, path, err);
 		if (r == 0)
@@ -134,6 +185,8 @@ int slot_protector_find(const struct slot_medium *m, const struct slot_head *hea
 int slot_protector_make(const struct slot_medium *m, const struct slot_head *head, const void *passphrase, size_t n,
 	struct key32 *ret, struct keys_error *err)
 {
+	if (head->protection == SLOT_BY_TPM)
+		return make_in_tpm(head->locator, ret, err);
 	return slot_protector_find(m, head, passphrase, n, ret, err);
 }
 

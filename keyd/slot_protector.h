@@ -15,6 +15,8 @@ int slot_protector_find(const struct slot_medium *m, const struct slot_head *hea
 /* The protector for a slot that is being sealed: as slot_protector_find(), and what does not exist yet is made. */
 int slot_protector_make(const struct slot_medium *m, const struct slot_head *head, const void *passphrase, size_t n,
 	struct key32 *ret, struct keys_error *err);
+/* What was made for a slot that does not need it any more: a key in a TPM. */
+void slot_protector_forget(const struct slot_head *head);
 /* Why it does not unlock (r: of slot_record_unlock or _open).  Returns r. */
 int slot_protector_say(const struct slot_medium *m, const struct slot_head *head, int r, struct keys_error *err);
 

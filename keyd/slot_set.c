@@ -6,6 +6,7 @@
 
 #include "common/scope.h"
 #include "keyd/keyring.h"
+#include "keyd/slot_protector.h"
 #include "keyd/slot_set_impl.h"
 
 void slot_set_close(struct slot_set *s)
@@ -464,6 +465,12 @@ int slot_set_advance(struct slot_set *s, const struct root_key *fresh, struct ke
 	return 0;
 }
 
+/* What slot_pair_look() says of a medium that cannot be read now. */
+static bool is_away(int r)
+{
+	return r < 0 && r != -EBADMSG && r != -ENODATA && r != -EPROTONOSUPPORT;
+}
+
 static int settle_member(struct slot_set *s, struct slot_member *m, struct keys_error *err)
 {
 	struct slot_look l;
@@ -475,7 +482,7 @@ static int settle_member(struct slot_set *s, struct slot_member *m, struct keys_
 		return 0;
 	}
 	/* Away, and seen with nothing but this R. */
-	if (m->noted == s->generation && slot_pair_look(&m->pair.medium, &l, NULL) == -ENOENT)
+	if (m->noted == s->generation && is_away(slot_pair_look(&m->pair.medium, &l, NULL)))
 		return 0;
 	return r;
 }
@@ -493,6 +500,8 @@ static int settle_one(struct slot_set *s, struct slot_member *m, struct keys_err
 		keys_error_set(err, "%s is not overwritten (%s): plug it in; if it is lost for good: coffer slot remove %s --lost",
 			m->pair.medium.label, strerror(-r), m->pair.ref.name);
 	m->erased = r == 0;
+	if (m->erased && m->pair.has_rec)
+		slot_protector_forget(&m->pair.rec.head);
 	return r;
 }
 

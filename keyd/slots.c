@@ -79,13 +79,20 @@ static void judge_all(struct keyd *k, const struct slot_view *views, size_t n, j
 	add(warnings, "leave %s/keyd/slot and all other slots out of backups: a copy of one undoes destruction", k->dir.root);
 }
 
+static const char *protection_of(const struct slot_view *v)
+{
+	bool in_chip = v->ref.kind == SLOT_TPM2 && v->head.protection == SLOT_BY_KEY_FILE;
+
+	return slot_protection_name(in_chip ? SLOT_BY_TPM : v->head.protection);
+}
+
 static json_t *view_json(const struct slot_view *v)
 {
 	bool healthy = v->state == SLOT_OK || v->state == SLOT_AWAY || v->state == SLOT_GONE;
 
 	return json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s, s:b, s:s, s:s, s:b}", "name", v->ref.name, "kind",
 		slot_kind_name(v->ref.kind), "path", v->label, "protection",
-		v->has_head ? slot_protection_name(v->head.protection) : NULL, "protected_by",
+		v->has_head ? protection_of(v) : NULL, "protected_by",
 		v->has_head && *v->head.locator ? v->head.locator : NULL, "assurance", v->assurance, "healthy", (int)healthy,
 		"state", slot_state_name(v->state), "text", v->text, "automatic",
 		(int)(v->has_head && v->head.protection != SLOT_BY_PASSPHRASE));
@@ -194,10 +201,14 @@ static bool take_seal(struct varlink_call *call, const char *protection, const c
 		varlink_error(call, "InvalidParameter", "a credential needs its path or name, and nothing else has one", NULL);
 		return false;
 	}
-	if (locator && (strlen(locator) >= SLOT_LOCATOR_BYTES || (s.protection == SLOT_BY_CREDENTIAL) != (locator[0] == '/') ||
+	if (locator && (strlen(locator) >= SLOT_LOCATOR_BYTES || (s.protection == SLOT_BY_CREDENTIAL && locator[0] != '/') ||
 			       (s.protection == SLOT_BY_SYSTEMD && strchr(locator, '/')))) {
 		varlink_errorf(call, "InvalidParameter", "an absolute path; or the name that the unit's LoadCredential= gives it",
 			"no credential: %s", locator);
+		return false;
+	}
+	if (s.protection == SLOT_BY_TPM && !locator) {
+		varlink_error(call, "InvalidParameter", "a key in a TPM needs its NV index", NULL);
 		return false;
 	}
 	*ret = s;
