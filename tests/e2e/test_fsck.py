@@ -284,21 +284,15 @@ class Keyd:
         return answer["parameters"]
 
 
-def test_roles(store, tmp_path):
+def test_roles(store):
     """An administrator learns which stored file is damaged, and no name, not by trying names either; he cannot say that it is
     right.  An auditor sees names and changes nothing."""
     v, path = store, backing_of(store, size_below(100))
     flip(path, SECTOR + 70)
     v.down()
+    v.up_with_groups()
     for group, user in (("coffer-admin", v.carol), ("coffer-auditor", v.bob), ("coffer-custodian", v.alice)):
-        with open(tmp_path / "group", "a") as f:
-            f.write(f"{group}:x:{61000 + user.uid % 100}:{user.name}\n")
-    with open("/etc/group") as f, open(tmp_path / "group", "a") as g:
-        g.write(f.read())
-    os.chmod(tmp_path / "group", 0o644)
-    # Groups that only these daemons see.
-    harness.run(["unshare", "-m", "/bin/sh", "-euc", 'mount --bind "$1" /etc/group; shift; exec "$@"', "sh",
-                 tmp_path / "group", v.programs + "/tools/coffer", "--dir", v.dir, "up"], check=True, timeout=60)
+        v.join(user, group)
     f = only(fsck(v, user=v.carol, code=DAMAGED))
     assert f["path"] is None and os.path.join(v.store(), f["store"]) == path
     assert "small" not in v.coffer("fsck", "acme", user=v.carol, check=DAMAGED).out

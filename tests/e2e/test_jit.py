@@ -1,10 +1,7 @@
 """Just in time: approvals by a second person, idle limits, emergencies and their reviews, roles that exclude each other."""
 import errno
 import glob
-import subprocess
 import time
-
-import pytest
 
 import harness
 from harness import Mount, NOT_FOUND, PURPOSE, REFUSED, wait_for
@@ -15,22 +12,6 @@ SECOND = 1.0
 def builtin_policy():
     with open(harness.SOURCE + "/policy/inemsoft.yaml") as f:
         return f.read()
-
-
-
-@pytest.fixture
-def groups():
-    """Puts users into groups for one test."""
-    made = []
-
-    def put(user, group):
-        subprocess.run(["groupadd", "-f", group], check=True)
-        subprocess.run(["usermod", "-a", "-G", group, user.name], check=True)
-        made.append((user.name, group))
-
-    yield put
-    for name, group in made:
-        subprocess.run(["gpasswd", "-d", name, group], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def test_approval_by_a_second_person(acme):
@@ -81,10 +62,12 @@ def test_session_with_an_idle_limit_says_so(make_vault):
     assert isinstance(v.mount(v.alice, "acme", "support"), Mount)
 
 
-def test_emergency(acme, groups):
+def test_emergency(acme):
+    acme.down()
+    acme.up_with_groups()
     args = ("--emergency", "--reason", "the server burns")
     acme.mount(acme.bob, "acme", "support", *args, check=REFUSED)
-    groups(acme.bob, "coffer-emergency")
+    acme.join(acme.bob, "coffer-emergency")
     bob = acme.bob
     acme.mount(bob, "acme", "support", check=REFUSED)
     acme.mount(bob, "acme", "support", "--emergency", check=REFUSED)  # says no reason
@@ -101,28 +84,29 @@ def test_emergency(acme, groups):
     assert "wait for a review" in str(acme.status()["warnings"])
     row = acme.rows("reviews")[0]
     assert (row["user"], row["reason"]) == (bob.name, "the server burns")
-    groups(bob, "coffer-auditor")
+    acme.join(bob, "coffer-auditor")
     acme.coffer("reviews", "close", str(row["review"]), "--note", "fine", user=bob, check=REFUSED)  # his own act
     acme.coffer("reviews", "close", str(row["review"]), "--note", "needed: disk was failing")
     assert acme.rows("reviews") == [] and acme.rows("reviews", "--all")[0]["closed_by"] == "root"
     acme.coffer("reviews", "close", str(row["review"]), "--note", "again", check=NOT_FOUND)
 
 
-def test_roles_are_not_used_together(make_vault, groups):
-    v = make_vault()
+def test_roles_are_not_used_together(make_vault):
+    v = make_vault(up=False)
+    v.up_with_groups()
     v.add()
-    groups(v.bob, "coffer-admin")
+    v.join(v.bob, "coffer-admin")
     v.grant("acme", v.alice, user=v.bob)
     v.grant("acme", v.bob)
     r = v.mount(v.bob, check=REFUSED)  # an admin is no consultant here
     assert "role" in r.err
-    groups(v.bob, "coffer-auditor")
+    v.join(v.bob, "coffer-auditor")
     r = v.grant("acme", v.carol, user=v.bob, check=REFUSED)
     assert "may not be used together" in r.err
     v.down()
     path = v.base + "/policy.yaml"
     with open(path, "w") as f:
         f.write(builtin_policy() + "together:\n- {roles: [admin, auditor, consultant]}\n")
-    v.coffer("up", "--policy", path, timeout=60)
+    v.up_with_groups("--policy", path)
     v.grant("acme", v.carol, user=v.bob)
     assert isinstance(v.mount(v.bob), Mount)
