@@ -57,7 +57,7 @@ bool classes_may_begin(struct keyd *k, struct varlink_call *call, const struct f
 		varlink_errorf(call, "Destroyed", NULL, "%s is destroyed: none of its files opens any more",
 			c->client);
 	else if (survey_runs(k, c->client) || (k->fsck && fsck_excludes_sessions(k, c->client)))
-		varlink_errorf(call, "Unavailable", "try again when that is through",
+		varlink_errorf(call, "Busy", "try again when that is through",
 			"the files of %s are being gone through already", c->client);
 	else if (!fsd_is_running(k))
 		varlink_error(call, "Unavailable", "coffer-fsd, which keeps the record, is not running",

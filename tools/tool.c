@@ -1,6 +1,7 @@
 #include "tools/tool.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,9 @@
 
 #define CALL_TIMEOUT_MS 60000     /* a rotation of all keys, a large query */
 #define VERIFY_TIMEOUT_MS 3600000 /* the whole ledger is read */
+#define BUSY_WAIT_MS 60000	  /* for something that ends by itself, as a sweep of dead files */
+#define BUSY_TICK_MS 100
+#define BUSY_SAY_MS 1000
 
 void put_escaped(FILE *to, const char *text)
 {
@@ -130,6 +134,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_NOT_FOUND, "UnknownRecoveryKey")                                                              \
 	X(EXIT_NOT_FOUND, "UnknownSession")                                                                  \
 	X(EXIT_NOT_FOUND, "UnknownUser")                                                                     \
+	X(EXIT_UNREACHABLE, "Busy")                                                                          \
 	X(EXIT_UNREACHABLE, "LedgerUnavailable")                                                             \
 	X(EXIT_UNREACHABLE, "Stopping")                                                                      \
 	X(EXIT_UNREACHABLE, "Unavailable")                                                                   \
@@ -235,13 +240,27 @@ static void forget(struct tool *t, enum daemon d)
 	*c = NULL;
 }
 
+/* Waits a moment, if that helps. */
+static bool is_busy(const struct varlink_failure *f, bool quiet, int *waited)
+{
+	const char *dot = strrchr(f->error, '.');
+
+	if (quiet || strcmp(dot ? dot + 1 : f->error, "Busy") != 0 || *waited >= BUSY_WAIT_MS)
+		return false;
+	if (*waited == BUSY_SAY_MS && isatty(STDERR_FILENO))
+		fail(EXIT_OK, "waiting: %s", f->message);
+	poll(NULL, 0, BUSY_TICK_MS);
+	*waited += BUSY_TICK_MS;
+	return true;
+}
+
 static int call(struct tool *t, enum daemon d, const char *method, json_t *params, const int *fds, unsigned n,
 	json_t **ret, bool quiet)
 {
 	struct varlink_failure failure = {0};
 	struct varlink_client *c = NULL;
 	char full[128];
-	int r;
+	int r, waited = 0;
 
 	r = tool_find_dir(t, true);
 	if (r == EXIT_OK)
@@ -251,8 +270,11 @@ static int call(struct tool *t, enum daemon d, const char *method, json_t *param
 		return r;
 	}
 	snprintf(full, sizeof(full), "org.coffer.%s.%s", d == DAEMON_KEYD ? "keyd" : "fsd", method);
-	r = varlink_call(c, full, params, fds, n,
-		strcmp(method, "LogVerify") == 0 ? VERIFY_TIMEOUT_MS : CALL_TIMEOUT_MS, ret, NULL, &failure);
+	do
+		r = varlink_call(c, full, json_incref(params), fds, n,
+			strcmp(method, "LogVerify") == 0 ? VERIFY_TIMEOUT_MS : CALL_TIMEOUT_MS, ret, NULL, &failure);
+	while (r == -EREMOTEIO && is_busy(&failure, quiet, &waited));
+	json_decref(params);
 	if (r == 0)
 		return EXIT_OK;
 	if (r != -EREMOTEIO)
