@@ -11,6 +11,7 @@
 #include "keyd/expiry.h"
 #include "keyd/keyd.h"
 #include "keyd/outbox.h"
+#include "keyd/rules.h"
 #include "keyd/session.h"
 
 #define RECORD_AGAIN 60 /* seconds: one record of a refusal for each uid and reason */
@@ -380,6 +381,8 @@ static void add_access(json_t *list, const json_t *row)
 
 int members_tell_access(struct keyd *k, const struct session *s)
 {
+	const struct policy *rules = rules_now(k, s->client_row);
+	const struct policy_purpose *used = policy_purpose(rules, s->purpose);
 	json_t *rows = NULL, *row, *list;
 	int64_t now = keyd_now();
 	size_t i;
@@ -393,7 +396,7 @@ int members_tell_access(struct keyd *k, const struct session *s)
 	{
 		const char *purpose = json_string_value(json_object_get(row, "purpose"));
 
-		if (purpose && strcmp(purpose, s->purpose) == 0 &&
+		if (purpose && used && policy_covers(rules, purpose, used) &&
 			json_integer_value(json_object_get(row, "from")) <= now)
 			add_access(list, row);
 	}

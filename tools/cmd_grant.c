@@ -3,9 +3,12 @@
 #include <string.h>
 
 #include "common/scope.h"
+#include "policy/policy.h"
 #include "tools/commands.h"
 #include "tools/request.h"
 #include "tools/table.h"
+
+DEFINE_SCOPED(struct policy *, policy_free)
 
 #define SUBJECT_FIELDS                                                                                       \
 	{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},                                                  \
@@ -82,12 +85,47 @@ int cmd_revoke(struct tool *t, int argc, char **argv)
 	return r;
 }
 
+/* As getfacl(1) prints the root of a shared mount: a grant covers the purposes below its own. */
+static int print_acl(struct tool *t, const json_t *grants, const char *purpose)
+{
+	scoped(json_decrefp) json_t *answer = NULL;
+	scoped(policy_freep) struct policy *p = NULL;
+	const struct policy_purpose *used;
+	struct policy_error err;
+	const char *text;
+	json_t *g;
+	size_t i;
+	int r = tool_call(t, DAEMON_KEYD, "PolicyText", NULL, NULL, 0, &answer);
+
+	if (r != EXIT_OK)
+		return r;
+	text = json_string_value(json_object_get(answer, "text"));
+	if (!text || policy_load_text(text, strlen(text), &p, &err) < 0)
+		return fail(EXIT_FAILED, "coffer-keyd has a policy that this program cannot read");
+	used = policy_purpose(p, purpose);
+	if (!used)
+		return fail(EXIT_NOT_FOUND, "the policy %s knows no purpose %s", p->name, purpose);
+	puts("user::---\ngroup::---");
+	json_array_foreach(grants, i, g)
+	{
+		const char *rights = json_string_value(json_object_get(g, "rights"));
+
+		if (policy_covers(p, json_string_value(json_object_get(g, "purpose")), used))
+			say("%s:%s:r%sx", json_is_true(json_object_get(g, "group")) ? "group" : "user",
+				json_string_value(json_object_get(g, "subject")),
+				strcmp(rights, "rw") == 0 && used->rights == RIGHTS_RW ? "w" : "-");
+	}
+	puts("other::---");
+	return EXIT_OK;
+}
+
 int cmd_access(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
 		{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL},
 		{"user", "user", "USER", FIELD_TEXT, false, "only what this user may"},
 		{"at", "at", "DATE", FIELD_DATE, false, "who had access then (default: now)"},
+		{"acl", "acl", "PURPOSE", FIELD_TEXT, false, "as the ACL that a shared mount for this purpose shows"},
 		{0},
 	};
 	static const struct request rq = {
@@ -105,16 +143,21 @@ int cmd_access(struct tool *t, int argc, char **argv)
 		{"granted_by", "BY", CELL_TEXT},
 		{"reference", "REFERENCE", CELL_WRAP},
 	};
+	scoped(json_decrefp) json_t *acl = NULL;
 	json_t *params, *answer = NULL;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
+	acl = json_incref(json_object_get(params, "acl"));
+	json_object_del(params, "acl");
 	if (!json_object_get(params, "client") && !json_object_get(params, "user")) {
 		json_decref(params);
 		return fail(EXIT_USAGE, "access: name a CLIENT or --user USER");
 	}
 	r = tool_call(t, DAEMON_KEYD, "Access", params, NULL, 0, &answer);
-	if (r == EXIT_OK)
+	if (r == EXIT_OK && acl)
+		r = print_acl(t, json_object_get(answer, "grants"), json_string_value(acl));
+	else if (r == EXIT_OK)
 		r = t->json ? print_json(answer)
 			    : table_print(json_object_get(answer, "grants"), columns, ARRAY_SIZE(columns),
 				      "nobody");

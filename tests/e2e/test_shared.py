@@ -379,3 +379,14 @@ def test_many_come_at_once(shared):
         a.do(script)
         assert a.get("bad") == []
     assert set(shared.members()) == {v.alice.name, v.bob.name}
+
+
+def test_a_grant_for_a_node_lets_in(both):
+    """A grant for a purpose above the mount's is one for it, for the kernel's access list, too; a sibling's is none."""
+    both.grant("acme", both.carol, "services", "r")
+    both.grant("acme", "ct_team", "marketing", "r", "--group")
+    s = Shared(both)
+    s.sh(both.alice, "echo x > f; chmod 644 f")
+    assert s.errno(both.carol, "assert open(P + '/f').read() == 'x\\n'") == 0
+    both.revoke("acme", both.carol)
+    wait_for(lambda: s.errno(both.carol, "open(P + '/f')") != 0, "the end of the node's grant", limit=5)

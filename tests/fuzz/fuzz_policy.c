@@ -1,6 +1,7 @@
 /* A policy file, damaged: taken or refused with a reason, never a crash; what is taken can be used. */
 #include "tests/fuzz/fuzz.h"
 
+#include "policy/agreement.h"
 #include "policy/builtin.h"
 #include "policy/policy.h"
 
@@ -11,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	size_t text_n, size;
 	const char *builtin = policy_builtin_text(&text_n);
 	char *text = malloc(text_n + n + 1);
+	struct agreement *a;
 	struct policy *p;
 
 	fuzz_check(text);
@@ -27,6 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	}
 	if (policy_load_text(text, size, &p, &err) == 0)
 		policy_free(p);
+	if (agreement_load_text(text, size, NULL, &a, &err) == 0)
+		agreement_free(a);
 	free(text);
 	return 0;
 }
