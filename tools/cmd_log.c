@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/date.h"
 #include "common/scope.h"
 #include "tools/commands.h"
+#include "tools/log_format.h"
 #include "tools/request.h"
 #include "tools/table.h"
 
@@ -248,6 +250,9 @@ static int print_rows(json_t *rows)
 	json_array_foreach(rows, i, row)
 	{
 		set_text(row, "what", put_what);
+		if (json_is_null(json_object_get(row, "user")) && json_is_integer(json_object_get(row, "uid")))
+			json_object_set_new(row, "user",
+				json_sprintf("uid %lld", (long long)json_integer_value(json_object_get(row, "uid"))));
 		set_text(row, "bytes", put_bytes);
 		set_result(row);
 	}
@@ -286,6 +291,9 @@ struct query {
 	const char *path; /* or NULL */
 	json_int_t limit; /* rows to show; 0: all */
 	bool sealed;      /* names stay closed because the keys are */
+	bool follow;
+	const struct log_format *format; /* NULL: a table, or JSON */
+	struct pseudonyms *pseudonyms;	 /* or NULL */
 	json_t *rows;     /* for the table */
 	size_t count;
 	struct json_rows json;
@@ -295,6 +303,8 @@ struct query {
 static int take_page(struct tool *t, struct query *q, json_t *rows)
 {
 	int r = name_rows(t, rows, q->sealed);
+	json_t *row;
+	size_t i;
 
 	if (r != EXIT_OK)
 		return r;
@@ -303,9 +313,57 @@ static int take_page(struct tool *t, struct query *q, json_t *rows)
 	while (q->limit && q->count + json_array_size(rows) > (size_t)q->limit)
 		json_array_remove(rows, json_array_size(rows) - 1);
 	q->count += json_array_size(rows);
+	if (q->pseudonyms)
+		json_array_foreach(rows, i, row)
+			pseudonyms_apply(q->pseudonyms, row);
+	if (q->format || (q->follow && t->json)) {
+		json_array_foreach(rows, i, row)
+		{
+			if (q->format) {
+				q->format->row(row);
+			} else {
+				json_dumpf(row, stdout, JSON_COMPACT | JSON_SORT_KEYS);
+				putchar('\n');
+			}
+		}
+		return fflush(stdout) == 0 ? EXIT_OK : fail(EXIT_FAILED, "the output could not be written");
+	}
 	if (t->json)
 		return print_json_rows(&q->json, rows);
 	return json_array_extend(q->rows, rows) < 0 ? fail(EXIT_FAILED, "out of memory") : EXIT_OK;
+}
+
+/* Of a table that goes on: what came since the last time. */
+static int show_now(struct tool *t, struct query *q)
+{
+	int r = t->json || q->format || !json_array_size(q->rows) ? EXIT_OK : print_rows(q->rows);
+
+	json_array_clear(q->rows);
+	return r;
+}
+
+/* Rows come in the order in which they reached the ledger, which is nearly this one. */
+static int by_time(const void *a, const void *b)
+{
+	json_int_t x = json_integer_value(json_object_get(*(json_t *const *)a, "time_ns"));
+	json_int_t y = json_integer_value(json_object_get(*(json_t *const *)b, "time_ns"));
+
+	return x < y ? -1 : x > y;
+}
+
+static json_t *sorted(const json_t *rows)
+{
+	size_t n = json_array_size(rows);
+	scoped(freep) json_t **list = malloc((n + 1) * sizeof(*list));
+	json_t *ret = json_array();
+
+	for (size_t i = 0; list && i < n; i++)
+		list[i] = json_array_get(rows, i);
+	if (list)
+		qsort(list, n, sizeof(*list), by_time);
+	for (size_t i = 0; list && i < n; i++)
+		json_array_append(ret, list[i]);
+	return ret;
 }
 
 static int fetch(struct tool *t, struct query *q)
@@ -323,10 +381,36 @@ static int fetch(struct tool *t, struct query *q)
 		r = take_page(t, q, json_object_get(answer, "rows"));
 		next = json_object_get(answer, "next");
 		more = json_is_string(next);
-		if (more)
-			json_object_set(q->params, "after", next);
+		if (more || q->follow)
+			json_object_set(q->params, "after", more ? next : json_object_get(answer, "at"));
 		json_decref(answer);
+		if (!more && q->follow && r == EXIT_OK) {
+			r = show_now(t, q);
+			sleep(1);
+			more = true;
+		}
 	}
+	return r;
+}
+
+/* --format, --follow and --pseudonyms are ours; fsd knows nothing of them. */
+static int take_format(struct tool *t, struct query *q)
+{
+	const char *format = json_string_value(json_object_get(q->params, "format"));
+	const char *file = json_string_value(json_object_get(q->params, "pseudonyms"));
+	int r = EXIT_OK;
+
+	q->format = format ? log_format_find(format) : NULL;
+	if (format && !q->format)
+		return fail(EXIT_USAGE, "--format %s: there are csv, cef and ocsf", format);
+	if (format && t->json)
+		return fail(EXIT_USAGE, "--format and --json: choose one");
+	q->follow = json_is_true(json_object_get(q->params, "follow"));
+	if (file)
+		r = pseudonyms_open(file, &q->pseudonyms);
+	json_object_del(q->params, "format");
+	json_object_del(q->params, "follow");
+	json_object_del(q->params, "pseudonyms");
 	return r;
 }
 
@@ -339,9 +423,16 @@ int cmd_log(struct tool *t, int argc, char **argv)
 		{"session", "session", "N", FIELD_NUMBER, false, "only this session"},
 		{"path", "path", "PATH", FIELD_TEXT, false,
 			"only what is at or below PATH (below the share), or a pattern: '*.pdf'"},
+		{"file", "file", "ID", FIELD_TEXT, false, "only this file, by its id (--json tells it), whatever it was called"},
+		{"op", "op", "OP", FIELD_TEXT, false, "only this operation or act: open, rename, grant, ..."},
+		{"outcome", "outcome", "ok|failed", FIELD_TEXT, false, "only what went well, or what was refused or failed"},
 		{"since", "since", "DATE", FIELD_DATE, false, "from then on"},
 		{"until", "until", "DATE", FIELD_DATE, false, "before then"},
 		{"limit", "limit", "N", FIELD_NUMBER, false, "only the first N rows"},
+		{"follow", "follow", NULL, FIELD_FLAG, false, "go on with what comes in; ends by Ctrl-C"},
+		{"format", "format", "FORMAT", FIELD_TEXT, false, "csv, cef or ocsf (one event a line)"},
+		{"pseudonyms", "pseudonyms", "KEYFILE", FIELD_TEXT, false,
+			"with pseudonyms in the place of names; the key to them stands in KEYFILE, which is made if need be"},
 		{0},
 	};
 	static const struct request rq = {fields, NULL,
@@ -355,16 +446,29 @@ int cmd_log(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &q.params);
 	if (json_object_get(q.params, "path"))
 		path = strdup(json_string_value(json_object_get(q.params, "path")));
+	r = take_format(t, &q);
+	if (r != EXIT_OK) {
+		json_decref(q.rows);
+		json_decref(q.params);
+		return r;
+	}
 	q.path = path;
 	q.limit = json_integer_value(json_object_get(q.params, "limit"));
 	json_object_del(q.params, "path");
 	r = ask_whether_sealed(t, &q.sealed);
+	if (r == EXIT_OK && q.format && q.format->begin)
+		q.format->begin();
 	if (r == EXIT_OK)
 		r = fetch(t, &q);
-	if (r == EXIT_OK && t->json)
+	if (r == EXIT_OK && t->json && !q.follow)
 		end_json_rows(&q.json);
-	else if (r == EXIT_OK)
-		r = print_rows(q.rows);
+	else if (r == EXIT_OK && !q.format && !t->json) {
+		json_t *rows = sorted(q.rows);
+
+		r = print_rows(rows);
+		json_decref(rows);
+	}
+	pseudonyms_free(q.pseudonyms);
 	json_decref(q.rows);
 	json_decref(q.params);
 	return r;

@@ -15,7 +15,7 @@ struct field {
 	const char *doc;
 };
 
-#define FIELDS_MAX 12
+#define FIELDS_MAX 18
 
 struct request {
 	const struct field *fields; /* ends with a NULL key */

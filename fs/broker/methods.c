@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/scope.h"
 #include "fs/broker/broker.h"
@@ -67,9 +68,20 @@ static int attach(struct varlink_call *call, json_t *params, void *userdata)
 	return r < 0 ? varlink_error(call, why.error, why.message, why.remedy) : varlink_reply(call, NULL);
 }
 
+static int hex_bytes(const char *hex, uint8_t *to, size_t n)
+{
+	size_t got;
+
+	if (sodium_hex2bin(to, n, hex, strlen(hex), NULL, &got, NULL) < 0 || got != n || strlen(hex) != 2 * n)
+		return -EINVAL;
+	return 0;
+}
+
 static int reply_rows(struct varlink_call *call, struct broker *b, const struct ledger_filter *f)
 {
 	scoped(freep) char *next = NULL;
+	struct chain_batch head;
+	char at[64];
 	json_t *rows;
 	int r = ledger_query(b->ledger, f, &rows, &next);
 
@@ -78,23 +90,55 @@ static int reply_rows(struct varlink_call *call, struct broker *b, const struct 
 			"`after` is not what an earlier answer gave as `next`", NULL);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the ledger cannot be read");
-	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
+	/* Without next all was looked through that is there: `at` is where to go on for what comes in from now on. */
+	(void)ledger_head(b->ledger, &head);
+	snprintf(at, sizeof(at), "r%llda%lld", (long long)head.to[CHAIN_RECORD], (long long)head.to[CHAIN_ACT]);
+	return varlink_reply(call, json_pack("{s:o,s:s?,s:s?}", "rows", rows, "next", next, "at", next ? NULL : at));
+}
+
+/* Who reads what others did leaves a trace as well; pages after the first belong to it. */
+static int note_search(struct broker *b, const struct peer *peer, json_t *params)
+{
+	scoped(freep) char *detail = json_dumps(params, JSON_COMPACT | JSON_SORT_KEYS);
+	struct timespec ts;
+	struct ledger_act act = {.kind = "log-search", .uid = (int64_t)peer->uid, .detail = detail};
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	act.time_ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	return drain_note(b->drain, &act);
+}
+
+/* The filters beyond who and when.  Texts stay those of params. */
+static int filter_more(struct ledger_filter *f, const char *outcome, const char *file, struct file_id *id)
+{
+	if (outcome && strcmp(outcome, "ok") != 0 && strcmp(outcome, "failed") != 0)
+		return -EINVAL;
+	f->outcome = !outcome ? LEDGER_ANY : strcmp(outcome, "ok") == 0 ? LEDGER_OK : LEDGER_FAILED;
+	if (file && hex_bytes(file, id->b, sizeof(id->b)) < 0)
+		return -EINVAL;
+	f->file = file ? id : NULL;
+	return 0;
 }
 
 static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 {
 	const struct peer *peer = varlink_call_peer(call);
 	json_int_t session = 0, since = INT64_MIN, until = INT64_MAX, limit = 1000;
+	const char *outcome = NULL, *file = NULL;
 	struct ledger_filter f = {0};
 	struct broker *b = userdata;
+	struct file_id id;
 	json_error_t e;
 	int r;
 
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I}", "user", &f.user, "client",
+	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I,s?s,s?s,s?s}", "user", &f.user, "client",
 		    &f.client, "purpose", &f.purpose, "session", &session, "since", &since, "until", &until,
-		    "after", &f.after, "limit", &limit) < 0)
+		    "after", &f.after, "limit", &limit, "op", &f.op, "outcome", &outcome, "file", &file) < 0)
 		return bad_parameters(call, &e);
+	if (filter_more(&f, outcome, file, &id) < 0)
+		return varlink_error(call, "InvalidParameter",
+			"outcome is ok or failed, a file's id has 32 hex digits (`coffer log --json` shows them)", NULL);
 	if (limit < 1 || limit > LEDGER_QUERY_MAX)
 		return varlink_errorf(
 			call, "InvalidParameter", NULL, "limit must be 1 to %d", LEDGER_QUERY_MAX);
@@ -106,16 +150,9 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	r = drain_run(b->drain);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
+	if (f.uid < 0 && !f.after && note_search(b, peer, params) < 0)
+		return varlink_error(call, "LedgerUnavailable", "the search could not be recorded", "see fsd.log");
 	return reply_rows(call, b, &f);
-}
-
-static int hex_bytes(const char *hex, uint8_t *to, size_t n)
-{
-	size_t got;
-
-	if (sodium_hex2bin(to, n, hex, strlen(hex), NULL, &got, NULL) < 0 || got != n || strlen(hex) != 2 * n)
-		return -EINVAL;
-	return 0;
 }
 
 /* [{key (hex), until}] */

@@ -1,5 +1,8 @@
 """The record: complete at the level of opens, there at once, not lost by any kill, and proof against changes."""
 import collections
+import csv
+import io
+import json
 import os
 import re
 import shutil
@@ -254,6 +257,92 @@ def test_killing_everything_loses_nothing(share):
     created = {path_of(r) for r in v.log() if r["op"] == "create"}
     assert created >= {f"g{i}" for i in range(30)}
     v.coffer("log", "verify")
+
+
+def test_filters_of_what_was_done_and_a_file_through_renames(share):
+    share.sh("echo x > a; chmod 0 a; cat a 2> /dev/null || true; chmod 600 a; cat a; mv a b; cat b; echo other > c")
+    v = share.vault
+    assert {r["op"] for r in v.log("--op", "rename")} == {"rename"}
+    refused = v.log("--op", "open", "--outcome", "failed")
+    assert [path_of(r) for r in refused] == ["a"] and all(failed(r) for r in refused)
+    assert not any(failed(r) for r in v.log("--op", "open", "--outcome", "ok"))
+    file = next(r["file"] for r in v.log("--op", "open") if path_of(r) == "b")
+    rows = v.log("--file", file)
+    assert {path_of(r) for r in rows} == {"a", "b"} and {r["file"] for r in rows} == {file}
+    assert {r["op"] for r in v.log("--op", "grant")} == {"grant"}
+    assert v.coffer("log", "--outcome", "maybe", check=None).rc != OK
+    assert v.coffer("log", "--file", "12", check=None).rc != OK
+
+
+def test_searches_of_others_rows_are_in_the_record(share):
+    v = share.vault
+    share.write("f", "x")
+    v.log("--user", share.user.name, "--since", "today")
+    v.coffer("log", "--json", user=share.user)  # his own rows: no search of what others did
+    searches = [r for r in v.log("--op", "log-search")]
+    assert any(r["detail"].get("user") == share.user.name and r["uid"] == os.getuid() for r in searches), searches
+    assert not any(r["uid"] == share.user.uid for r in searches)
+
+
+def test_exports(share):
+    """The same rows as CSV, CEF and OCSF events, whatever a file is called; with pseudonyms no name is left."""
+    evil = 'we,ird "n|a=m\\e"\n.txt'
+    share.python(f"import os; open({evil!r}, 'w').write('x'); os.rename({evil!r}, 'plain')")
+    v = share.vault
+    rows = v.log("--client", "acme", "--op", "rename")
+    parsed = list(csv.DictReader(io.StringIO(v.coffer("log", "--client", "acme", "--op", "rename", "--format", "csv").out_bytes.decode(),
+                                             newline="")))
+    assert [(r["path"], r["path2"], r["user"], r["id"]) for r in parsed] == [(r["path"], r["path2"], r["user"], r["id"]) for r in rows]
+    assert parsed[0]["path"] == evil and parsed[0]["result"] == "ok"
+    cef = v.coffer("log", "--client", "acme", "--op", "rename", "--format", "cef").out.splitlines()
+    assert len(cef) == 1 and cef[0].startswith("CEF:0|Coffer|coffer|") and "|rename|rename|2|rt=" in cef[0]
+    assert 'oldFilePath=we,ird "n|a\\=m\\\\e"\\n.txt filePath=plain' in cef[0], cef
+    events = [json.loads(line) for line in v.coffer("log", "--client", "acme", "--format", "ocsf").out.splitlines()]
+    assert {"mount"} <= {e["activity_name"] for e in events}
+    for e in events:
+        assert e["class_uid"] == 1001 and e["category_uid"] == 1 and e["type_uid"] == 100100 + e["activity_id"]
+        assert e["metadata"]["version"] and e["actor"]["user"] and e["time"] > 1e12 and e["severity_id"] and e["device"]
+    rename = next(e for e in events if e["activity_id"] == 5)
+    assert rename["file"]["path"] == evil and rename["file_result"]["name"] == "plain"
+    key = v.base + "/pseudonyms.key"
+    out = [v.coffer("log", "--client", "acme", "--op", "rename", "--format", f, "--pseudonyms", key).out for f in ("csv", "ocsf", "csv")]
+    for text in out:
+        assert "acme" not in text and share.user.name not in text and "plain" not in text and "CHG" not in text
+    assert out[0] == out[2] and "user-" in out[0]
+    assert os.stat(key).st_mode & 0o777 == 0o600
+    assert v.coffer("log", "--format", "xml", check=None).rc != OK
+
+
+def test_follow(share):
+    v = share.vault
+    share.write("before", "x")
+    p = subprocess.Popen([v.programs + "/tools/coffer", "--dir", v.dir, "log", "--follow", "--op", "create", "--format", "csv"],
+                         stdout=subprocess.PIPE, text=True)
+    try:
+        assert p.stdout.readline().startswith("time,")
+        assert "before" in p.stdout.readline()
+        share.write("after", "x")
+        assert "after" in p.stdout.readline()
+    finally:
+        p.kill()
+        p.wait()
+
+
+def test_o14_statistics_tell_nothing_about_a_person(acme):
+    for user in (acme.alice, acme.bob, acme.carol):
+        acme.grant("acme", user) if user is not acme.alice else None
+        m = acme.mount(user)
+        m.write("of-" + user.name, "x")
+        m.read("of-" + user.name)
+    few = acme.json("stats")
+    assert few["groups"] == [] and few["suppressed"] == 1
+    three = acme.json("stats", "--least", "3")
+    assert len(three["groups"]) == 1 and three["suppressed"] == 0
+    group = three["groups"][0]
+    assert (group["client"], group["purpose"], group["persons"]) == ("acme", PURPOSE, 3) and group["opens"] >= 3
+    for text in (json.dumps(three), acme.coffer("stats", "--least", "3").out):
+        assert "of-" not in text and not any(u.name in text for u in (acme.alice, acme.bob, acme.carol))
+    assert acme.coffer("stats", "--least", "2", check=None).rc != OK
 
 
 # ---- verification ----
