@@ -75,6 +75,29 @@ const struct help_topic help_topics[] = {
 		"    coffer unseal\n"
 		"After a jump of the clock nothing is destroyed until:\n"
 		"    coffer clock confirm\n"},
+	{"custodian", "recovery", "be able to open when every slot is lost",
+		"On another machine; the line that it prints goes to the custodian:\n"
+		"    coffer recovery keygen ada.key --passphrase\n"
+		"On the host, with a file on a medium that is kept apart:\n"
+		"    coffer recovery add coffer-recovery1... --name ada --to /media/safe/coffer.copy\n"
+		"    coffer recovery check\n"
+		"When every slot is lost, as owner of the state directory:\n"
+		"    coffer down\n"
+		"    coffer recovery open --key ada.key --copy /media/safe/coffer.copy\n"
+		"A whole machine: coffer restore /mnt/backup --all --to DIR --recovery-key ada.key --recovery-copy PATH\n"},
+	{"custodian", "rotate", "exchange keys that may have got into other hands",
+		"A slot, its passphrase or a recovery key:\n"
+		"    coffer rotate root\n"
+		"What signs certificates and the record:\n"
+		"    coffer rotate signing\n"
+		"Each says what it changes and what not; make a new backup after it.\n"},
+	{"custodian", "transfer", "hand a client over to another installation",
+		"There: coffer transfer-key. Here, with the key that it prints:\n"
+		"    coffer suspend acme --reason \"handed over\"\n"
+		"    coffer transfer acme --to KEY --out /mnt/disk/acme\n"
+		"When the successor has it (there: coffer adopt), ours is destroyed:\n"
+		"    coffer transfer acme --finish\n"
+		"Another custodian confirms it where roles are separate: coffer expiry confirm acme\n"},
 	{"auditor", "record", "search the record, and check that it is whole",
 		"    coffer log --client acme --since yesterday\n"
 		"    coffer log --user alice --path '/orders/*'\n"
