@@ -2,6 +2,7 @@
 clients."""
 import errno
 import os
+import subprocess
 import sys
 import time
 
@@ -228,8 +229,7 @@ class Ageing(Erasing):
         """What is left of these is done, and time passes until the survivors are due, too."""
         for c in clients:
             if not self.proof.facts("SELECT 1 FROM erasure e JOIN client c ON c.id = e.client WHERE c.client = ? AND destroyed = 1", c):
-                r = self.shred(c)
-                assert r.rc == 0, r
+                wait_for(lambda: self.shred(c).rc == 0, "what was interrupted gets through", limit=30, step=0.5)
         self.pass_time(self.v, 80)
         self.clients, self.second = list(clients), True
 
@@ -330,3 +330,55 @@ class Expiring(Erasing):
             self.say(self.what)
             n += 1
         self.say(f"client, {name}: {n - first} steps, {self.destroyed} destroyed in the end: all well")
+
+
+class Moving:
+    """Trees that get another class, while the worker is killed at its own steps: strace counts those of one kind."""
+
+    CALLS = ("pwrite64", "fsync", "fdatasync", "syncfs", "renameat", "symlinkat", "unlinkat", "fsetxattr", "utimensat")
+
+    def __init__(self, vault, say=lambda text: print(text, file=sys.stderr, flush=True)):
+        self.v, self.say, self.n, self.proof = vault, say, 0, Proof(vault)
+
+    def attempt(self, call, at):
+        """Whether the worker got to its call number `at` (from 1) of that kind."""
+        v, tree = self.v, f"d{self.n}"
+        self.n += 1
+        m = v.mount(v.alice)
+        m.sh('mkdir -p $1/sub && cd $1 && for i in a b c sub/d; do echo $i > $i; done && ln -s a l && ln a sub/h && ln -s "$2" sub/long',
+             tree, "x" * 900)
+        self.proof.note()
+        trace = subprocess.Popen(["strace", "-f", "-o", v.base + "/trace", "-p", str(m.worker()), "-e", "trace=" + call,
+                                  "-e", f"inject={call}:signal=KILL:when={at}"], stderr=subprocess.PIPE)
+        try:
+            assert b"attached" in trace.stderr.readline()
+            v.coffer("class", "set", "acme", tree, "project", check=None, timeout=60)
+        finally:
+            trace.terminate()
+            trace.communicate(timeout=10)
+        with open(v.base + "/trace") as f:
+            hit = "killed by SIGKILL" in f.read()
+        if hit:  # it goes on by itself in half a minute, or soon after a start
+            v.down()
+            v.up()
+            wait_for(lambda: not self.proof.facts("SELECT 1 FROM class_set"), "the class is set", limit=30)
+        elif m.mounted():
+            m.unmount()
+        self.proof.check()
+        m = v.mount(v.alice)
+        assert m.sh("cd $1 && cat a b c sub/d sub/h; readlink l sub/long", tree).out == f"a\nb\nc\nsub/d\na\na\n{'x' * 900}\n"
+        m.unmount()
+        shown = v.json("class", "show", "acme", tree)
+        assert {c["class"]: c["files"] for c in shown["classes"]} == {"project": 5}, shown
+        return hit
+
+    def every_step(self, seconds):
+        end, total = time.monotonic() + seconds, 0
+        for call in self.CALLS:
+            n = 1
+            while time.monotonic() < end and self.attempt(call, n):
+                n += 1
+            total += n - 1
+            self.say(f"worker, {call}: {n - 1} steps")
+        assert self.v.coffer("fsck", "acme").rc == 0
+        self.say(f"worker: {total} steps: all well")

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 import harness
-from erasing import Ageing, Erasing, Expiring
+from erasing import Ageing, Erasing, Expiring, Moving
 from steps import FAIL_ON, FAIL_ONCE, KILL, KILL_CHILD, Proof
 from test_destroy import Clock, faketime, open_credentials, pass_time  # noqa: F401 (a fixture among them)
 
@@ -110,3 +110,7 @@ if "COFFER_CRASH_MODES" in os.environ:  # tests/stress/erasures
     @each_mode
     def test_every_step_of_a_client(expiring, mode):
         expiring.every_step(mode, FIRST, SECONDS)
+
+    @pytest.mark.limit(int(SECONDS) + 600)
+    def test_every_step_of_a_worker(acme):
+        Moving(acme).every_step(SECONDS)
