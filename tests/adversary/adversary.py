@@ -208,7 +208,8 @@ class Adversary:
                 except Damage:
                     continue
                 opened += 1
-                self.clients |= {plain[at + 24:at + 56] for at in range(32, len(plain), 56)}
+                clients = struct.unpack_from("<I", ring, 32)[0]  # behind them: slots
+                self.clients |= {plain[at + 24:at + 56] for at in range(32, 32 + 56 * clients, 56)}
         for raw in self.tree_files:
             for key in self.clients:
                 try:
