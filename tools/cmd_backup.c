@@ -215,6 +215,8 @@ static int copy_state(struct backup *b)
 		r = copy_state_tree(b, "keyd", "signing.pub");
 	if (r == EXIT_OK)
 		r = copy_state_tree(b, "keyd", "signing.chain");
+	if (r == EXIT_OK) /* where the slots are, nothing of what is in them */
+		r = copy_state_tree(b, "keyd", "slots.json");
 	if (r == EXIT_OK)
 		r = copy_state_tree(b, "keyd", "certificates");
 	if (r == EXIT_OK)

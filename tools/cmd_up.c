@@ -186,6 +186,20 @@ static int start(struct tool *t, const char *policy)
 	return wait_until_up(t, pid, log, from);
 }
 
+static bool is_first_start(const struct tool *t)
+{
+	scoped(freep) char *path = NULL;
+
+	return asprintf(&path, "%s/keyd/keys", t->dir.root) >= 0 && access(path, F_OK) < 0 && errno == ENOENT;
+}
+
+static void say_first_start(const struct tool *t)
+{
+	(void)say("The root key is new and lies in one place, %s/keyd/slot: who loses all slots loses every client. Make a second one "
+		  "on another medium, or a recovery key: coffer slot add NAME FOLDER, coffer recovery keygen FILE",
+		t->dir.root);
+}
+
 int cmd_up(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
@@ -195,7 +209,7 @@ int cmd_up(struct tool *t, int argc, char **argv)
 	};
 	static const struct request rq = {fields, NULL,
 		"Starts the daemons, with all state below the state directory.\vThe first start makes keys "
-		"and a slot. Started by root they "
+		"and a slot; who loses all slots loses every client, so add a second one. Started by root they "
 		"serve every user of the host, by anybody else that user."};
 	json_t *params;
 	int r;
@@ -217,11 +231,15 @@ int cmd_up(struct tool *t, int argc, char **argv)
 		if (r == EXIT_OK)
 			puts(t->json ? "{\"running\": true}" : "already running");
 	} else if (r == EXIT_OK) {
+		bool first = is_first_start(t);
+
 		r = start(t, json_string_value(json_object_get(params, "policy")));
 		if (r == EXIT_OK && t->json)
 			puts("{\"running\": true}");
 		else if (r == EXIT_OK)
 			printf("running in %s; stop with: coffer down --dir %s\n", t->dir.root, t->dir.root);
+		if (r == EXIT_OK && first && !t->json)
+			say_first_start(t);
 		if (r == EXIT_OK)
 			warn_if_unreachable(t);
 	}

@@ -35,7 +35,7 @@ static const struct keyring_cut cuts[] = {
 	{.client = {{0xbb}}, .prefix = (uint64_t)16 << 48, .bits = 16},
 };
 
-enum op { DESTROY, ADD, SET_PASSPHRASE };
+enum op { DESTROY, DESTROY_TWO, ADD, SET_PASSPHRASE }; /* _TWO: with two slots */
 
 static struct shared { /* with the processes that the steps happen in */
 	struct steps_plan plan;
@@ -61,6 +61,23 @@ struct place {
 	struct slot_set *slot;
 	struct keyring *ring;
 };
+
+static bool destroys(enum op op)
+{
+	return op == DESTROY || op == DESTROY_TWO;
+}
+
+static void add_slot(struct place *p)
+{
+	static const struct slot_seal seal = {.protection = SLOT_BY_KEY_FILE};
+	const struct shred_job job = {0};
+	enum shred_outcome o;
+	char where[128];
+
+	snprintf(where, sizeof(where), "%s/slot", usb);
+	CHECK(slot_set_plan_add(p->slot, "usb", SLOT_FILE, where, &seal, NULL) == 0);
+	CHECK(shred_run(&job, p->slot, &p->ring, &o, NULL) == 0 && o == SHRED_DESTROYED);
+}
 
 static int key_of(const struct keyring *k, const struct client_id *c, struct leaf_index leaf, struct key32 *ret)
 {
@@ -88,7 +105,7 @@ static bool is_gone(const struct place *p, const struct client_id *c, struct lea
 	return key_of(p->ring, c, leaf, &got) == -ENOKEY;
 }
 
-static void begin(struct place *p)
+static void begin(struct place *p, enum op op)
 {
 	struct recovery_holder h = {.name = "safe", .added_at = 5, .by = "ada"};
 	struct recovery_pair *pair = NULL;
@@ -104,6 +121,8 @@ static void begin(struct place *p)
 	snprintf(h.path, sizeof(h.path), "%s", copy);
 	CHECK(recovery_add(p->ring, &h, NULL) == 0);
 	secret_free(pair);
+	if (op == DESTROY_TWO)
+		add_slot(p);
 	CHECK(key_of(p->ring, &alpha, leaf16, &shared->alpha16) == 0);
 	CHECK(key_of(p->ring, &beta, leaf16, &shared->beta16) == 0);
 	CHECK(key_of(p->ring, &beta, leaf17, &shared->beta17) == 0);
@@ -116,6 +135,7 @@ static int operate(struct place *p, enum op op)
 
 	switch (op) {
 	case DESTROY:
+	case DESTROY_TWO:
 		return shred_run(&job, p->slot, &p->ring, &shared->outcome, NULL);
 	case ADD:
 		return keyring_add(p->ring, &fresh, NULL);
@@ -160,15 +180,23 @@ static bool is_swept(const struct place *p)
 	return rings == 1 && copies == 1;
 }
 
+/* All of them. */
 static bool slot_is_settled(const struct place *p)
 {
+	struct slot_view v;
+
+	for (size_t i = 0; i < slot_set_count(p->slot); i++) {
+		slot_set_view(p->slot, i, &v);
+		if (v.state != SLOT_OK)
+			return false;
+	}
 	return main_slot_is_settled(p->fd);
 }
 
 /* What the same process believes after a call failed under it. */
 static void look_on(struct place *p, enum op op)
 {
-	if (op != DESTROY) {
+	if (!destroys(op)) {
 		CHECK(all_opens(p));
 		return;
 	}
@@ -195,7 +223,7 @@ static void act(enum op op)
 {
 	struct place p;
 
-	begin(&p);
+	begin(&p, op);
 	steps_use(&shared->plan, path);
 	shared->result = operate(&p, op);
 	shared->returned = true;
@@ -228,10 +256,10 @@ static void look_after_restart(enum op op)
 	p.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CHECK(reopen(&p, &o) == 0);
 	CHECK(o.found != SHRED_FOUND_PENDING && o.warning[0] == 0);
-	destroyed = op == DESTROY && is_destroyed(&p);
+	destroyed = destroys(op) && is_destroyed(&p);
 	CHECK(destroyed || all_opens(&p));
 	CHECK(slot_is_settled(&p) && is_swept(&p));
-	if (op == DESTROY && shared->returned && shared->outcome != SHRED_UNKNOWN)
+	if (destroys(op) && shared->returned && shared->outcome != SHRED_UNKNOWN)
 		CHECK(destroyed == (shared->outcome == SHRED_DESTROYED));
 	if (op == ADD && shared->returned && shared->result == 0)
 		CHECK(keyring_has(p.ring, &fresh));
@@ -239,7 +267,7 @@ static void look_after_restart(enum op op)
 		CHECK(main_slot_protection(p.fd) == SLOT_BY_PASSPHRASE);
 	if (!destroyed && !(op == ADD && keyring_has(p.ring, &fresh)))
 		CHECK(operate(&p, op) == 0);
-	CHECK(op != DESTROY || is_destroyed(&p));
+	CHECK(!destroys(op) || is_destroyed(&p));
 	CHECK(op != ADD || keyring_has(p.ring, &fresh));
 	CHECK(slot_is_settled(&p) && is_swept(&p));
 }
@@ -313,6 +341,13 @@ static int setup_all(void **state)
 	static void test_add_##name(void **state) { every_step(ADD, mode, error); }                          \
 	static void test_passphrase_##name(void **state) { every_step(SET_PASSPHRASE, mode, error); }
 
+#define TWO(name, mode, error)                                                                               \
+	static void test_two_slots_##name(void **state) { every_step(DESTROY_TWO, mode, error); }
+
+TWO(killed, STEPS_KILL, 0)
+TWO(torn, STEPS_TEAR, 0)
+TWO(error, STEPS_FAIL, EIO)
+TWO(error_on, STEPS_FAIL_ON, EIO)
 EACH(killed, STEPS_KILL, 0)
 EACH(torn, STEPS_TEAR, 0)
 EACH(error, STEPS_FAIL, EIO)
@@ -327,6 +362,8 @@ EACH(full_on, STEPS_FAIL_ON, ENOSPC)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_two_slots_killed), cmocka_unit_test(test_two_slots_torn),
+		cmocka_unit_test(test_two_slots_error), cmocka_unit_test(test_two_slots_error_on),
 		TESTS(killed), TESTS(torn), TESTS(error), TESTS(error_on), TESTS(full), TESTS(full_on),
 	};
 
