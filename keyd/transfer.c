@@ -192,9 +192,9 @@ static bool may_finish(struct keyd *k, struct varlink_call *call, const struct f
 		return false;
 	if (!c->handed_over_at)
 		varlink_errorf(call, "NotTransferred", "coffer transfer CLIENT --to KEY --out DIR", "%s was not handed over", c->client);
-	else if (c->held)
+	else if (c->held || c->held_partly)
 		varlink_errorf(call, "Held", "`coffer hold list` shows them; a custodian lifts them",
-			"there is a hold on %s: nothing of it is destroyed", c->client);
+			"there is a hold on %s, or on something of it: it is not destroyed", c->client);
 	else if (k->clock.unconfirmed)
 		varlink_errorf(call, "ClockUnconfirmed", "if it is right now: `coffer clock confirm`",
 			"the clock is not trusted (%s): nothing is destroyed", k->clock.reason);

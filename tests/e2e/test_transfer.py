@@ -57,9 +57,10 @@ def test_ours_is_destroyed_when_he_has_it(two):
     a.coffer("transfer", "other", "--finish", check=USAGE)
     before = backup(a, a.base + "/backups")["path"]
     b.coffer("adopt", out, "--pubkey", pub)
-    hold = a.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "litigation", "--json").json["hold"]
-    a.coffer("transfer", "acme", "--finish", check=REFUSED)
-    a.coffer("hold", "lift", str(hold), "--reason", "over")
+    for what in ([], ["--class", "personal"]):
+        hold = a.coffer("hold", "place", "acme", *what, "--matter", "case 17", "--reason", "litigation", "--json").json["hold"]
+        a.coffer("transfer", "acme", "--finish", check=REFUSED)
+        a.coffer("hold", "lift", str(hold), "--reason", "over")
     a.coffer("transfer", "acme", "--finish", user=a.alice, check=REFUSED)
     said = a.coffer("transfer", "acme", "--finish", timeout=60).out
     to = b.coffer("transfer-key").out.strip()
