@@ -53,6 +53,7 @@ int classes_client(struct keyd *k, int64_t row, struct fact_client *ret)
 
 bool classes_may_begin(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
 {
+	survey_make_way(k, c->client);
 	if (c->destroyed_on || c->destroying)
 		varlink_errorf(call, "Destroyed", NULL, "%s is destroyed: none of its files opens any more",
 			c->client);

@@ -16,6 +16,7 @@
 #include "keyd/window.h"
 
 #define DAY_SECONDS 86400
+#define EXPIRY_EVERY 60 /* ticks between two runs that nothing calls for */
 
 DEFINE_SCOPED(struct window *, window_free)
 
@@ -155,18 +156,18 @@ static int add_due(struct window *w, struct keyd *k, const struct fact_client *c
 	return r < 0 ? r : window_add_client(w, d);
 }
 
-static int take_step(struct keyd *k, struct window *w, const struct fact_client *c, int64_t now)
+static int take_step(struct keyd *k, const struct night *n, const struct fact_client *c)
 {
 	const struct policy *rules;
 	struct expiry_answer a;
 	int r;
 
-	r = rules_for(k, c->row, FACTS_LATEST, now, &rules); /* without them nothing is destroyed */
+	r = rules_for(k, c->row, FACTS_LATEST, n->now, &rules); /* without them nothing is destroyed */
 	if (r == 0)
-		r = expiry_judge(rules, c, now, &a);
+		r = expiry_judge(rules, c, n->now, &a);
 	if (r < 0)
 		return r;
-	switch (expiry_next(c, &a, now, !k->clock.unconfirmed)) {
+	switch (expiry_next(c, &a, n->now, !k->clock.unconfirmed)) {
 	case EXPIRY_NOTIFY:
 		return expiry_notify(k, c, &a);
 	case EXPIRY_STOP:
@@ -174,9 +175,9 @@ static int take_step(struct keyd *k, struct window *w, const struct fact_client 
 			       ? expiry_stop(k, c, NULL, NOTICE_HELD, "it is on hold")
 			       : expiry_stop(k, c, NULL, NOTICE_NOT_DUE, "it is not due any more");
 	case EXPIRY_DESTROY:
-		return add_due(w, k, c, &a, now);
+		return add_due(n->window, k, c, &a, n->now);
 	default:
-		return expiry_step_classes(k, c, rules, expiry_is_due(c, &a, true), now, w);
+		return expiry_step_classes(k, c, rules, expiry_is_due(c, &a, true), n);
 	}
 }
 
@@ -185,15 +186,19 @@ static int take_step(struct keyd *k, struct window *w, const struct fact_client 
 static int step_all(struct keyd *k, struct window *w)
 {
 	scoped(freep) struct fact_client *clients = NULL;
-	int64_t now = keyd_now();
+	scoped(freep) struct fact_class_waits *waits = NULL;
+	struct night night = {.now = keyd_now(), .window = w};
 	size_t n = 0;
 	int r, failed = 0;
 
 	r = facts_clients(k->facts, FACTS_LATEST, &clients, &n);
+	if (r == 0)
+		r = facts_classes_wait(k->facts, &waits, &night.waits_n);
+	night.waits = waits;
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++) {
-		r = take_step(k, w, &clients[i], now);
+		r = take_step(k, &night, &clients[i]);
 		if (r < 0) {
 			log_error("the destruction of %s does not proceed: %s", clients[i].client, strerror(-r));
 			failed = r;
@@ -218,6 +223,7 @@ static void try_to_forget(struct keyd *k)
 
 void expiry_settle(struct keyd *k)
 {
+	k->expiry_again = true;
 	if (!keyd_is_sealed(k) && !k->shred_unfinished)
 		destructions_settle(k);
 }
@@ -234,8 +240,14 @@ void expiry_tick(struct keyd *k)
 		expiry_settle(k);
 		return;
 	}
+	if (!k->expiry_again && k->tick < k->expiry_next_at)
+		return;
 	if (k->tick < k->expiry_retry_at || k->window || !keyd_compare_ledger(k) || k->clock.unconfirmed ||
-		window_new(k, &w) < 0 || step_all(k, w) < 0 || window_count(w) == 0)
+		window_new(k, &w) < 0)
+		return;
+	k->expiry_again = false;
+	k->expiry_next_at = k->tick + EXPIRY_EVERY;
+	if (step_all(k, w) < 0 || window_count(w) == 0)
 		return;
 	k->expiry_retry_at = k->tick + EXPIRY_RETRY; /* unless all goes well */
 	destructions_settle(k);
@@ -245,6 +257,7 @@ void expiry_tick(struct keyd *k)
 void expiry_now(struct keyd *k)
 {
 	k->expiry_retry_at = 0;
+	k->expiry_again = true;
 	expiry_tick(k);
 	(void)outbox_deliver(k);
 }

@@ -11,7 +11,7 @@
 #include "keyd/rules.h"
 #include "keyd/survey.h"
 
-#define AT_ONCE 4 /* looks at the same time: each takes a worker */
+#define AT_ONCE 16 /* looks at the same time: each takes a worker */
 
 struct look {
 	struct keyd *k;
@@ -94,10 +94,11 @@ static void looked(struct keyd *k, const struct survey_result *r, void *arg)
 		e = take_look(l, r, &now);
 	if (e == 0 && now.found > 0 && !keyd_is_sealed(k))
 		e = notify_found(l);
-	if (e < 0)
+	if (e < 0 && e != -ECANCELED)
 		log_error("what of %s is due in %s cannot be told: %s", l->class->id, l->client.client,
 			r->error && r->text ? r->text : strerror(-e));
-	k->expiry_retry_at = e < 0 ? k->tick + EXPIRY_RETRY : 0;
+	k->expiry_retry_at = e < 0 && e != -ECANCELED ? k->tick + EXPIRY_RETRY : 0;
+	k->expiry_again = true;
 }
 
 static int look(struct keyd *k, const struct fact_client *c, const struct policy_class *class, uint16_t before,
@@ -117,6 +118,7 @@ static int look(struct keyd *k, const struct fact_client *c, const struct policy
 	if (r < 0)
 		return r;
 	const struct survey_spec spec = {.mode = "due",
+		.gives_way = true,
 		.params = json_pack("{s:i, s:i, s:I, s:O}", "class", (int)class->number, "before", (int)before,
 			"modified_since", (json_int_t)a->modified_since, "held", held),
 		.done = looked,
@@ -176,12 +178,40 @@ static int step_class(struct keyd *k, const struct fact_client *c, const struct 
 	}
 }
 
-int expiry_step_classes(struct keyd *k, const struct fact_client *c, const struct policy *rules, bool whole_due, int64_t now,
-	struct window *w)
+static int by_client(const void *a, const void *b)
+{
+	const struct fact_class_waits *x = a, *y = b;
+
+	return x->client < y->client ? -1 : x->client > y->client;
+}
+
+static bool waits(const struct night *n, int64_t client)
+{
+	const struct fact_class_waits key = {.client = client};
+
+	return n->waits_n > 0 && bsearch(&key, n->waits, n->waits_n, sizeof(key), by_client);
+}
+
+/* Most have nothing that could be due: that costs no question of the facts. */
+static int may_matter(const struct policy_class *class, const struct fact_client *c, const struct night *n, bool *ret)
+{
+	uint16_t before = 0;
+	int r;
+
+	*ret = waits(n, c->row);
+	if (*ret)
+		return 0;
+	r = class_border(class, c, n->now, &before);
+	*ret = before > 0;
+	return r;
+}
+
+int expiry_step_classes(struct keyd *k, const struct fact_client *c, const struct policy *rules, bool whole_due,
+	const struct night *night)
 {
 	const struct policy_class *classes[FACT_CLASSES_MAX + 1];
-	const struct class_moment m = {.now = now,
-		.window = expiry_window(k->policy, now),
+	const struct class_moment m = {.now = night->now,
+		.window = expiry_window(k->policy, night->now),
 		.clock_trusted = !k->clock.unconfirmed,
 		.whole_due = whole_due};
 	size_t n = expiry_classes_of(rules, c, classes);
@@ -190,7 +220,11 @@ int expiry_step_classes(struct keyd *k, const struct fact_client *c, const struc
 	if (c->destroyed_on || c->destroying || !fsd_is_running(k))
 		return 0;
 	for (size_t i = 0; i < n; i++) {
-		r = step_class(k, c, classes[i], m, w);
+		bool matters;
+
+		r = may_matter(classes[i], c, night, &matters);
+		if (r == 0 && matters)
+			r = step_class(k, c, classes[i], m, night->window);
 		failed = r < 0 ? r : failed;
 	}
 	return failed;

@@ -1,6 +1,7 @@
 #include "keyd/facts_life.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "keyd/facts_sql.h"
 
@@ -83,6 +84,33 @@ int facts_classes_waiting(struct facts *f, int64_t client, struct fact_class **r
 		r = facts_class(f, client, (uint16_t)sqlite3_column_int(st, 0), &all[n++]);
 		if (r < 0)
 			return r;
+	}
+	if (r < 0)
+		return r;
+	*ret = take_ptr(&all);
+	*ret_n = n;
+	return 0;
+}
+
+int facts_classes_wait(struct facts *f, struct fact_class_waits **ret, size_t *ret_n)
+{
+	scoped(freep) struct fact_class_waits *all = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	size_t n = 0;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT client, class FROM notice WHERE class != 0 AND ended_at IS NULL ORDER BY client", "");
+	if (r < 0)
+		return r;
+	while ((r = sql_step(st)) > 0) {
+		struct fact_class_waits *more = reallocarray(all, n + 1, sizeof(*all));
+
+		if (!more)
+			return -ENOMEM;
+		all = more;
+		all[n++] = (struct fact_class_waits){
+			sqlite3_column_int64(st, 0), (uint16_t)sqlite3_column_int(st, 1)};
 	}
 	if (r < 0)
 		return r;

@@ -30,6 +30,12 @@ bool facts_notice_waited(struct facts *f, int64_t notice, int64_t now);	/* it ru
 /* The classes of which a notice runs; *ret is malloc'd. */
 int facts_classes_waiting(struct facts *f, int64_t client, struct fact_class **ret, size_t *ret_n);
 
+/* Of all clients: which classes wait; *ret is malloc'd, ascending by client. */
+struct fact_class_waits {
+	int64_t client;
+	uint16_t class;
+};
+int facts_classes_wait(struct facts *f, struct fact_class_waits **ret, size_t *ret_n);
 /* How many notices run, of clients and classes, and when the first of them is over (0: none). */
 int facts_waiting(struct facts *f, int64_t *ret_count, int64_t *ret_first);
 

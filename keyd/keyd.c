@@ -189,7 +189,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 		leaves_tick(k);
 	}
 	restore_tick(k);
-	if (k->tick % EVERY_EXPIRY == 0)
+	if (k->tick % EVERY_EXPIRY == 0 || k->expiry_again)
 		expiry_tick(k);
 	if (fsd_is_running(k))
 		(void)outbox_deliver(k);

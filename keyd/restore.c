@@ -95,6 +95,7 @@ static bool may_begin(struct keyd *k, struct varlink_call *call, const struct fa
 		varlink_errorf(call, "Destroyed", NULL, "%s is destroyed: nothing of it comes back", c->client);
 		return false;
 	}
+	survey_make_way(k, c->client);
 	if (k->restoring || k->fsck || survey_runs(k, c->client)) {
 		varlink_errorf(call, "Unavailable", "try again when it is through",
 			"something is being restored, checked or destroyed");

@@ -161,6 +161,14 @@ static void fail(struct survey *s, int error, const char *text)
 	finish(s, &r);
 }
 
+void survey_make_way(struct keyd *k, const char *client)
+{
+	struct survey *s = find(k, client);
+
+	if (s && s->spec.gives_way && !s->over)
+		fail(s, -ECANCELED, NULL);
+}
+
 void survey_worker_gone(struct keyd *k, const struct worker *w)
 {
 	for (struct survey *s = k->surveys, *next; s; s = next) {

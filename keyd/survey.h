@@ -40,6 +40,7 @@ struct survey_spec {
 	json_t *params;		/* the other members of the call's parameters, or NULL; stolen, also on failure */
 	const uint64_t *leaves;	/* "check": what is asked about */
 	size_t leaves_n;
+	bool gives_way;		/* to what a person asks for: then done's error is -ECANCELED */
 	bool alone;		/* ends the client's sessions (`why`), and lets none begin until it is done */
 	const char *why;
 	struct actor by;	/* who ends them; no user: the clock */
@@ -56,6 +57,8 @@ int survey_reserve(struct keyd *k, const char *client);	/* -EBUSY: one runs; -EN
 void survey_release(struct keyd *k, const char *client);
 
 bool survey_uses(const struct keyd *k, const struct worker *w);
+/* Ends one that gives way. */
+void survey_make_way(struct keyd *k, const char *client);
 bool survey_runs(const struct keyd *k, const char *client);	/* or is reserved */
 bool survey_excludes_sessions(const struct keyd *k, const char *client);
 void survey_worker_gone(struct keyd *k, const struct worker *w);

@@ -217,6 +217,7 @@ static void end(struct window *w)
 		erase_free(e);
 	}
 	k->window = NULL;
+	k->expiry_again = true;
 	window_free(w);
 	(void)outbox_deliver(k);
 }
