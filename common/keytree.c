@@ -243,6 +243,11 @@ size_t keytree_nodes(const struct keytree *t)
 	return t->count;
 }
 
+size_t keytree_bytes(const struct keytree *t)
+{
+	return SERIAL_HEAD + t->count * SERIAL_NODE;
+}
+
 void keytree_free(struct keytree *t)
 {
 	if (!t)
@@ -421,7 +426,7 @@ int keytree_prune(struct keytree *t, bool (*keep)(uint64_t first, uint64_t last,
 
 int keytree_serialise(const struct keytree *t, uint8_t **ret, size_t *ret_n)
 {
-	size_t n = SERIAL_HEAD + t->count * SERIAL_NODE;
+	size_t n = keytree_bytes(t);
 	struct bytes_writer w;
 	uint8_t *buf;
 

@@ -56,6 +56,7 @@ int keytree_prune(struct keytree *t, bool (*keep)(uint64_t first, uint64_t last,
 	size_t *ret_dropped);
 
 size_t keytree_nodes(const struct keytree *t);
+size_t keytree_bytes(const struct keytree *t);	/* serialised */
 
 /* The nodes as bytes (depth, prefix, key; sorted; canonical: same tree, same bytes), to be
  * sealed by the caller.  Secret.  *ret is from secret_alloc. */

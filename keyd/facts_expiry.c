@@ -103,10 +103,10 @@ int facts_events(struct facts *f, const char *client, json_t **ret)
 
 static int load_classes(struct facts *f, int64_t known_at, struct fact_client *c)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_resetp) sqlite3_stmt *st = NULL;
 	int r;
 
-	r = facts_prepare(f, &st, "SELECT class FROM class_used WHERE client = ? AND since <= ? LIMIT ?", "iii",
+	r = facts_cached(f, &st, "SELECT class FROM class_used WHERE client = ? AND since <= ? LIMIT ?", "iii",
 		c->row, known_at, (int64_t)FACT_CLASSES_MAX + 1);
 	if (r < 0)
 		return r;
@@ -145,10 +145,10 @@ int facts_transfer_finish(struct facts *f, int64_t client, struct actor by, int6
 
 static int load_transfer(struct facts *f, int64_t known_at, struct fact_client *c)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	scoped(sql_resetp) sqlite3_stmt *st = NULL;
 	int r;
 
-	r = facts_prepare(f, &st,
+	r = facts_cached(f, &st,
 		"SELECT recorded_at, successor, iif(finished_at <= ?2, finished_at, NULL) FROM transfer WHERE id = " LAST_TRANSFER,
 		"ii", c->row, known_at);
 	if (r == 0)

@@ -329,31 +329,26 @@ int keyring_add(struct keyring *k, const struct client_id *client, struct keys_e
 	return keyring_adopt(k, client, tree, err);
 }
 
+static int no_key(struct keys_error *err)
+{
+	keys_error_set(err, "there is no key of that client: it was destroyed, or never made here");
+	return -ENOKEY;
+}
+
 int keyring_tree(
 	const struct keyring *k, const struct client_id *client, struct keytree **ret, struct keys_error *err)
 {
 	const struct ring_entry *e = entry_of(k->ring, client);
 
-	if (!e) {
-		keys_error_set(err, "there is no key of that client: it was destroyed, or never made here");
-		return -ENOKEY;
-	}
-	return tree_read(k->keys_fd, e, ret, err);
+	return e ? tree_read(k->keys_fd, e, ret, err) : no_key(err);
 }
 
 int keyring_tree_bytes(const struct keyring *k, const struct client_id *client, uint8_t **ret, size_t *ret_n,
 	struct keys_error *err)
 {
-	scoped(keytree_freep) struct keytree *t = NULL;
-	int r;
+	const struct ring_entry *e = entry_of(k->ring, client);
 
-	r = keyring_tree(k, client, &t, err);
-	if (r < 0)
-		return r;
-	r = keytree_serialise(t, ret, ret_n);
-	if (r < 0)
-		keys_error_set(err, "no locked memory left for the key tree of that client");
-	return r;
+	return e ? tree_read_bytes(k->keys_fd, e, ret, ret_n, err) : no_key(err);
 }
 
 static bool refers_to(const struct keyring *k, const struct ring_entry *e)
@@ -424,6 +419,13 @@ static int puncture_entry(const struct keyring *k, struct ring_entry *e, const s
 	if (r < 0) {
 		keys_error_set(err, "the key tree cannot be punctured: %s", strerror(-r));
 		return r;
+	}
+	/* It could be written, and then not be read. */
+	if (keytree_bytes(tree) > KEYTREE_BYTES_MAX) {
+		keys_error_set(err, "too much of that client was shredded file by file: its key tree would be larger than %u "
+				    "MiB.  Shred whole directories, or a class before a date",
+			KEYTREE_BYTES_MAX >> 20);
+		return -EFBIG;
 	}
 	e->tree++;
 	randombytes_buf(e->key.key.b, KEY_BYTES);

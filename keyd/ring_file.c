@@ -324,13 +324,11 @@ int tree_write(int keys_fd, const struct ring_entry *e, const struct keytree *t,
 	return r < 0 ? say(r, name, err) : 0;
 }
 
-static int tree_decode(const uint8_t *file, size_t size, const struct ring_entry *e, struct keytree **ret)
+static int tree_decode(const uint8_t *file, size_t size, const struct ring_entry *e, uint8_t **ret, size_t *ret_n)
 {
-	scoped(secret_freep) uint8_t *plain = NULL;
 	struct bytes_reader rd;
 	const uint8_t *client;
 	uint16_t none;
-	size_t n;
 	int r;
 
 	bytes_reader_init(&rd, file, size);
@@ -340,13 +338,10 @@ static int tree_decode(const uint8_t *file, size_t size, const struct ring_entry
 	client = bytes_get_ref(&rd, CLIENT_ID_BYTES);
 	if (!client || memcmp(client, e->client.b, CLIENT_ID_BYTES) != 0 || bytes_get_u64(&rd) != e->tree)
 		return -EBADMSG;
-	r = open_sealed(file, size, &e->key.key, WRAP_TREE, &plain, &n);
-	if (r < 0)
-		return r;
-	return keytree_parse(plain, n, ret);
+	return open_sealed(file, size, &e->key.key, WRAP_TREE, ret, ret_n);
 }
 
-int tree_read(int keys_fd, const struct ring_entry *e, struct keytree **ret, struct keys_error *err)
+int tree_read_bytes(int keys_fd, const struct ring_entry *e, uint8_t **ret, size_t *ret_n, struct keys_error *err)
 {
 	scoped(freep) uint8_t *file = NULL;
 	char name[TREE_NAME_MAX];
@@ -355,6 +350,19 @@ int tree_read(int keys_fd, const struct ring_entry *e, struct keytree **ret, str
 
 	r = disk_read(keys_fd, tree_name(&e->client, e->tree, name), TREE_BYTES_MAX, &file, &size);
 	if (r == 0)
-		r = tree_decode(file, size, e, ret);
+		r = tree_decode(file, size, e, ret, ret_n);
 	return r < 0 ? say(r == -EMSGSIZE ? -EBADMSG : r, name, err) : 0;
+}
+
+int tree_read(int keys_fd, const struct ring_entry *e, struct keytree **ret, struct keys_error *err)
+{
+	scoped(secret_freep) uint8_t *plain = NULL;
+	char name[TREE_NAME_MAX];
+	size_t n;
+	int r = tree_read_bytes(keys_fd, e, &plain, &n, err);
+
+	if (r < 0)
+		return r;
+	r = keytree_parse(plain, n, ret);
+	return r < 0 ? say(r, tree_name(&e->client, e->tree, name), err) : 0;
 }

@@ -48,6 +48,8 @@ int ring_read(int keys_fd, uint64_t generation, const struct root_key *r, struct
 int ring_reachable(int keys_fd, uint64_t generation, uint16_t *ret);
 
 int tree_write(int keys_fd, const struct ring_entry *e, const struct keytree *t, struct keys_error *err);
+/* The serialised tree: *ret is from secret_alloc.  What the box held was a tree when it was sealed; it is not parsed here. */
+int tree_read_bytes(int keys_fd, const struct ring_entry *e, uint8_t **ret, size_t *ret_n, struct keys_error *err);
 int tree_read(int keys_fd, const struct ring_entry *e, struct keytree **ret, struct keys_error *err);
 
 #endif

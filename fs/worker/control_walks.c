@@ -82,23 +82,29 @@ int control_sweep_dead(struct varlink_call *call, json_t *params, void *userdata
 int control_forget(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
+	scoped(freep) struct keytree_prefix *cuts = NULL;
 	json_t *leaves, *v;
 	json_error_t e;
 	size_t i;
+	int r;
 
 	if (json_unpack_ex(params, &e, 0, "{s:o}", "leaves", &leaves) < 0)
 		return control_bad_parameters(call, &e);
 	if (!c->open)
 		return varlink_error(call, "NotOpen", "this worker has no client", NULL);
+	cuts = calloc(json_array_size(leaves) + 1, sizeof(*cuts));
+	if (!cuts)
+		return -ENOMEM;
 	json_array_foreach(leaves, i, v)
 	{
 		const char *text = json_string_value(v);
-		int r = text ? keytree_puncture(c->tree, strtoull(text, NULL, 16), 64) : -EINVAL;
 
-		if (r < 0)
-			return r;
+		if (!text)
+			return -EINVAL;
+		cuts[i] = (struct keytree_prefix){.prefix = strtoull(text, NULL, 16), .bits = 64};
 	}
-	return varlink_reply(call, NULL);
+	r = keytree_puncture_all(c->tree, cuts, json_array_size(leaves));
+	return r < 0 ? r : varlink_reply(call, NULL);
 }
 
 /* What is on hold, and what waits for its destruction: that is closed when this is answered, but for cached pages, which
