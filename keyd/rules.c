@@ -30,7 +30,8 @@ struct overlay {
 struct rules {
 	struct version *versions;
 	struct overlay *overlays;
-	int64_t row; /* of the version in force */
+	int64_t row;  /* of the version in force */
+	int64_t seen; /* latest time: a clock that is set back does not bring an older version back */
 };
 
 static int version_load(struct keyd *k, int64_t row, struct policy **ret)
@@ -106,7 +107,7 @@ static int policy_at(struct keyd *k, int64_t known_at, int64_t at, struct policy
 	int64_t row = 0;
 	int r;
 
-	if (known_at == FACTS_LATEST && k->policy && at == keyd_now()) {
+	if (known_at == FACTS_LATEST && k->policy) {
 		*ret = k->policy;
 		return 0;
 	}
@@ -244,8 +245,11 @@ bool rules_refresh(struct keyd *k)
 {
 	struct policy *p = NULL, *was = k->policy;
 	int64_t row = 0;
-	int r = facts_policy_at(k->facts, FACTS_LATEST, keyd_now(), &row);
+	int r;
 
+	if (keyd_now() > k->rules->seen)
+		k->rules->seen = keyd_now();
+	r = facts_policy_at(k->facts, FACTS_LATEST, k->rules->seen, &row);
 	if (r == -ENOENT)
 		row = 1;
 	else if (r < 0)

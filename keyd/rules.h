@@ -14,7 +14,7 @@ struct rules;
 int rules_start(struct keyd *k, struct policy *named, const char *named_text);
 void rules_done(struct keyd *k);
 
-/* For a client (row 0: of no client) as known and at a time: see facts.h.  A client whose agreement cannot be read has no
+/* For a client (row 0: of no client) as known and at a time: see facts.h; FACTS_LATEST: the version in force now.  A client whose agreement cannot be read has no
  * rules: -EBADMSG, logged. */
 int rules_for(struct keyd *k, int64_t client, int64_t known_at, int64_t at, const struct policy **ret);
 /* Now; the policy without agreement when the facts cannot be asked: only for what must not fail, such as a list. */

@@ -18,6 +18,12 @@ const struct help_topic help_topics[] = {
 		"What you have open, and what ended:\n"
 		"    coffer sessions\n"
 		"In a mount: EKEYREVOKED means that the permission was taken back, EKEYEXPIRED that its time is up.\n"},
+	{"consultant", "approval", "get what a second person must approve, or help in an emergency",
+		"    coffer request acme --purpose legal-process --reason \"order 7/26\"\n"
+		"    coffer requests\n"
+		"When it is approved, mount as usual. If you are in the group that the policy names, and there is no time:\n"
+		"    coffer mount acme --purpose support --emergency --reason \"the server is down\" ~/acme\n"
+		"Others are told at once, and look at it afterwards.\n"},
 	{"consultant", "broken", "get rid of a mount that does not answer",
 		"Ask whether the daemons run, then let go of the mount, whatever uses it:\n"
 		"    coffer status\n"
@@ -30,6 +36,30 @@ const struct help_topic help_topics[] = {
 		"    coffer grant acme alice --purpose data-migration --rights rw --until 2030-01-01\n"
 		"    coffer access acme\n"
 		"Nobody grants to himself: ask another admin.\n"},
+	{"admin", "consent", "record what a client consented to, engaged you for, or agreed otherwise",
+		"Purposes that rest on consent are open only while there is one; the document's hash is recorded:\n"
+		"    coffer consent give acme --scope offers-and-events --evidence consent.pdf\n"
+		"    coffer consent give acme --scope sharing --recipient \"Partner Ltd\" --reason \"joint webinar\" --evidence consent.pdf\n"
+		"    coffer consent withdraw acme 1\n"
+		"What the client has engaged you for (all, unless you said otherwise), and his contract against the policy:\n"
+		"    coffer engagement list acme\n"
+		"    coffer agreement diff acme agreement.yaml\n"
+		"    coffer agreement set acme agreement.yaml\n"
+		"What rests on something that is withdrawn ends within a second, and nothing else.\n"},
+	{"admin", "approve", "decide about requests, and look at emergencies",
+		"    coffer requests\n"
+		"    coffer approve 3\n"
+		"    coffer deny 4 --note \"no order number\"\n"
+		"Who was in a client's share without a grant, and why; somebody else than he closes it:\n"
+		"    coffer reviews\n"
+		"    coffer reviews close 1 --note \"the disk was failing\"\n"},
+	{"admin", "policy", "change the policy, and grant to many",
+		"    coffer policy check policy.yaml\n"
+		"    coffer policy diff policy.yaml\n"
+		"    coffer policy apply policy.yaml\n"
+		"Grants as CSV, all of them or none:\n"
+		"    coffer grants export\n"
+		"    coffer grants import grants.csv --dry-run\n"},
 	{"admin", "withdraw", "take permission back, at once",
 		"    coffer revoke acme alice\n"
 		"All use of a client, for as long as a suspicion lasts:\n"
