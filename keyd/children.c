@@ -211,8 +211,10 @@ static void on_fsd_news(json_t *params, void *userdata)
 	if (strcmp(event, "session-attached") == 0)
 		sessions_attached(k, (uint64_t)session, mountpoint,
 			connection > 0 && connection <= UINT32_MAX ? (unsigned)connection : 0);
-	else if (strcmp(event, "session-ended") == 0)
+	else if (strcmp(event, "session-ended") == 0) {
 		session_gone(k, (uint64_t)session, reason ? reason : "ended");
+		k->head_due = true;
+	}
 	k->traffic = true;
 }
 

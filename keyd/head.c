@@ -5,6 +5,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <systemd/sd-journal.h>
 
 #include "common/log.h"
 #include "keyd/keyd.h"
@@ -34,6 +35,15 @@ static int check_follows(
 	return batch == known->batch ? 1 : 0;
 }
 
+/* Where root of this host may not reach it: the system's journal, whose entries may be sealed (journalctl --setup-keys) and
+ * sent elsewhere.  There need be none. */
+static void anchor(const struct keyd *k, const struct fact_head *h)
+{
+	(void)sd_journal_send("MESSAGE=coffer-ledger-head %" PRId64 " %s %s %" PRId64, h->batch, h->hash, h->signature,
+		h->signed_at, "MESSAGE_ID=" HEAD_MESSAGE_ID, "PRIORITY=6", "SYSLOG_IDENTIFIER=coffer-keyd",
+		"COFFER_DIR=%s", k->dir.root, NULL);
+}
+
 /* fsd keeps the signature with the ledger, so that a copy of it can be checked; ours is the memory. */
 static int sign_and_tell(struct keyd *k, struct fact_head *h)
 {
@@ -50,6 +60,7 @@ static int sign_and_tell(struct keyd *k, struct fact_head *h)
 	r = facts_head_add(k->facts, h);
 	if (r < 0)
 		return r;
+	anchor(k, h);
 	return fsd_call(k, "org.coffer.fsd.HeadSigned",
 		json_pack("{s:I, s:s}", "batch", (json_int_t)h->batch, "signature", h->signature), NULL,
 		NULL);

@@ -8,6 +8,7 @@
 struct keyd;
 
 #define HEAD_CONTEXT "coffer-head"
+#define HEAD_MESSAGE_ID "b3c1f0a4d2a94b0e8f6a3c5e7d9b1c20" /* of the entries in the journal (doc/format-ledger.md) */
 
 /* Asks fsd for the head, signs it, remembers it, tells fsd.  ret (or NULL): the newest signed head.
  * -ESTALE: the ledger goes back or differs from what was signed; status says so.  -ENOKEY: sealed. */

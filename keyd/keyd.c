@@ -197,8 +197,10 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 		keyd_remember_clock(k);
 		holders_tick(k);
 		rotate_settle(k);
-		if (k->traffic && !keyd_is_sealed(k))
-			(void)head_sign(k, NULL);
+	}
+	if (k->traffic && (k->head_due || k->tick % EVERY_MINUTE == 0) && !keyd_is_sealed(k)) {
+		k->head_due = false;
+		(void)head_sign(k, NULL);
 	}
 	return 0;
 }

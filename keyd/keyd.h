@@ -68,6 +68,7 @@ struct keyd {
 	bool ledger_compared;	/* the clock with the newest row of the record: nothing is destroyed before */
 	int64_t ledger_newest;
 	bool traffic;		/* since the last signed head */
+	bool head_due;		/* a session has ended: its rows do not wait for the minute */
 	bool stopping;
 };
 

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "common/date.h"
 #include "common/scope.h"
 #include "fs/broker/ledger_verify.h"
 #include "tools/commands.h"
@@ -75,12 +77,99 @@ static int report(struct tool *t, const json_t *answer, const char *note)
 	return r;
 }
 
-/* `key`, `expect`: or NULL. */
-static int verify_file(
-	struct tool *t, const char *db, const struct public_key *key, const struct ledger_head *expect)
+/* ---- anchors: lines that have "coffer-ledger-head BATCH HASH SIGNATURE TIME" in them, as they stand in the journal ---- */
+
+struct anchors {
+	struct ledger_anchor *list;
+	size_t n;
+};
+
+static void anchors_done(struct anchors *a)
+{
+	free(a->list);
+}
+
+static bool anchor_parse(const char *line, struct ledger_anchor *ret)
+{
+	char hash[2 * CHAIN_HASH_BYTES + 1], signature[2 * CHAIN_SIGNATURE_BYTES + 1];
+	const char *at = strstr(line, "coffer-ledger-head ");
+	long long batch, when;
+	size_t n, m;
+
+	if (!at || sscanf(at, "coffer-ledger-head %lld %64[0-9a-f] %128[0-9a-f] %lld", &batch, hash, signature, &when) != 4)
+		return false;
+	ret->head.batch = batch;
+	ret->time = when;
+	return sodium_hex2bin(ret->head.hash.b, CHAIN_HASH_BYTES, hash, strlen(hash), NULL, &n, NULL) == 0 &&
+	       sodium_hex2bin(ret->signature, CHAIN_SIGNATURE_BYTES, signature, strlen(signature), NULL, &m, NULL) == 0 &&
+	       n == CHAIN_HASH_BYTES && m == CHAIN_SIGNATURE_BYTES;
+}
+
+static int anchors_read(const char *file, struct anchors *a)
+{
+	scoped(freep) char *line = NULL;
+	FILE *f = fopen(file, "re");
+	size_t cap = 0;
+
+	if (!f)
+		return fail(EXIT_USAGE, "%s: %s", file, strerror(errno));
+	while (getline(&line, &cap, f) > 0) {
+		struct ledger_anchor one, *list;
+
+		if (!anchor_parse(line, &one))
+			continue;
+		list = realloc(a->list, (a->n + 1) * sizeof(*list));
+		if (!list)
+			break;
+		a->list = list;
+		a->list[a->n++] = one;
+	}
+	fclose(f);
+	return a->n ? EXIT_OK : fail(EXIT_USAGE, "%s: no line has a head (coffer-ledger-head ...)", file);
+}
+
+static int say_anchored(const struct ledger_verdict *v)
+{
+	char when[DATE_TEXT_MAX];
+	int r;
+
+	if (v->anchored_until)
+		r = say("anchored until batch %lld, %s; unanchored since: %lld batches", (long long)v->anchored_until,
+			date_format(v->anchored_at, when), (long long)(v->batches - v->anchored_until));
+	else
+		r = say("not anchored: no head in the file is signed by this key");
+	if (v->anchors_ignored)
+		r = say("%lld heads in the file are not signed by this key and count for nothing",
+			(long long)v->anchors_ignored);
+	return r;
+}
+
+/* Some ten million records a minute go by: on a terminal, how far it is. */
+static void show_progress(void *userdata, int64_t records, int64_t of)
+{
+	int *shown = userdata, percent = of > 0 ? (int)(records * 100 / of) : 100;
+
+	if (percent == *shown)
+		return;
+	*shown = percent;
+	fprintf(stderr, "\r\033[K[%-25.*s] %d %% of %lld records", percent / 4, "#########################", percent,
+		(long long)of);
+	if (percent >= 100)
+		fputs("\r\033[K", stderr);
+}
+
+/* `key`, `expect`, `anchors`: or NULL. */
+static int verify_file(struct tool *t, const char *db, const struct public_key *key, const struct ledger_head *expect,
+	const struct anchors *anchors)
 {
 	struct ledger_keys keys;
-	const struct ledger_verify_options o = {.keys = key ? &keys : NULL, .expect = expect};
+	int shown = -1;
+	const struct ledger_verify_options o = {.keys = key ? &keys : NULL,
+		.expect = expect,
+		.progress = isatty(STDERR_FILENO) ? show_progress : NULL,
+		.userdata = &shown,
+		.anchors = anchors ? anchors->list : NULL,
+		.anchors_n = anchors ? anchors->n : 0};
 	json_auto_t *answer = NULL;
 	struct ledger_verdict v = {0};
 	int r;
@@ -97,15 +186,24 @@ static int verify_file(
 	if (v.first_bad)
 		json_object_set_new(answer, "first_bad",
 			json_pack("{s:I, s:s}", "batch", (json_int_t)v.first_bad, "reason", v.reason));
-	return report(t, answer, key ? "" : "; signatures were not checked: that needs --pubkey");
+	if (anchors) {
+		json_object_set_new(answer, "anchored_until", json_integer(v.anchored_until));
+		json_object_set_new(answer, "anchored_at", json_integer(v.anchored_at));
+		json_object_set_new(answer, "anchors_ignored", json_integer(v.anchors_ignored));
+	}
+	r = report(t, answer, key ? "" : "; signatures were not checked: that needs --pubkey");
+	return r == EXIT_OK && anchors && !t->json ? say_anchored(&v) : r;
 }
 
-static int verify_copy(struct tool *t, const char *db, const char *key_file)
+static int verify_copy(struct tool *t, const char *db, const char *key_file, const char *anchors_file)
 {
 	scoped(public_key_done) struct public_key key = {0};
+	scoped(anchors_done) struct anchors anchors = {0};
 	int r = key_file ? public_key_read(key_file, &key) : EXIT_OK;
 
-	return r == EXIT_OK ? verify_file(t, db, key_file ? &key : NULL, NULL) : r;
+	if (r == EXIT_OK && anchors_file)
+		r = anchors_read(anchors_file, &anchors);
+	return r == EXIT_OK ? verify_file(t, db, key_file ? &key : NULL, NULL, anchors_file ? &anchors : NULL) : r;
 }
 
 /* The head that keyd remembers: a ledger that was cut cleanly, or replaced by an older one, does not lead to
@@ -137,7 +235,7 @@ static int verify_own_file(struct tool *t, const json_t *head)
 			0 &&
 		n == sizeof(expect.hash.b);
 	signs = hex && public_key_parse(hex, json_string_value(json_object_get(head, "links")), &key);
-	return verify_file(t, db, signs ? &key : NULL, known ? &expect : NULL);
+	return verify_file(t, db, signs ? &key : NULL, known ? &expect : NULL, NULL);
 }
 
 static int verify_with_daemons(struct tool *t)
@@ -172,6 +270,8 @@ int cmd_log_verify(struct tool *t, int argc, char **argv)
 		{"db", "db", "FILE", FIELD_TEXT, false, "a copy of ledger.db, checked without the daemons"},
 		{"pubkey", "pubkey", "FILE", FIELD_TEXT, false,
 			"with --db: the key as `coffer public-key` prints it"},
+		{"anchors", "anchors", "FILE", FIELD_TEXT, false,
+			"with --db and --pubkey: heads that were kept elsewhere, as lines of the system's journal"},
 		{0},
 	};
 	static const struct request rq = {fields, NULL,
@@ -180,16 +280,19 @@ int cmd_log_verify(struct tool *t, int argc, char **argv)
 		"the end is compared with the head that coffer-keyd remembers. A copy alone cannot show that "
 		"its "
 		"end was cut behind the last signed head."};
-	const char *db;
+	const char *db, *anchors;
 	json_t *params;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
 	db = json_string_value(json_object_get(params, "db"));
+	anchors = json_string_value(json_object_get(params, "anchors"));
 	if (!db && json_object_get(params, "pubkey"))
 		r = fail(EXIT_USAGE, "log verify: --pubkey goes with --db");
+	else if (anchors && !json_object_get(params, "pubkey"))
+		r = fail(EXIT_USAGE, "log verify: --anchors goes with --db and --pubkey: without the key anybody can write heads");
 	else
-		r = db ? verify_copy(t, db, json_string_value(json_object_get(params, "pubkey")))
+		r = db ? verify_copy(t, db, json_string_value(json_object_get(params, "pubkey")), anchors)
 		       : verify_with_daemons(t);
 	json_decref(params);
 	return r;

@@ -246,6 +246,27 @@ static int check_signed_heads(sqlite3 *db, const struct ledger_keys *keys, struc
 	return r;
 }
 
+static int check_anchors(struct check *c)
+{
+	for (size_t i = 0; i < c->o->anchors_n; i++) {
+		const struct ledger_anchor *a = &c->o->anchors[i];
+		int r;
+
+		if (!c->o->keys || !signature_ok(&a->head, a->signature, a->time, c->o->keys)) {
+			c->v.anchors_ignored++;
+			continue;
+		}
+		r = check_head(c->db, &a->head, "anchored outside", &c->v);
+		if (r < 0)
+			return r;
+		if (!c->v.first_bad && a->head.batch > c->v.anchored_until) {
+			c->v.anchored_until = a->head.batch;
+			c->v.anchored_at = a->time;
+		}
+	}
+	return 0;
+}
+
 /* ---- beside it: what searches rely on ---- */
 
 /* The batch that covers a record. */
@@ -358,6 +379,8 @@ static int check_rows(struct check *c)
 		r = check_signed_heads(c->db, c->o->keys, &c->v);
 	if (r == 0 && c->o->expect && c->o->expect->batch > 0)
 		r = check_head(c->db, c->o->expect, "remembered by coffer-keyd", &c->v);
+	if (r == 0)
+		r = check_anchors(c);
 	c->v.records = last.to[CHAIN_RECORD];
 	c->v.acts = last.to[CHAIN_ACT];
 	return r;

@@ -24,11 +24,20 @@ struct ledger_keys {
 	struct ledger_key keys[LEDGER_KEYS_MAX];
 };
 
+/* A signed head that was kept elsewhere. */
+struct ledger_anchor {
+	struct ledger_head head;
+	uint8_t signature[CHAIN_SIGNATURE_BYTES];
+	int64_t time;
+};
+
 struct ledger_verdict {
 	int64_t batches, records, acts;
 	struct ledger_head head;
 	int64_t signed_until;	/* the newest batch whose head is signed and fits; 0: none */
 	int64_t signed_at;
+	int64_t anchored_until, anchored_at; /* the same of the anchors */
+	int64_t anchors_ignored;	     /* their signature is not of our keys: anybody may have written them */
 	int64_t first_bad;	/* 0: all is well */
 	char reason[200];
 };
@@ -36,6 +45,8 @@ struct ledger_verdict {
 struct ledger_verify_options {
 	const struct ledger_keys *keys;	  /* NULL: signatures are not checked, only compared with the chain */
 	const struct ledger_head *expect; /* a head that somebody remembered, to which the ledger must lead; or NULL */
+	const struct ledger_anchor *anchors; /* need keys */
+	size_t anchors_n;
 	const atomic_bool *stop;	  /* another thread sets it: -EINTR; or NULL */
 	void (*progress)(void *userdata, int64_t records, int64_t of); /* from the calling thread, often; or NULL */
 	void *userdata;

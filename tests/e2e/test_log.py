@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 
@@ -469,3 +470,63 @@ def test_verify_of_a_copy_wants_the_right_key(book):
 
 def test_verify_is_for_auditors(book):
     assert book.coffer("log", "verify", user=book.bob, check=None).rc == REFUSED
+
+
+@pytest.fixture
+def journal():
+    """What is sent to the system's journal, where there is none."""
+    path = "/run/systemd/journal/socket"
+    if os.path.exists(path):
+        pytest.skip("this host has a journal, which is not to be disturbed")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(10)
+        yield s
+    os.unlink(path)
+
+
+def head_message(journal):
+    while True:
+        for line in journal.recv(65536).decode(errors="replace").splitlines():
+            if line.startswith("MESSAGE=coffer-ledger-head "):
+                return line[len("MESSAGE="):]
+
+
+def test_heads_are_in_the_journal_and_show_what_was_rewritten(journal, acme):
+    """A head is signed at the end of a session, without waiting for the minute, and sent to the journal; later it shows a
+    ledger that was put back to an earlier one, though all signatures in that one are good."""
+    m = acme.mount(acme.alice)
+    m.write("f", "x")
+    m.unmount()
+    first = head_message(journal)
+    acme.down()
+    old = acme.base + "/old.db"
+    shutil.copy(acme.dir + "/ledger/ledger.db", old)
+    while True:  # of the end of the daemons
+        journal.settimeout(0.5)
+        try:
+            first = head_message(journal)
+        except TimeoutError:
+            break
+    journal.settimeout(10)
+    acme.up()
+    m = acme.mount(acme.alice)
+    m.write("g", "x")
+    m.unmount()
+    second = head_message(journal)
+    assert int(second.split()[1]) > int(first.split()[1])
+    acme.down()
+    key, anchors = acme.base + "/signing.pub", acme.base + "/anchors"
+    shutil.copy(acme.dir + "/keyd/signing.pub", key)
+    with open(anchors, "w") as f:
+        f.write(f"Nov 28 05:00:00 host coffer-keyd[1]: {first}\nanother line\n{second}\n")
+        f.write(second.replace(second.split()[1], "999999", 1) + "\n")  # forged: it is not signed
+
+    def verify(db, **kw):
+        return acme.coffer("log", "verify", "--db", db, "--pubkey", key, "--anchors", anchors, **kw)
+    good = verify(acme.dir + "/ledger/ledger.db")
+    assert f"anchored until batch {second.split()[1]}" in good.out and "1 heads in the file are not signed" in good.out
+    assert acme.coffer("log", "verify", "--db", old, "--pubkey", key).rc == OK  # in itself it is sound
+    assert verify(old, check=None).rc == DAMAGED
+    assert acme.coffer("log", "verify", "--db", old, "--anchors", anchors, check=None).rc != OK

@@ -366,6 +366,49 @@ static void test_signed_heads(void **state)
 	assert_int_equal(v.first_bad, 7);
 }
 
+/* Cut, written on and signed anew with the right key: nothing inside tells, a head that was kept outside does. */
+static void test_resigned_fork(void **state)
+{
+	struct ledger_keys keys = {.n = 1, .keys = {{.until = INT64_MAX}}};
+	struct ledger_verify_options o = {.keys = &keys};
+	struct ledger_anchor anchor = {.time = 7};
+	struct fixture *f = *state;
+	struct ledger_verdict v;
+	char text[CHAIN_MESSAGE_MAX];
+	uint8_t secret[64];
+	int n;
+
+	crypto_sign_keypair(keys.keys[0].b, secret);
+	anchor.head = verify(f).head;
+	n = chain_head_message(anchor.head.batch, &anchor.head.hash, text);
+	crypto_sign_detached(anchor.signature, NULL, (const unsigned char *)text, (unsigned)n, secret);
+	o.anchors = &anchor;
+	o.anchors_n = 1;
+	assert_int_equal(ledger_verify(f->path, &o, &v), 0);
+	assert_int_equal(v.first_bad, 0);
+	assert_int_equal(v.anchored_until, BATCHES);
+	assert_int_equal(v.anchored_at, 7);
+	cut_after(f, 5);
+	ledger_close(take_ptr(&f->l));
+	assert_int_equal(ledger_open(f->path, &f->l), 0);
+	for (int i = 0; i < BATCHES - 5; i++) {
+		const struct ledger_act a = {.time_ns = i, .kind = "forged", .uid = -1};
+
+		assert_int_equal(ledger_begin(f->l), 0);
+		assert_int_equal(ledger_add_act(f->l, &a), 0);
+		assert_int_equal(ledger_commit(f->l), 0);
+	}
+	sign_batch(f, secret, BATCHES);
+	assert_int_equal(verify_file(f->path, &keys, NULL, &v), 0);
+	assert_int_equal(v.first_bad, 0); /* all signatures are good */
+	assert_int_equal(ledger_verify(f->path, &o, &v), 0);
+	assert_int_equal(v.first_bad, BATCHES);
+	anchor.signature[0] ^= 1; /* one that anybody may have written counts for nothing */
+	assert_int_equal(ledger_verify(f->path, &o, &v), 0);
+	assert_int_equal(v.first_bad, 0);
+	assert_int_equal(v.anchors_ignored, 1);
+}
+
 static void test_signature_of_no_batch(void **state)
 {
 	const uint8_t signature[CHAIN_SIGNATURE_BYTES] = {0};
@@ -435,6 +478,7 @@ int main(void)
 		T(test_broken_off),
 		T(test_rewritten_tail),
 		T(test_signed_heads),
+		T(test_resigned_fork),
 		T(test_signature_of_no_batch),
 		T(test_message),
 		T(test_no_file),
