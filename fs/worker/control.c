@@ -204,8 +204,9 @@ static void exit_when_done(struct control *c)
 		return;
 	survey_job_stop(take_ptr(&c->survey)); /* what makes something: the answer tells what was used */
 	restore_job_free(take_ptr(&c->restore));
+	fsck_stop(take_ptr(&c->fsck));
 	if (c->exit)
-		varlink_reply(c->exit, control_numbers_of(c, false));
+		varlink_reply(c->exit, control_numbers_last(c));
 	c->exit = NULL;
 	sd_event_exit(c->event, 0);
 }

@@ -57,6 +57,7 @@ int control_bad_parameters(struct varlink_call *call, const json_error_t *e);
 
 /* ---- control_numbers.c: which numbers of leaves were given out; methods that keyd calls ---- */
 json_t *control_numbers_of(struct control *c, bool begin_anew); /* {"numbers": {...}}; no client: {} */
+json_t *control_numbers_last(struct control *c); /* the same, and none is given out any more */
 int control_today(struct varlink_call *call, json_t *params, void *userdata);
 int control_ping(struct varlink_call *call, json_t *params, void *userdata);
 int control_numbers(struct varlink_call *call, json_t *params, void *userdata);

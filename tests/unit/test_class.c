@@ -273,6 +273,40 @@ static void test_rewrap_to_a_destroyed_day(void **state)
 	expect_text(x->root, "f", "one");
 }
 
+/* Which numbers were given out is told to the last one; without any nothing can be made, and what is there opens. */
+static void test_numbers(void **state)
+{
+	struct fixture *x = *state;
+	struct store_numbers n, then;
+	struct stat st;
+
+	store_numbers(x->store, true, &n);
+	make_file(x->root, "f", "one");
+	make_file(x->root, "g", "two");
+	store_numbers(x->store, true, &then);
+	assert_int_equal(then.first, n.next);
+	assert_int_equal(then.next, n.next + 2);
+	assert_int_equal(then.from_day, TODAY);
+	assert_int_equal(then.to_day, TODAY);
+	/* Another day of which something is made tells, too. */
+	store_set_today(x->store, TODAY + 3);
+	make_file(x->root, "h", "three");
+	assert_int_equal(rewrap(x->root, "h", MAIL, TODAY + 1, MAIL), 0);
+	store_numbers(x->store, false, &n);
+	assert_int_equal(n.first, then.next);
+	assert_int_equal(n.next, n.first + 2);
+	assert_int_equal(n.from_day, TODAY + 1);
+	assert_int_equal(n.to_day, TODAY + 3);
+	store_set_numbers_end(x->store, n.next);
+	assert_int_equal(store_mkdir(x->root, "dir", 0755, &st), -EAGAIN);
+	assert_int_equal(rewrap(x->root, "h", STAFF, TODAY, STAFF), -EAGAIN);
+	expect_text(x->root, "h", "three");
+	store_numbers(x->store, false, &then);
+	assert_int_equal(then.next, n.next);
+	store_set_numbers_end(x->store, n.next + 1);
+	assert_int_equal(rewrap(x->root, "h", STAFF, TODAY, STAFF), 0);
+}
+
 static void test_rewrap_without_header(void **state)
 {
 	struct fixture *x = *state;
@@ -412,6 +446,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_foreign_label, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_rewrap, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_rewrap_while_open, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_numbers, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_rewrap_to_a_destroyed_day, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_rewrap_without_header, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_rewrap_link, fixture_setup, fixture_teardown),
