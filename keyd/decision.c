@@ -158,13 +158,22 @@ int decision_make_shared(struct keyd *k, const struct asked *a, int64_t now, str
 	return decide(rules, &facts, &rq, now, ret);
 }
 
+int decision_make_view(const struct facts_view *view, const struct asked *a, const struct decision_groups *g,
+	const struct policy *rules, int64_t now, struct decision *ret)
+{
+	struct decide_facts facts;
+	struct decide_request rq;
+
+	facts_view_facts(view, now, &facts);
+	request_of(a, g, &rq);
+	return decide(rules, &facts, &rq, now, ret);
+}
+
 /* rules NULL: those of then. */
 static int decision(struct keyd *k, const struct asked *a, const struct decision_groups *g, const struct policy *rules,
 	int64_t known_at, int64_t now, struct decision *ret)
 {
 	scoped(facts_view_done) struct facts_view view = {0};
-	struct decide_facts facts;
-	struct decide_request rq;
 	int r;
 
 	*ret = (struct decision){.verdict = VERDICT_DENY, .rules = k->policy};
@@ -173,9 +182,7 @@ static int decision(struct keyd *k, const struct asked *a, const struct decision
 		r = rules_for(k, view.known ? view.client.row : 0, known_at, now, &rules);
 	if (r < 0)
 		return r;
-	facts_view_facts(&view, now, &facts);
-	request_of(a, g, &rq);
-	return decide(rules, &facts, &rq, now, ret);
+	return decision_make_view(&view, a, g, rules, now, ret);
 }
 
 int decision_make_under(struct keyd *k, const struct asked *a, const struct decision_groups *g, const struct policy *rules,

@@ -32,6 +32,9 @@ int decision_make(struct keyd *k, const struct asked *a, int64_t known_at, int64
 /* Now, under those rules instead of the ones in force. */
 int decision_make_under(struct keyd *k, const struct asked *a, const struct decision_groups *g, const struct policy *rules,
 	int64_t now, struct decision *ret);
+/* From facts that were read before: for many decisions about one client. */
+int decision_make_view(const struct facts_view *view, const struct asked *a, const struct decision_groups *g,
+	const struct policy *rules, int64_t now, struct decision *ret);
 /* Of a shared mount: as if somebody asked who has every grant and approval; what is left is what holds for all. */
 int decision_make_shared(struct keyd *k, const struct asked *a, int64_t now, struct decision *ret);
 /* What a record says of it: grant, rights, end, rules, message, steps. */

@@ -68,6 +68,22 @@ static bool params_class(struct keyd *k, struct varlink_call *call, const char *
 	return false;
 }
 
+static bool has_room(struct keyd *k, struct varlink_call *call, const char *user)
+{
+	json_t *rows = NULL;
+	size_t n;
+	int r = facts_requests(k->facts, user, keyd_now(), false, &rows);
+
+	n = json_array_size(rows);
+	json_decref(rows);
+	if (r < 0)
+		return reply_failure(k, call, r, "the requests cannot be read"), false;
+	if (n >= JIT_OPEN_MAX)
+		varlink_errorf(call, "TooMany", "wait until somebody has decided: `coffer requests` shows them",
+			"%s has %zu requests that wait or hold", user, n);
+	return n < JIT_OPEN_MAX;
+}
+
 static int64_t seconds_of(const struct keyd *k, const char *purpose, const struct policy_class *class)
 {
 	const struct policy_purpose *u = policy_purpose(k->policy, purpose);
@@ -91,7 +107,7 @@ int keyd_request(struct varlink_call *call, json_t *params, void *userdata)
 	if (!params_unpack(call, params, "{s:s, s:s, s:s, s?s, s?s}", "client", &a.client, "purpose", &a.purpose, "reason",
 		    &reason, "ticket", &a.ticket, "class", &class_id) ||
 		!params_text(call, "reason", reason) || !params_text(call, "ticket", a.ticket) ||
-		!params_class(k, call, class_id, &class) || !is_what_is_missing(k, call, &a, class))
+		!params_class(k, call, class_id, &class) || !is_what_is_missing(k, call, &a, class) || !has_room(k, call, p->user))
 		return 0;
 	r = facts_client(k->facts, a.client, FACTS_LATEST, &c);
 	if (r < 0)

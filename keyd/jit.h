@@ -7,6 +7,7 @@
 #include "keyd/keyd.h"
 
 #define JIT_CLASS_SECONDS (8 * 3600)	/* an approval of a class lasts so long */
+#define JIT_OPEN_MAX 20			/* requests of one user that wait */
 #define JIT_OPEN_SECONDS 86400		/* a request nobody decides about */
 
 int keyd_request(struct varlink_call *call, json_t *params, void *userdata);

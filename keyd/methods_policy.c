@@ -160,25 +160,26 @@ static const char *outcome_text(const struct decision *d, char buf[256])
 }
 
 /* As somebody whom the grant is for: of a group, any member. */
-static void compare_grant(struct diff *d, const struct fact_client *c, const struct policy *was, const struct policy *will,
+static void compare_grant(struct diff *d, const struct facts_view *view, const struct policy *was, const struct policy *will,
 	const struct decide_grant *g)
 {
 	const struct decision_groups groups = {.name = (char **)&g->subject, .n = g->is_group};
+	int64_t now = keyd_now();
 
 	for (size_t i = 0; i < was->purposes_count; i++) {
 		const struct policy_purpose *u = &was->purposes[i];
 		struct asked a = {.user = g->is_group ? "(a member)" : g->subject, .uid = g->is_group ? (uid_t)-1 : g->uid,
-			.client = c->client, .purpose = u->id};
+			.client = view->client.client, .purpose = u->id};
 		struct decision before, after;
 		char was_text[256], will_text[256];
 
 		if (u->node || !policy_covers(was, g->purpose, u) ||
-			decision_make_under(d->k, &a, &groups, was, keyd_now(), &before) < 0 ||
-			decision_make_under(d->k, &a, &groups, will, keyd_now(), &after) < 0)
+			decision_make_view(view, &a, &groups, was, now, &before) < 0 ||
+			decision_make_view(view, &a, &groups, will, now, &after) < 0)
 			continue;
 		if (strcmp(outcome_text(&before, was_text), outcome_text(&after, will_text)) != 0)
 			add(d, d->grants,
-				json_pack("{s:I, s:s, s:s, s:b, s:s, s:s, s:s}", "grant", (json_int_t)g->id, "client", c->client,
+				json_pack("{s:I, s:s, s:s, s:b, s:s, s:s, s:s}", "grant", (json_int_t)g->id, "client", view->client.client,
 					"subject", g->subject, "group", g->is_group, "purpose", u->id, "was",
 					outcome_text(&before, was_text), "will", outcome_text(&after, will_text)));
 	}
@@ -210,7 +211,7 @@ static int compare_client(struct diff *d, const struct fact_client *c)
 	if (r == 0 && d->agreement)
 		policy_compare(was, merged, on_change, d);
 	for (size_t i = 0; r == 0 && i < view.grants_count; i++)
-		compare_grant(d, c, was, merged ? merged : base, &view.grants[i]);
+		compare_grant(d, &view, was, merged ? merged : base, &view.grants[i]);
 	if (r == 0)
 		compare_sessions(d, c, merged ? merged : base);
 	policy_merged_free(merged);

@@ -37,6 +37,9 @@ def test_approval_by_a_second_person(acme):
     acme.coffer("approve", id, check=REFUSED)
     assert acme.rows("requests", "--all")[0]["state"] == "revoked" and acme.rows("requests") == []
     again = str(acme.json(*ask, user=acme.alice)["request"])
+    for _ in range(19):
+        acme.coffer(*ask, user=acme.alice)
+    assert "20 requests" in acme.coffer(*ask, user=acme.alice, check=harness.USAGE).err
     acme.coffer("deny", again)
     acme.mount(acme.alice, *args, check=REFUSED)
 
