@@ -101,13 +101,30 @@ static int read_index(struct tpm *t, ESYS_TR nv, void *buf, size_t n)
 	return r;
 }
 
+/* The library keeps its last command and answer in buffers that it frees unwiped.  A long random "write", which the TPM
+ * refuses for its length, and a long answer take their places. */
+static void scrub(struct tpm *t, ESYS_TR nv)
+{
+	TPM2B_MAX_NV_BUFFER noise = {.size = TPM2_BYTES_MAX};
+	scoped(tpm_free) TPMS_CAPABILITY_DATA *data = NULL;
+	TPMI_YES_NO more;
+
+	(void)Esys_NV_Write(t->esys, nv, nv, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &noise, UINT16_MAX);
+	(void)Esys_GetCapability(t->esys, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, TPM2_CAP_TPM_PROPERTIES, TPM2_PT_FIXED, 64,
+		&more, &data);
+}
+
 int tpm2_read(const struct tpm2_place *place, unsigned plus, void *buf, size_t n)
 {
 	scoped(tpm_close) struct tpm t = {0};
 	ESYS_TR nv;
 	int r = open_index(place, plus, &t, &nv);
 
-	return r < 0 ? r : read_index(&t, nv, buf, n);
+	if (r < 0)
+		return r;
+	r = read_index(&t, nv, buf, n);
+	scrub(&t, nv);
+	return r;
 }
 
 int tpm2_write(const struct tpm2_place *place, unsigned plus, const void *buf, size_t n)
@@ -131,6 +148,7 @@ int tpm2_write(const struct tpm2_place *place, unsigned plus, const void *buf, s
 	if (r == 0 && sodium_memcmp(back, buf, n) != 0)
 		r = -EIO;
 	sodium_memzero(back, sizeof(back));
+	scrub(&t, nv);
 	return r;
 }
 

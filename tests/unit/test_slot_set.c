@@ -504,6 +504,28 @@ static void test_crash_between_two_slots(void **state)
 	}
 }
 
+/* The one that is missing will never come back: what the message says to do opens the other one. */
+static void test_undecided_for_ever(void **state)
+{
+	struct place *p = *state;
+	struct shred_opened opened;
+	enum shred_outcome o;
+
+	p->stop_at = SHRED_STEP_SLOT;
+	assert_int_equal(destroy(p, &o), -EINTR);
+	p->stop_at = 0;
+	unplug(p);
+	assert_int_equal(try_open(p, &opened), -EUNATCH);
+	says(p, "move keyd/keys/ring.3 away");
+	shell("mv %s/keys/ring.3 %s/", p->keyd, p->top);
+	assert_int_equal(reopen(p, NULL), SHRED_FOUND_NOTHING);
+	assert_true(lives(p));
+	assert_int_equal(slot_set_plan_remove(p->slots, "usb", true, 5, &p->err), 0);
+	assert_int_equal(rotate(p, &o), 0);
+	assert_int_equal(o, SHRED_DESTROYED);
+	assert_true(lives(p));
+}
+
 static void test_new_state_lost_rolls_both_back(void **state)
 {
 	struct place *p = *state;
@@ -797,6 +819,7 @@ int main(void)
 		WITH(test_far_behind, setup),
 		WITH(test_crash_at_each_step_and_one_is_missing, setup),
 		WITH(test_crash_between_two_slots, setup),
+		WITH(test_undecided_for_ever, setup),
 		WITH(test_new_state_lost_rolls_both_back, setup),
 		WITH(test_no_way_back_after_one_forgot, setup),
 		WITH(test_torn_and_damaged, setup),

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -273,6 +274,61 @@ static void test_nv(void **state)
 	assert_false(tpm2_exists(&p, 5));
 }
 
+/* How often the 32 bytes that are `masked` under 0x5a stand in this process's memory. */
+static unsigned copies_of(const uint8_t masked[32])
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	scoped(close_fdp) int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	unsigned found = 0;
+	char line[512];
+
+	assert_true(maps && mem >= 0);
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long long from, to;
+		char mode[8];
+		uint8_t *copy;
+		ssize_t n;
+
+		if (sscanf(line, "%llx-%llx %7s", &from, &to, mode) != 3 || mode[1] != 'w' || to - from > (64u << 20))
+			continue;
+		copy = malloc(to - from);
+		n = copy ? pread(mem, copy, to - from, (off_t)from) : 0;
+		for (ssize_t i = 0; i + 32 <= n; i++) {
+			int k = 0;
+
+			while (k < 32 && (copy[i + k] ^ 0x5a) == masked[k])
+				k++;
+			found += k == 32;
+		}
+		if (copy)
+			memset(copy, 0, to - from);
+		free(copy);
+	}
+	fclose(maps);
+	return found;
+}
+
+/* The library's buffers, too: what a key in the chip was read or written through. */
+static void test_nothing_is_left_in_memory(void **state)
+{
+	struct tpm2_place p;
+	uint8_t key[32], masked[32];
+
+	assert_int_equal(tpm2_place_parse(t.where, &p), 0);
+	randombytes_buf(masked, sizeof(masked));
+	assert_int_equal(tpm2_define(&p, 5, sizeof(key)), 0);
+	for (size_t i = 0; i < sizeof(key); i++)
+		key[i] = masked[i] ^ 0x5a;
+	assert_int_equal(copies_of(masked), 1);
+	assert_int_equal(tpm2_write(&p, 5, key, sizeof(key)), 0);
+	sodium_memzero(key, sizeof(key));
+	assert_int_equal(copies_of(masked), 0);
+	assert_int_equal(tpm2_read(&p, 5, key, sizeof(key)), 0);
+	assert_int_equal(copies_of(masked), 1);
+	sodium_memzero(key, sizeof(key));
+	assert_int_equal(copies_of(masked), 0);
+}
+
 /* ---- a slot in it ---- */
 
 static void test_slot_opens_alone_and_forgets(void **state)
@@ -501,6 +557,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_nv, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_left_in_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slot_opens_alone_and_forgets, setup_slot, teardown),
 		cmocka_unit_test_setup_teardown(test_chip_is_away, setup_slot, teardown),
 		cmocka_unit_test_setup_teardown(test_removed, setup_slot, teardown),
