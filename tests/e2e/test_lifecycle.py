@@ -1,9 +1,11 @@
 """One record class of a client, from due to destroyed: notice, waiting, holds on a class and on a path, the certificate.
 
 keyd's clock is moved with libfaketime (test_destroy.py)."""
+import contextlib
 import errno
 import json
 import os
+import signal
 
 import pytest
 
@@ -118,3 +120,89 @@ def test_class_from_due_to_certificate(late):
 
 def row_number(v):
     return v.json("expiry", "list")["notices"][0]["notice"]
+
+
+class Installed:
+    """Daemons in /var/lib/coffer, where roles are groups and nobody has all of them; both only in a namespace of their own."""
+
+    def __init__(self, v, env):
+        self.v = v
+        lib, run, self.groups = v.base + "/lib", v.base + "/run", v.base + "/group"
+        for path in (lib, run, lib + "/coffer", run + "/coffer"):
+            os.mkdir(path, 0o755)
+        members = {"coffer-admin": v.alice.name, "coffer-custodian": f"{v.bob.name},{v.carol.name}"}
+        with open("/etc/group") as f:
+            rows = [line for line in f if line.split(":")[0] not in members]
+        with open(self.groups, "w") as f:
+            f.write("".join(rows) + "".join(f"{g}:x:{61001 + i}:{m}\n" for i, (g, m) in enumerate(members.items())))
+        os.chmod(self.groups, 0o644)
+        script = ('mount --make-rprivate /; mount --bind "$1" /var/lib; mount --bind "$2" /run; mount --bind "$3" /etc/group; '
+                  'exec "$4" up')
+        harness.run(["unshare", "-m", "/bin/sh", "-euc", script, "sh", lib, run, self.groups, v.programs + "/tools/coffer"],
+                    env=env, check=True, timeout=60)
+        self.lib = os.stat(lib)
+        self.pid, = self.pids("coffer-keyd")
+
+    def pids(self, *names):
+        """Of those that see our folder as /var/lib."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.path.basename(os.readlink(f"/proc/{pid}/exe")) in names and \
+                        os.path.samestat(os.stat(f"/proc/{pid}/root/var/lib"), self.lib):
+                    found.append(int(pid))
+        return found
+
+    def close(self):
+        for pid in self.pids("coffer-keyd", "coffer-fsd", "coffer-worker"):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def coffer(self, user, *args, check=True):
+        argv = ["nsenter", "-m", "-t", str(self.pid)]
+        if user is not None:
+            argv += ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--init-groups"]
+        r = harness.run([*argv, self.v.programs + "/tools/coffer", *args], timeout=60)
+        assert r.rc == (0 if check is True else check), r
+        return r
+
+    def pass_time(self, clock, days, custodian):
+        clock.set(days)
+        wait_for(lambda: self.coffer(None, "status", "--json").json["clock"]["state"] == "unconfirmed", "the jump", limit=15)
+        self.coffer(custodian, "clock", "confirm")
+
+
+def test_two_custodians_where_roles_are_separate(make_vault, faketime):
+    """Shortening the waiting takes two of them; an admin is none, and nobody confirms his own request."""
+    v = make_vault(up=False)
+    clock = Clock(v.base + "/clock", faketime)
+    d = Installed(v, clock.env)
+    try:
+        two_custodians(v, d, clock)
+    finally:
+        d.close()
+
+
+def two_custodians(v, d, clock):
+    assert d.coffer(None, "status", "--json").json["separation"] is True
+    d.coffer(v.bob, "client", "add", "acme", "--name", "Acme", "--email", "a@b", check=REFUSED)
+    d.coffer(v.alice, "client", "add", "acme", "--name", "Acme", "--email", "privacy@acme.example")
+    d.coffer(v.alice, "client", "end", "acme", "--on", clock.today())
+    d.coffer(v.alice, "hold", "place", "acme", "--matter", "m", "--reason", "r", check=REFUSED)
+    d.pass_time(clock, 92, v.bob)
+    state = lambda: d.coffer(v.bob, "expiry", "list", "--json").json["expiry"][0]["state"]
+    wait_for(lambda: state() == "waiting", "the notice", limit=20)
+    ask = ["expiry", "schedule", "acme", "--on", clock.today(3), "--reason", "asks for it"]
+    d.coffer(v.alice, *ask, check=REFUSED)
+    assert "another custodian" in d.coffer(v.bob, *ask).out
+    d.coffer(v.alice, "expiry", "confirm", "acme", check=REFUSED)
+    r = d.coffer(v.bob, "expiry", "confirm", "acme", check=REFUSED)
+    assert "two different custodians" in r.err, r
+    d.coffer(v.carol, "expiry", "confirm", "acme")
+    d.pass_time(clock, 94, v.carol)
+    assert state() == "waiting"
+    d.pass_time(clock, 96, v.carol)
+    wait_for(lambda: state() == "destroyed", "the destruction", limit=20)
+    c = d.coffer(v.bob, "certificate", "acme", "--json").json["certificate"]
+    assert (c["notice"]["hastened"]["asked_by"], c["notice"]["hastened"]["confirmed_by"]) == (v.bob.name, v.carol.name), c
+    d.coffer(None, "down")
