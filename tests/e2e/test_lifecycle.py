@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 
 import pytest
 
@@ -206,3 +207,20 @@ def two_custodians(v, d, clock):
     c = d.coffer(v.bob, "certificate", "acme", "--json").json["certificate"]
     assert (c["notice"]["hastened"]["asked_by"], c["notice"]["hastened"]["confirmed_by"]) == (v.bob.name, v.carol.name), c
     d.coffer(None, "down")
+
+
+def test_one_window_is_one_rotation(late):
+    """A class of one client, the whole of two others: due on different days, destroyed together."""
+    v, m = late
+    m.unmount()
+    for name, on in (("b", 0), ("c", -2)):
+        v.add(name)
+        v.coffer("client", "end", name, "--on", v.clock.today(on))
+    pass_time(v, 93)
+    assert len(wait_for(lambda: len(letters(v)) == 3 and letters(v), "the notices", limit=30)) == 3
+    pass_time(v, 93 + WAIT)
+    wait_for(lambda: acts(v, "erase") and len(acts(v, "destroy")) == 2, "the destructions", limit=30)
+    with contextlib.closing(sqlite3.connect(f"file:{v.dir}/keyd/facts.db?mode=ro", uri=True)) as db:
+        assert len(db.execute("SELECT generation FROM destruction UNION SELECT generation FROM erasure").fetchall()) == 1
+    m = v.mount(v.alice)
+    assert m.sh("cat plain").out == "plain\n"
