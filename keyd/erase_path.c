@@ -109,7 +109,11 @@ static void found(struct keyd *k, const struct survey_result *r, void *arg)
 
 static bool may_erase(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
 {
-	if (c->held)
+	/* At start-up, too: not before the clock was compared with the record. */
+	if (!keyd_compare_ledger(k))
+		varlink_error(call, "Unavailable", "coffer-fsd, which keeps the record, is not running",
+			"try again in a few seconds; `coffer status` shows its state");
+	else if (c->held)
 		varlink_errorf(call, "Held", "`coffer hold list` shows them; a custodian lifts them",
 			"there is a hold on %s: nothing of it is destroyed", c->client);
 	else if (k->clock.unconfirmed)

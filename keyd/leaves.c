@@ -130,7 +130,7 @@ void leaves_tick(struct keyd *k)
 	int64_t client = 0, since = 0;
 	struct fact_client c;
 
-	if (k->tick % EVERY != 3 || k->tick < k->leaves_retry_at || k->clock.unconfirmed ||
+	if (k->tick % EVERY != 3 || k->tick < k->leaves_retry_at || !keyd_compare_ledger(k) || k->clock.unconfirmed ||
 		k->shred_unfinished || facts_dying_oldest(k->facts, &client, &since) < 0 || since == 0 ||
 		keyd_now() - since < (int64_t)k->window_seconds || classes_client(k, client, &c) < 0)
 		return;

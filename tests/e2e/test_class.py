@@ -13,6 +13,24 @@ from harness import NOT_FOUND, REFUSED, USAGE, wait_for
 OTHER, OTHER_NUMBER = "project", 19  # in the built-in policy
 
 
+# How office programs save (LibreOffice, Word), call by call, since none is installed here: a lock file beside the document; a
+# temporary file in the same directory, synced and renamed over it; or the old one kept aside and the document rewritten in place.
+OFFICE = """
+import os, shutil
+def write(name, data, flags):
+    fd = os.open(name, flags, 0o644)
+    os.write(fd, data); os.fsync(fd); os.close(fd)
+write('.~lock.doc#', b'me', os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+write('lu1x.tmp', b'first', os.O_RDWR | os.O_CREAT | os.O_EXCL)
+os.chmod('lu1x.tmp', os.stat('doc').st_mode & 0o777)
+os.rename('lu1x.tmp', 'doc')
+shutil.copy2('doc', 'doc.bak')
+fd = os.open('doc', os.O_RDWR)
+os.ftruncate(fd, 0); os.pwrite(fd, b'from an office program\\n', 0); os.fsync(fd); os.close(fd)
+os.unlink('doc.bak'); os.unlink('.~lock.doc#')
+"""
+
+
 def headers(vault):
     """Of every file below the store that has one: {path: (leaf class, day, origin class, origin day)}."""
     found = {}
@@ -75,6 +93,8 @@ def test_class_of_a_tree(acme):
     if vim:
         for how in ("nobackup writebackup backupcopy=no", "nobackup backupcopy=yes"):
             m.sh('"$1" -u NONE -n -es -c "set $2" -c "normal Goline" -c wq doc </dev/null', vim, how)
+    m.python(OFFICE)
+    assert m.read("doc") == b"from an office program\n" and origins() == expected
     if shutil.which("rsync"):
         m.user.sh('mkdir -p "$1" && echo "from rsync, of another length" > "$1/doc"', m.user.home + "/r")
         m.user.sh('rsync -a "$1/doc" "$2/doc"', m.user.home + "/r", m.point)

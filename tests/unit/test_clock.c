@@ -109,6 +109,28 @@ static void test_creeping(void **state)
 	}
 }
 
+/* Whoever stops or slows the clock keeps data for ever: seen as well. */
+static void test_stopped_and_slow(void **state)
+{
+	struct clock_reading r;
+	struct clock c;
+	int i;
+
+	start_fresh(&c);
+	for (i = 1; i < 60 && !c.unconfirmed; i++) {
+		r = at(NOW, 1000 + i);
+		clock_tick(&c, &r);
+	}
+	assert_int_equal(i, CLOCK_STEP_MAX + 2);
+	assert_non_null(strstr(c.reason, "moved by -6 s"));
+	start_fresh(&c);
+	for (i = 1; i < 600 && !c.unconfirmed; i++) {
+		r = at(NOW + i * 99 / 100, 1000 + i); /* a hundredth too slow */
+		clock_tick(&c, &r);
+	}
+	assert_true(c.unconfirmed);
+}
+
 static void test_confirm(void **state)
 {
 	struct clock_reading r = at(NOW + YEAR, 1001);
@@ -200,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_all_clocks_jump),
 		cmocka_unit_test(test_suspend),
 		cmocka_unit_test(test_creeping),
+		cmocka_unit_test(test_stopped_and_slow),
 		cmocka_unit_test(test_confirm),
 		cmocka_unit_test(test_start),
 		cmocka_unit_test(test_ledger),
