@@ -1,3 +1,4 @@
+#include "keyd/disclosure.h"
 #include "keyd/methods.h"
 
 #include <errno.h>
@@ -62,6 +63,8 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("HoldLift"), ROLE_CUSTODIAN, ANY_STATE, keyd_hold_lift},
 	{NAME("HoldList"), ROLES_OVERSIGHT, ANY_STATE, keyd_hold_list},
 	{NAME("RetentionForecast"), ROLES_OVERSIGHT, ANY_STATE, keyd_retention_forecast},
+	{NAME("Incident"), ROLE_ADMIN | ROLE_AUDITOR, ANY_STATE, keyd_incident},
+	{NAME("Disclose"), ROLE_ADMIN | ROLE_CUSTODIAN, ANY_STATE, keyd_disclose},
 	{NAME("EventSet"), ROLE_ADMIN, ANY_STATE, keyd_event_set},
 	{NAME("EventList"), ROLES_OVERSIGHT, ANY_STATE, keyd_event_list},
 	{NAME("ExpiryList"), ROLES_OVERSIGHT, ANY_STATE, keyd_expiry_list},

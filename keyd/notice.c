@@ -150,3 +150,34 @@ int notice_alarm_text(const struct notice_alarm *a, char **ret)
 		a->review);
 	return fclose(f) == 0 ? 0 : -ENOMEM;
 }
+
+int notice_incident_text(const struct notice_incident *i, char *to, size_t n, char **ret)
+{
+	char client[ADDRESS_MAX + 1], contact[ADDRESS_MAX + 1], from[DATE_TEXT_MAX], until[DATE_TEXT_MAX];
+	bool have_client = notice_address(i->client->email, client, sizeof(client));
+	bool have_contact = notice_address(i->policy->contact, contact, sizeof(contact));
+	size_t size = 0;
+	FILE *f = open_memstream(ret, &size);
+
+	if (!f)
+		return -ENOMEM;
+	snprintf(to, n, "%s%s%s", have_client ? client : "", have_client && have_contact ? ", " : "",
+		have_contact ? contact : "");
+	put_date(f, i->now);
+	fprintf(f, "From: %s\r\nTo: %s\r\n", have_contact ? contact : "coffer-keyd@localhost",
+		*to ? to : "undisclosed-recipients:;");
+	fprintf(f, "Message-ID: <incident-%" PRId64 "-%s@coffer.invalid>\r\n", i->now, i->client->hex);
+	put_line(f, "Subject: Security incident: data of ", i->client->client);
+	fputs("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+	      "Content-Transfer-Encoding: 8bit\r\nAuto-Submitted: auto-generated\r\n\r\n"
+	      "We suspect that data which we hold for you were opened without right.\r\n\r\n",
+		f);
+	put_line(f, "Client:     ", i->client->name);
+	put_line(f, "From:       ", date_format(i->from, from));
+	put_line(f, "Until:      ", date_format(i->until, until));
+	put_line(f, "Data:       ", i->categories);
+	fprintf(f, "Files:      %" PRId64 " were opened then, by %" PRId64 " of our users\r\n", i->files, i->persons);
+	put_line(f, "Controller: ", i->policy->controller);
+	put_line(f, "Whom to ask:", i->policy->contact);
+	return fclose(f) == 0 ? 0 : -ENOMEM;
+}

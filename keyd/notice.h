@@ -38,4 +38,13 @@ struct notice_alarm {
 };
 int notice_alarm_text(const struct notice_alarm *a, char **ret);
 
+/* The letter about a breach of security to a client's address of record; malloc'd.  `to` (n bytes): as of notice_text. */
+struct notice_incident {
+	const struct fact_client *client;
+	int64_t from, until, now, persons, files;
+	const char *categories;
+	const struct policy *policy;
+};
+int notice_incident_text(const struct notice_incident *i, char *to, size_t n, char **ret);
+
 #endif

@@ -46,6 +46,8 @@ static int fetch(struct tool *t, json_t *params, json_t *groups)
 		size_t i;
 
 		r = tool_call(t, DAEMON_FSD, "LogQuery", json_copy(params), NULL, 0, &answer);
+		if (r == EXIT_OK && !json_is_true(json_object_get(answer, "all")))
+			r = fail(EXIT_REFUSED, "only auditors see what others did");
 		json_array_foreach(json_object_get(answer, "rows"), i, row)
 			count(groups, row);
 		next = json_object_get(answer, "next");
@@ -112,7 +114,7 @@ int cmd_stats(struct tool *t, int argc, char **argv)
 	};
 	static const struct request rq = {fields, NULL,
 		"Counts how often files were opened, by month, client and purpose.\vNo users, no paths; groups of fewer than five "
-		"persons are not told. For auditors: others count what they did themselves."};
+		"persons are not told. For auditors."};
 	json_t *params, *groups = json_object(), *rows = NULL;
 	json_int_t least = PERSONS_MIN;
 	size_t small = 0;

@@ -44,6 +44,8 @@ int cmd_help(struct tool *t, int argc, char **argv);
 int cmd_doctor(struct tool *t, int argc, char **argv);
 int cmd_bench(struct tool *t, int argc, char **argv);
 int cmd_log(struct tool *t, int argc, char **argv);
+int cmd_incident(struct tool *t, int argc, char **argv);
+int cmd_disclose(struct tool *t, int argc, char **argv);
 int cmd_stats(struct tool *t, int argc, char **argv);
 int cmd_log_verify(struct tool *t, int argc, char **argv);
 int cmd_class_set(struct tool *t, int argc, char **argv);

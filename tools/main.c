@@ -51,6 +51,8 @@ const struct command commands[] = {
 	{"resume", cmd_resume, "lift a suspension"},
 	{"log", cmd_log, "who did what to which file, when and for which purpose"},
 	{"log verify", cmd_log_verify, "check that nothing in the record was changed, removed or cut"},
+	{"incident", cmd_incident, "after a breach: which clients, persons and files, and the letters"},
+	{"disclose", cmd_disclose, "record that data were disclosed to an authority"},
 	{"stats", cmd_stats, "how much the data are used, without telling anything about anybody"},
 	{"fsck", cmd_fsck, "look for damage in a client's store, and for files older than the record knows"},
 	{"backup check", cmd_backup_check, "whether a backup is as it was made"},

@@ -93,7 +93,8 @@ static int reply_rows(struct varlink_call *call, struct broker *b, const struct 
 	/* Without next all was looked through that is there: `at` is where to go on for what comes in from now on. */
 	(void)ledger_head(b->ledger, &head);
 	snprintf(at, sizeof(at), "r%llda%lld", (long long)head.to[CHAIN_RECORD], (long long)head.to[CHAIN_ACT]);
-	return varlink_reply(call, json_pack("{s:o,s:s?,s:s?}", "rows", rows, "next", next, "at", next ? NULL : at));
+	return varlink_reply(call, json_pack("{s:o,s:b,s:s?,s:s?}", "rows", rows, "all", f->uid < 0, "next", next, "at",
+					   next ? NULL : at));
 }
 
 /* Who reads what others did leaves a trace as well; pages after the first belong to it. */

@@ -34,7 +34,7 @@ _coffer() {
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--dir) _coffer_dir=(--dir "${COMP_WORDS[++i]}") ;;
-		--read-only | --shared | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended | --dry-run | --lost | --key-file | --follow) ;;
+		--read-only | --shared | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended | --dry-run | --lost | --key-file | --follow | --notify) ;;
 		--*=*) ;;
 		--*) ((++i)) ;; # its value
 		-*) ;;
@@ -43,7 +43,7 @@ _coffer() {
 	done
 	case $prev in
 	--dir) _coffer_files -d; return ;;
-	--pseudonyms | --policy | --db | --pubkey | --key | --copy | --recovery-key | --recovery-copy | --credential | --to) _coffer_files -f; return ;;
+	--anchors | --document | --pseudonyms | --policy | --db | --pubkey | --key | --copy | --recovery-key | --recovery-copy | --credential | --to) _coffer_files -f; return ;;
 	--purpose) _coffer_offer < <(_coffer_ask purpose policy show); return ;;
 	--outcome) _coffer_offer <<<$'ok\nfailed'; return ;;
 	--format) _coffer_offer <<<$'csv\ncef\nocsf'; return ;;

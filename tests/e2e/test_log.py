@@ -1,6 +1,8 @@
 """The record: complete at the level of opens, there at once, not lost by any kill, and proof against changes."""
 import collections
 import csv
+import email
+import hashlib
 import io
 import json
 import os
@@ -344,6 +346,43 @@ def test_o14_statistics_tell_nothing_about_a_person(acme):
     for text in (json.dumps(three), acme.coffer("stats", "--least", "3").out):
         assert "of-" not in text and not any(u.name in text for u in (acme.alice, acme.bob, acme.carol))
     assert acme.coffer("stats", "--least", "2", check=None).rc != OK
+
+
+def test_o21_an_incident_names_whom_it_concerns_and_tells_the_client(acme):
+    acme.add("globex", "Globex", "dpo@globex.example")
+    acme.grant("globex", acme.bob)
+    acme.mount(acme.alice).python("open('secret-plan', 'w').write('x'); open('secret-plan').read()")
+    acme.mount(acme.bob, "globex").python("open('g', 'w').write('x'); open('g').read()")
+    rows = {r["client"]: r for r in acme.json("incident", "--all", "--from", "yesterday", "--to", "tomorrow")}
+    assert set(rows) == {"acme", "globex"} and rows["acme"]["persons"] == [acme.alice.name] and len(rows["acme"]["files"]) == 1
+    assert not any("letter" in r for r in rows.values())
+    assert acme.json("incident", "acme", "--from", "2020-01-01", "--to", "2020-02-01") == []
+    told = acme.json("incident", "globex", "--from", "yesterday", "--to", "tomorrow", "--notify", "--categories", "contracts")
+    assert len(told) == 1 and "dpo@globex.example" in told[0]["to"]
+    with open(f"{acme.dir}/outbox/{told[0]['letter']}", newline="") as f:
+        letter = email.message_from_file(f)
+    assert "dpo@globex.example" in letter["To"] and "globex" in letter["Subject"]
+    text = letter.get_payload()
+    assert "contracts" in text and "From:" in text and "Until:" in text and "Whom to ask:" in text and "secret" not in text
+    row = acme.log("--op", "incident-notice")[0]
+    assert row["client"] == "globex" and row["detail"]["to"] == told[0]["to"] and row["detail"]["file"] == told[0]["letter"]
+    assert acme.coffer("incident", "--from", "yesterday", "--to", "tomorrow", check=None).rc != OK
+    assert acme.coffer("incident", "acme", "--from", "yesterday", "--to", "tomorrow", "--notify", user=acme.bob, check=None).rc != OK
+
+
+def test_o11_disclosures_are_accounted_for(acme):
+    order = acme.base + "/order.pdf"
+    with open(order, "wb") as f:
+        f.write(b"In the name of the law")
+    acme.coffer("disclose", "acme", "--authority", "District Court, 4 C 17/26", "--document", order, "--scope", "invoices of 2025")
+    row, = acme.log("--op", "disclosure", "--client", "acme")
+    assert row["detail"] == {"authority": "District Court, 4 C 17/26", "scope": "invoices of 2025",
+                             "document": hashlib.sha256(b"In the name of the law").hexdigest()}
+    assert row["purpose"] == "legal-process" and row["uid"] == os.getuid()
+    assert acme.coffer("disclose", "acme", "--authority", "x", "--document", order, "--scope", "x", user=acme.bob, check=None).rc == REFUSED
+    assert acme.coffer("disclose", "acme", "--authority", "", "--document", order, "--scope", "x", check=None).rc != OK
+    assert len(acme.log("--op", "disclosure")) == 1
+    acme.coffer("log", "verify")
 
 
 # ---- verification ----
