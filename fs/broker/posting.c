@@ -37,23 +37,44 @@ static int pairs_add(struct pairs *p, uint32_t key, unsigned group)
 	return 0;
 }
 
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+#define DIGIT_BITS 12u
 
-	return x < y ? -1 : x > y;
+/* By twelve bits at a time, the lowest first; group and key are 36 bits, the upper ones of the group are zero. */
+static void pairs_radix(const uint64_t *from, uint64_t *to, size_t n, unsigned shift)
+{
+	size_t at[1u << DIGIT_BITS] = {0}, sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		at[from[i] >> shift & ((1u << DIGIT_BITS) - 1)]++;
+	for (size_t d = 0; d < ARRAY_SIZE(at); d++) {
+		size_t count = at[d];
+
+		at[d] = sum;
+		sum += count;
+	}
+	for (size_t i = 0; i < n; i++)
+		to[at[from[i] >> shift & ((1u << DIGIT_BITS) - 1)]++] = from[i];
 }
 
-static void pairs_sort(struct pairs *p)
+/* Sorted, each once. */
+static int pairs_sort(struct pairs *p)
 {
+	static const unsigned shifts[] = {0, 32, 44, 56};
+	scoped(freep) uint64_t *other = malloc((p->n + 1) * sizeof(*other));
 	size_t kept = 0;
 
-	if (p->n)
-		qsort(p->v, p->n, sizeof(*p->v), compare);
+	_Static_assert(SEGMENT_GROUPS <= 1 << DIGIT_BITS, "a group is one digit");
+	if (!other)
+		return -ENOMEM;
+	for (size_t i = 0; i < ARRAY_SIZE(shifts) && p->n; i += 2) {
+		pairs_radix(p->v, other, p->n, shifts[i]);
+		pairs_radix(other, p->v, p->n, shifts[i + 1]);
+	}
 	for (size_t i = 0; i < p->n; i++)
 		if (i == 0 || p->v[i] != p->v[kept - 1])
 			p->v[kept++] = p->v[i];
 	p->n = kept;
+	return 0;
 }
 
 uint32_t posting_name_key(const void *bytes, size_t n)
@@ -71,10 +92,11 @@ uint32_t posting_name_key(const void *bytes, size_t n)
 static int name_paths(sqlite3 *db, struct pairs *paths, struct pairs *names)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = sql_prepare(db, "SELECT sealed FROM path WHERE id=?", &st);
+	int r = pairs_sort(paths);
 	uint32_t last = 0, key = 0;
 
-	pairs_sort(paths);
+	if (r == 0)
+		r = sql_prepare(db, "SELECT sealed FROM path WHERE id=?", &st);
 	for (size_t i = 0; r == 0 && i < paths->n; i++) {
 		uint32_t id = (uint32_t)(paths->v[i] >> 32);
 
@@ -131,9 +153,9 @@ static int gather(sqlite3 *db, struct blocks *b, int64_t segment, struct pairs *
 	}
 	if (r == 0)
 		r = name_paths(db, &paths, names);
-	pairs_sort(names);
-	pairs_sort(sessions);
-	return r;
+	if (r == 0)
+		r = pairs_sort(names);
+	return r == 0 ? pairs_sort(sessions) : r;
 }
 
 /* ---- rows: differences of keys as in pack.c, each followed by its group ---- */

@@ -436,6 +436,97 @@ static void test_paging(void **state)
 	}
 }
 
+/* More than a segment: searches go by postings there, and read what is behind it. */
+static size_t count_all(struct fixture *f, struct ledger_filter filter)
+{
+	scoped(freep) char *after = NULL;
+	size_t n = 0;
+
+	do {
+		json_t *rows;
+		char *next;
+
+		filter.after = after;
+		assert_int_equal(ledger_query(f->l, &filter, &rows, &next), 0);
+		n += json_array_size(rows);
+		json_decref(rows);
+		free(after);
+		after = next;
+	} while (after);
+	return n;
+}
+
+#define MANY 70000u
+#define MANY_PATHS 3000u
+
+static void fill_many(struct fixture *f)
+{
+	struct ledger_source *s;
+	uint64_t journal, seq = 0;
+	struct record rec;
+
+	add_session(f->l, 1, ACME, "acme", "alice", 1000);
+	add_session(f->l, 2, ACME, "acme", "bob", 2000);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &s), 0);
+	for (uint32_t i = 1; i <= MANY_PATHS; i++) {
+		rec = make_path(i);
+		memcpy((uint8_t *)rec.path.sealed, &i, sizeof(i)); /* 32 bytes of the fixture, one name each */
+		assert_int_equal(ledger_add_record(f->l, s, ++seq, &rec), 1);
+	}
+	for (uint32_t i = 0; i < MANY; i++) {
+		uint32_t path = 1 + i % MANY_PATHS;
+
+		rec = make_open(i % 1000 == 7 ? 2 : 1, 1000 + i, path, 0);
+		memcpy(rec.access.file.b, &path, sizeof(path));
+		if (i == 60000)
+			rec.access.path2 = 5; /* renamed to what path 5 is called */
+		assert_int_equal(ledger_add_record(f->l, s, ++seq, &rec), 1);
+	}
+	assert_int_equal(ledger_commit(f->l), 0);
+	ledger_source_free(s);
+}
+
+static void test_searches_through_postings(void **state)
+{
+	const uint32_t number = 5, nobody = MANY_PATHS + 1;
+	uint8_t sealed[32], other[32];
+	struct ledger_name name = {sealed, sizeof(sealed)}, none = {other, sizeof(other)};
+	struct file_id file = {.b = {1, 2, 3}};
+	struct fixture *f = *state;
+	size_t times = MANY / MANY_PATHS + (MANY % MANY_PATHS >= number);
+	struct ledger_verdict v;
+
+	fill_many(f);
+	memset(sealed, number, sizeof(sealed));
+	memcpy(sealed, &number, sizeof(number));
+	memset(other, 0, sizeof(other));
+	memcpy(file.b, &number, sizeof(number));
+	assert_true(count_rows(f->l, "posting") > 0);
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names = &name, .names_n = 1}), times + 1);
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .file = &file}), times);
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names = &none, .names_n = 1}), 0);
+	memcpy(file.b, &nobody, sizeof(nobody));
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .file = &file}), 0);
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .user = "bob"}), MANY / 1000);
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .user = "bob", .names = &name, .names_n = 1}), 0);
+	assert_int_equal(count_all(f, (struct ledger_filter){.uid = -1, .since = 2000, .until = 2010}), 10);
+	assert_int_equal(count_all(f, (struct ledger_filter){.uid = -1, .since = 1000 + MANY - 5, .until = INT64_MAX}), 5);
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .outcome = LEDGER_FAILED}), 0);
+	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .op = "open", .limit = 7777}), MANY);
+
+	/* A verification makes them anew. */
+	assert_int_equal(verify_file(f->path, NULL, NULL, &v), 0);
+	assert_int_equal(v.first_bad, 0);
+	assert_int_equal(sqlite3_exec(ledger_db(f->l), "UPDATE posting SET data=substr(data,1,length(data)-2) WHERE kind=0 AND"
+						       " first=(SELECT max(first) FROM posting WHERE kind=0)",
+				 NULL, NULL, NULL),
+		SQLITE_OK);
+	assert_int_equal(verify_file(f->path, NULL, NULL, &v), 0);
+	assert_true(v.first_bad > 0);
+}
+
 static void test_cursor_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -712,6 +803,7 @@ int main(void)
 		T(test_not_a_ledger),
 		T(test_filters),
 		T(test_paging),
+		T(test_searches_through_postings),
 		T(test_cursor_refused),
 		T(test_row_says_all),
 		T(test_drain),
