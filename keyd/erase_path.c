@@ -76,33 +76,60 @@ static void enumerated(struct keyd *k, const struct survey_result *r, void *arg)
 	erase_proceed(take_ptr(&e));
 }
 
-/* It is there: only now the sessions end. */
+/* Takes e. */
+static void enumerate(struct erase *taken, const char *store, bool alone,
+	void (*done)(struct keyd *k, const struct survey_result *r, void *arg))
+{
+	scoped(erase_freep) struct erase *e = taken;
+	const struct survey_spec spec = {.mode = "erase",
+		.params = json_pack("{s:s, s:O}", "only", store, "held", e->held),
+		.alone = alone,
+		.why = "data is being destroyed",
+		.by = erase_actor(e),
+		.done = done,
+		.arg = e};
+	int r = survey_start(e->k, &e->client, &spec);
+
+	if (r < 0)
+		erase_refuse(e, "Failed", NULL, strerror(-r));
+	else
+		e = NULL;
+}
+
+/* Nothing there is on hold: only now the sessions end, and it is gone through again without them. */
+static void not_held(struct keyd *k, const struct survey_result *r, void *arg)
+{
+	scoped(erase_freep) struct erase *e = arg;
+
+	if (r->error == 0 && json_integer_value(json_object_get(r->counts, "held")) == 0)
+		enumerate(take_ptr(&e), r->store, true, enumerated);
+	else
+		(void)take_found(e, r); /* says why not */
+}
+
+static bool has_holds(const struct erase *e)
+{
+	return json_array_size(json_object_get(e->held, "classes")) + json_array_size(json_object_get(e->held, "files")) +
+		       json_array_size(json_object_get(e->held, "directories")) >
+	       0;
+}
+
+/* It is there. */
 static void found(struct keyd *k, const struct survey_result *r, void *arg)
 {
 	scoped(erase_freep) struct erase *e = arg;
-	int k1;
 
-	if (r->error == -ENOENT) {
+	if (r->error == -ENOENT)
 		erase_refuse(e, "NotFound", NULL, "there is no such file or directory in the share");
-		return;
-	}
-	if (r->error) {
+	else if (r->error)
 		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
-		return;
-	}
-	const struct survey_spec spec = {.mode = "erase",
-		.params = json_pack("{s:s, s:O}", "only", r->store, "held", e->held),
-		.alone = !e->preview,
-		.why = "data is being destroyed",
-		.by = erase_actor(e),
-		.done = enumerated,
-		.arg = e};
+	else if (!e->preview && has_holds(e))
+		enumerate(take_ptr(&e), r->store, false, not_held);
+	else {
+		bool alone = !e->preview;
 
-	k1 = survey_start(k, &e->client, &spec);
-	if (k1 < 0)
-		erase_refuse(e, "Failed", NULL, strerror(-k1));
-	else
-		e = NULL;
+		enumerate(take_ptr(&e), r->store, alone, enumerated);
+	}
 }
 
 /* ---- asking for it ---- */

@@ -224,3 +224,40 @@ def test_one_window_is_one_rotation(late):
         assert len(db.execute("SELECT generation FROM destruction UNION SELECT generation FROM erasure").fetchall()) == 1
     m = v.mount(v.alice)
     assert m.sh("cat plain").out == "plain\n"
+
+
+def test_waiting_class_is_closed_cancelled_and_held(late):
+    """What is open of it is closed at the notice; a cancellation and a hold on the class open it again; what is on hold is
+    not erased on request either."""
+    v, m = late
+    reader = v.actor(v.alice, m.point)
+    reader.do("import os; f = os.open('c/old', os.O_RDONLY); g = os.open('plain', os.O_RDONLY)")
+    m.sh("touch -d '-2 days' c/used")
+    pass_time(v, 40)
+    wait_for(lambda: waits(v), "the notice", limit=30)
+    assert reader.errno("os.pread(f, 10, 0)") != 0
+    assert reader.get("os.pread(g, 10, 0)") == b"plain\n"
+    cancel = ["expiry", "cancel", "acme", "--reason", "R", "--class"]
+    v.coffer(*cancel, "nonsense", check=NOT_FOUND)
+    v.coffer(*cancel, "project", check=NOT_FOUND)
+    v.coffer("expiry", "cancel", "acme", "--reason", "R", check=NOT_FOUND)  # the client as a whole does not wait
+    assert v.clock.today(31) in v.coffer(*cancel, "credentials").out
+    assert m.read("c/old") == b"old\n"
+    pass_time(v, 40 + WAIT)
+    wait_for(lambda: waits(v), "the second notice", limit=30)
+    assert m.errno("open('c/old')") == errno.EKEYEXPIRED
+    v.coffer("expiry", "schedule", "acme", "--class", "credentials", "--on", v.clock.today(40), "--reason", "R", check=USAGE)
+    v.coffer("expiry", "schedule", "acme", "--class", "credentials", "--on", v.clock.today(3), "--reason", "R")
+    v.coffer("expiry", "confirm", "acme", "--class", "credentials")
+    hold = v.json("hold", "place", "acme", "--class", "credentials", "--matter", "M", "--reason", "R")["hold"]
+    assert not waits(v) and m.read("c/old") == b"old\n"
+    pass_time(v, 40 + WAIT + 5)
+    assert rows(v)[0]["state"] == "held" and len(letters(v)) == 2
+    for path in ("c", "c/old"):
+        assert "hold" in v.coffer("shred", "acme", path, "--reason", "R", "--yes", check=REFUSED).err
+    assert m.mounted()
+    v.coffer("hold", "lift", str(hold), "--reason", "over")
+    wait_for(lambda: len(letters(v)) == 3, "another notice", limit=30)
+    v.coffer("hold", "place", "acme", "--path", "c/dir", "--matter", "M", "--reason", "R")
+    assert "hold" in v.coffer("shred", "acme", "c/dir/in", "--reason", "R", "--yes", check=REFUSED).err
+    assert [n["outcome"] for n in v.json("expiry", "list")["notices"]] == ["cancelled", "held", None]
