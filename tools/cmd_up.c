@@ -352,6 +352,24 @@ static const char *text_of(const json_t *o, const char *key)
 	return s ? s : "-";
 }
 
+/* How the ledger grows, and what that means for its disk. */
+static void say_ledger(const json_t *ledger)
+{
+	double days = (double)(time(NULL) - json_integer_value(json_object_get(ledger, "since"))) / 86400;
+	json_int_t bytes = json_integer_value(json_object_get(ledger, "bytes"));
+	const double mib = 1 << 20;
+
+	if (json_integer_value(json_object_get(ledger, "since")) && days >= 1)
+		say("          %.1f MiB a day so far; %.0f MiB free on its disk", (double)bytes / mib / days,
+			(double)json_integer_value(json_object_get(ledger, "disk_free")) / mib);
+	else
+		say("          %.0f MiB free on its disk", (double)json_integer_value(json_object_get(ledger, "disk_free")) / mib);
+	if (json_is_true(json_object_get(ledger, "disk_low")))
+		say("          LOW: when the disk is full, data are refused; make room");
+	if (json_is_true(json_object_get(ledger, "lag")))
+		say("          CANNOT BE WRITTEN now: see fsd.log; journals keep the records until they are full");
+}
+
 static void print_status(const json_t *s, const json_t *ledger)
 {
 	const json_t *policy = json_object_get(s, "policy"), *clock = json_object_get(s, "clock"), *v;
@@ -387,6 +405,8 @@ static void print_status(const json_t *s, const json_t *ledger)
 			json_integer_value(json_object_get(ledger, "journals")));
 	else
 		say("record    coffer-fsd %s", text_of(s, "fsd"));
+	if (ledger)
+		say_ledger(ledger);
 	if (json_is_boolean(json_object_get(box, "seccomp")))
 		say("sandbox   landlock %s, seccomp %s",
 			json_is_true(json_object_get(box, "landlock")) ? "on" : "off",

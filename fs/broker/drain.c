@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "common/journal.h"
@@ -16,6 +17,9 @@
 
 #define BATCH_MAX 65536u /* records; each journal gets an equal share */
 #define PERIOD_US 1000000u
+#define DISK_EVERY 30u /* periods */
+#define LOW_BYTES (INT64_C(1) << 30)
+#define LOW_SHARE 50 /* a fiftieth */
 #define NOTES_MAX 100000u /* while nothing can be written: more than a day of sessions */
 #define NAME_MAX_BYTES 48
 
@@ -47,8 +51,8 @@ struct drain {
 	int dirfd, kick_fd;
 	struct drain_journal *journals;
 	struct note *notes, **notes_end;
-	unsigned notes_n;
-	bool failing;
+	unsigned notes_n, turns;
+	bool failing, low;
 };
 
 /* The timer runs while there is something to wait for; one that runs already is not put off. */
@@ -400,6 +404,32 @@ static void run_some(struct drain *d)
 		log_warning("the drain cannot wake itself: %s", strerror(errno)); /* the timer will */
 }
 
+int drain_disk_free(const struct drain *d, int64_t *ret, bool *ret_low)
+{
+	struct statvfs v;
+
+	if (fstatvfs(d->dirfd, &v) < 0)
+		return -errno;
+	*ret = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
+	*ret_low = *ret < LOW_BYTES || v.f_bavail < v.f_blocks / LOW_SHARE;
+	return 0;
+}
+
+/* Before it is full: once in the log when it gets low, status says it as long as it is. */
+static void look_at_disk(struct drain *d)
+{
+	bool low = false;
+	int64_t left = 0;
+
+	if (d->turns++ % DISK_EVERY || drain_disk_free(d, &left, &low) < 0 || low == d->low)
+		return;
+	d->low = low;
+	if (low)
+		log_warning("the disk of the ledger has %" PRId64 " MiB left: when it is full, data are refused", left >> 20);
+	else
+		log_info("the disk of the ledger has room again");
+}
+
 bool drain_failing(const struct drain *d)
 {
 	return d->failing;
@@ -424,6 +454,7 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
 	struct drain *d = userdata;
 
 	run_some(d);
+	look_at_disk(d);
 	return d->journals || d->notes ? arm(d) : 0;
 }
 

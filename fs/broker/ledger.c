@@ -385,7 +385,7 @@ int ledger_stats(struct ledger *l, struct ledger_stats *ret)
 
 	r = sql_prepare(l->db,
 		"SELECT (SELECT page_count FROM pragma_page_count) *"
-		" (SELECT page_size FROM pragma_page_size)",
+		" (SELECT page_size FROM pragma_page_size), ifnull((SELECT time FROM chain WHERE id=1),0)",
 		&st);
 	if (r == 0)
 		r = sql_step(st);
@@ -395,6 +395,7 @@ int ledger_stats(struct ledger *l, struct ledger_stats *ret)
 		.records = l->last.to[CHAIN_RECORD],
 		.acts = l->last.to[CHAIN_ACT],
 		.bytes = sqlite3_column_int64(st, 0),
+		.since = sqlite3_column_int64(st, 1),
 	};
 	return 0;
 }

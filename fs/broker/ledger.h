@@ -68,6 +68,7 @@ int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signatur
 
 struct ledger_stats {
 	int64_t records, acts, bytes;
+	int64_t since; /* time of the first batch, seconds; 0: there is none */
 };
 int ledger_stats(struct ledger *l, struct ledger_stats *ret);
 

@@ -222,14 +222,18 @@ static int status(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct broker *b = userdata;
 	struct ledger_stats s;
+	bool low = false;
+	int64_t left = 0;
 	int r = ledger_stats(b->ledger, &s);
 
 	if (r < 0)
 		return broker_reply_errno(call, r, "the ledger cannot be read");
-	return varlink_reply(
-		call, json_pack("{s:I,s:I,s:b,s:i,s:i}", "rows", (json_int_t)(s.records + s.acts), "bytes",
-			      (json_int_t)s.bytes, "lag", drain_failing(b->drain), "journals",
-			      (int)drain_journals(b->drain), "sessions", (int)sessions_count(b)));
+	(void)drain_disk_free(b->drain, &left, &low);
+	return varlink_reply(call,
+		json_pack("{s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i}", "rows", (json_int_t)(s.records + s.acts), "bytes",
+			(json_int_t)s.bytes, "since", (json_int_t)s.since, "disk_free", (json_int_t)left, "disk_low", low, "lag",
+			drain_failing(b->drain), "journals", (int)drain_journals(b->drain), "sessions",
+			(int)sessions_count(b)));
 }
 
 #define NAME(n) "org.coffer.fsd." n

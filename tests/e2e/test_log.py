@@ -385,6 +385,17 @@ def test_o11_disclosures_are_accounted_for(acme):
     acme.coffer("log", "verify")
 
 
+def test_status_tells_size_and_room(share):
+    share.write("f", "x")
+    share.vault.log()
+    ledger = share.vault.json("status")["ledger"]
+    assert ledger["rows"] > 2 and ledger["bytes"] > 4096 and ledger["since"] > 1700000000 and ledger["lag"] is False
+    disk = os.statvfs(share.vault.dir)
+    free = disk.f_bavail * disk.f_frsize
+    assert abs(ledger["disk_free"] - free) < 1 << 30 and ledger["disk_low"] in (True, False)
+    assert "MiB free on its disk" in share.vault.coffer("status").out
+
+
 # ---- verification ----
 
 @pytest.fixture
