@@ -115,7 +115,7 @@ def test_revocation_with_data_that_is_not_written_yet(alone):
     a = v.actor(alone.user, alone.point)
     a.do("""
 import mmap
-data = os.urandom(8 << 20)
+data = os.urandom(1 << 20)
 fd = os.open('f', os.O_RDWR | os.O_CREAT)
 for at in range(0, len(data), 4096): os.pwrite(fd, data[at:at + 4096], at)
 g = os.open('g', os.O_RDWR | os.O_CREAT); os.ftruncate(g, 9000); m = mmap.mmap(g, 9000); m[10:17] = b'changed'
