@@ -179,7 +179,9 @@ static int verify_file(struct tool *t, const char *db, const struct public_key *
 	r = ledger_verify(db, &o, &v);
 	if (r < 0)
 		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
-			r == -EUCLEAN ? "this is not a ledger" : strerror(-r));
+			r == -EUCLEAN           ? "this is not a ledger"
+			: r == -EPROTONOSUPPORT ? "this ledger is of another version: coffer-fsd brings an older one to this when it starts"
+						: strerror(-r));
 	answer = json_pack("{s:I, s:I, s:I, s:I, s:I}", "batches", (json_int_t)v.batches, "records",
 		(json_int_t)v.records, "acts", (json_int_t)v.acts, "signed_until", (json_int_t)v.signed_until,
 		"signed_at", (json_int_t)v.signed_at);

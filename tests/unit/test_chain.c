@@ -409,6 +409,52 @@ static void test_resigned_fork(void **state)
 	assert_int_equal(v.anchors_ignored, 1);
 }
 
+/* A ledger of version 2 had a row for each record: packed at the next start, and the chain holds. */
+static void test_rows_of_version_2_are_packed(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_head before = verify(f).head;
+	struct ledger_verdict v;
+	sqlite3_stmt *add;
+	struct blocks *b;
+
+	edit(f, "CREATE TABLE record (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, session INTEGER NOT NULL, op INTEGER NOT NULL,"
+		" flags INTEGER NOT NULL, outcome INTEGER NOT NULL, path INTEGER, path2 INTEGER, process INTEGER, file BLOB, size"
+		" INTEGER NOT NULL, bytes_read INTEGER NOT NULL, bytes_written INTEGER NOT NULL, detail TEXT) STRICT");
+	assert_int_equal(blocks_new(ledger_db(f->l), &b), 0);
+	assert_int_equal(sqlite3_prepare_v2(ledger_db(f->l),
+				 "INSERT INTO record VALUES (?,?,?,?,?,?,?,NULL,?,?,?,?,?,NULL)", -1, &add, NULL),
+		SQLITE_OK);
+	for (int64_t id = 1; id <= RECORDS; id++) {
+		const struct pack_record *r;
+		size_t n;
+
+		assert_int_equal(blocks_get(b, id, &r, &n), 0);
+		const int64_t numbers[] = {id, r->time, r->session, r->op, r->flags, r->outcome, r->path, r->process};
+
+		for (int i = 0; i < (int)ARRAY_SIZE(numbers); i++)
+			sqlite3_bind_int64(add, i + 1, numbers[i]);
+		sqlite3_bind_blob(add, 9, r->file.b, sizeof(r->file.b), SQLITE_TRANSIENT);
+		sqlite3_bind_int64(add, 10, r->size);
+		sqlite3_bind_int64(add, 11, r->bytes_read);
+		sqlite3_bind_int64(add, 12, r->bytes_written);
+		assert_int_equal(sqlite3_step(add), SQLITE_DONE);
+		sqlite3_reset(add);
+	}
+	sqlite3_finalize(add);
+	blocks_free(b);
+	edit(f, "DROP TABLE block; DROP TABLE posting; PRAGMA user_version=2");
+	ledger_close(take_ptr(&f->l));
+	assert_int_equal(verify_file(f->path, NULL, NULL, &v), -EPROTONOSUPPORT);
+
+	assert_int_equal(ledger_open(f->path, &f->l), 0);
+	assert_int_equal(verify_file(f->path, NULL, &before, &v), 0);
+	assert_int_equal(v.first_bad, 0);
+	assert_int_equal(v.records, RECORDS);
+	assert_memory_equal(&v.head, &before, sizeof(before));
+	assert_int_equal(count_rows(f->l, "block"), 1);
+}
+
 static void test_signature_of_no_batch(void **state)
 {
 	const uint8_t signature[CHAIN_SIGNATURE_BYTES] = {0};
@@ -479,6 +525,7 @@ int main(void)
 		T(test_rewritten_tail),
 		T(test_signed_heads),
 		T(test_resigned_fork),
+		T(test_rows_of_version_2_are_packed),
 		T(test_signature_of_no_batch),
 		T(test_message),
 		T(test_no_file),
