@@ -116,7 +116,7 @@ def test_revoking_one_member_leaves_the_other(shared):
     assert len(alice.get("os.pread(f.fileno(), 4096, 8192)")) == 4096
     assert alice.get("os.listdir(d)") == ["g"]
     assert set(shared.members()) == {v.alice.name}
-    assert [r["user"] for r in v.log() if r["op"] == "session-end" and "revoked" in str(r["detail"])][-1] == v.bob.name
+    assert v.bob.name in [r["user"] for r in v.log() if r["op"] == "session-end" and "revoked" in str(r["detail"])]
     v.grant("acme", v.bob)  # what he had open stays dead; he comes in anew
     wait_for(lambda: shared.errno(v.bob, "os.stat(P)") == 0, "the new grant taking effect")
     alice.do("m.close(); os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)")  # the page cache is everybody's
