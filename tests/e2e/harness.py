@@ -351,28 +351,34 @@ class Vault:
     def up(self, *args, **kw):
         return self.coffer("up", *args, timeout=60, **kw)
 
-    def up_with_groups(self, *args):
-        """Starts the daemons with groups that only they see (join): tests that run beside this one keep theirs."""
+    def up_with_groups(self, *args, env=None):
+        """Starts the daemons with groups that only they see (join, leave): tests that run beside this one keep theirs."""
         self.groups = os.path.join(self.base, "group")
         if not os.path.exists(self.groups):
             shutil.copy("/etc/group", self.groups)
             os.chmod(self.groups, 0o644)
-        self.up_apart(self.groups, "/etc/group", *args)
+        self.up_apart(self.groups, "/etc/group", *args, env=env)
 
-    def up_apart(self, mine, place, *args):
+    def up_apart(self, mine, place, *args, env=None):
         """Starts the daemons so that they find `mine` at `place`, and nobody else does."""
         run(["unshare", "-m", "/bin/sh", "-euc", 'mount --bind "$1" "$2"; shift 2; exec "$@"', "sh", mine, place,
-             self.programs + "/tools/coffer", "--dir", self.dir, "up", *args], check=True, timeout=60)
+             self.programs + "/tools/coffer", "--dir", self.dir, "up", *args], check=True, timeout=60, env=env)
 
     def join(self, user, group):
         """At once, also for daemons that run."""
+        self._set_members(group, lambda members: [*members, user.name])
+
+    def leave(self, user, group):
+        self._set_members(group, lambda members: [m for m in members if m != user.name])
+
+    def _set_members(self, group, change):
         with open(self.groups) as f:
             rows = [line.rstrip("\n").split(":") for line in f]
         row = next((r for r in rows if r[0] == group), None)
         if row is None:
             row = [group, "x", str(61000 + len(rows)), ""]
             rows.append(row)
-        row[3] = ",".join(filter(None, [*row[3].split(","), user.name]))
+        row[3] = ",".join(change([m for m in row[3].split(",") if m]))
         with open(self.groups, "r+") as f:  # in place: it is mounted
             f.write("".join(":".join(r) + "\n" for r in rows))
             f.truncate()
