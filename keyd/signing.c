@@ -164,7 +164,7 @@ char *signing_links_of(const uint8_t key[SIGNING_KEY_BYTES], const char *text)
 	if (!lines)
 		return NULL;
 	*lines = '\0';
-	while (n > 0)
-		strcat(lines, signing_link_format(&chain[--n], line));
+	for (char *end = lines; n > 0; end += strlen(end))
+		snprintf(end, SIGNING_LINE_MAX, "%s", signing_link_format(&chain[--n], line));
 	return lines;
 }

@@ -15,9 +15,11 @@
 
 static size_t pub_text(const uint8_t key[SIGNING_KEY_BYTES], char buf[PUB_TEXT_MAX])
 {
+	size_t n;
+
 	sodium_bin2base64(buf, PUB_TEXT_MAX, key, SIGNING_KEY_BYTES, sodium_base64_VARIANT_ORIGINAL);
-	strcat(buf, "\n");
-	return strlen(buf);
+	n = strlen(buf);
+	return n + (size_t)snprintf(buf + n, PUB_TEXT_MAX - n, "\n");
 }
 
 char *signing_file_chain(int keyd_fd)

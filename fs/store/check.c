@@ -558,13 +558,13 @@ int check_find_entry(struct store_dir *d, const char *part, bool by_name, char e
 	if (strlen(part) > NAME_MAX_BYTES)
 		return -ENOENT;
 	if (part[0] != '.' && fstatat(d->fd, part, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		strcpy(entry, part);
+		memcpy(entry, part, strlen(part) + 1);
 		return 0;
 	}
 	r = by_name ? name_seal(&d->keys->name, part, &n) : -ENOENT;
 	if (r < 0 || fstatat(d->fd, n.entry, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -ENOENT;
-	strcpy(entry, n.entry);
+	memcpy(entry, n.entry, strlen(n.entry) + 1);
 	return 0;
 }
 

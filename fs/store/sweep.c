@@ -60,7 +60,7 @@ static void side_of(const char *text, char side[NAME_MAX_BYTES + 1])
 	side[0] = 0;
 	if (colon && strncmp(colon + 1, SIDE_TEXT_PREFIX, 2) == 0 && !strchr(colon + 1, '/') &&
 		strlen(colon + 1) <= NAME_MAX_BYTES)
-		strcpy(side, colon + 1);
+		memcpy(side, colon + 1, strlen(colon + 1) + 1);
 }
 
 static enum fate link_fate(const struct sweep *s, int dir, const char *entry, char side[NAME_MAX_BYTES + 1])
