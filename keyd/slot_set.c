@@ -487,6 +487,16 @@ static int settle_member(struct slot_set *s, struct slot_member *m, struct keys_
 	return r;
 }
 
+/* What was being written for the first time, or under a new identity, when a crash came cannot be told from another's
+ * slot: only who knows what lies there may have it overwritten. */
+static const char *remedy(const struct slot_member *m, int r, char *text, size_t n)
+{
+	if (!slot_is_member(m) || (r != -EBADMSG && r != -ENODATA && r != -EXDEV))
+		return "";
+	(void)snprintf(text, n, " (if it is no other vault's, `coffer slot replace %s` makes it anew)", m->pair.ref.name);
+	return text;
+}
+
 static int settle_one(struct slot_set *s, struct slot_member *m, struct keys_error *err)
 {
 	int r;
@@ -512,13 +522,15 @@ int slot_set_settle(struct slot_set *s, struct keys_error *err)
 
 	for (size_t i = 0; i < s->count; i++) {
 		struct slot_member *m = &s->members[i];
+		char text[SLOT_NAME_BYTES + 80];
 		struct keys_error why = {0};
 		int r = settle_one(s, m, &why);
 
 		holds_older |= m->pair.older_generation != 0;
 		if (r < 0 && first == 0) {
 			first = r;
-			keys_error_set(err, "waits for the slot %s: %s", m->pair.ref.name, why.text);
+			keys_error_set(err, "waits for the slot %s%s: %s", m->pair.ref.name,
+				remedy(m, r, text, sizeof(text)), why.text);
 		}
 	}
 	if (!holds_older) {

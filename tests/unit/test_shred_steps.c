@@ -1,4 +1,4 @@
-/* A destruction, a new client, a new passphrase: the process ends, or the disk fails, at every step that they do on the
+/* A destruction, a new client, a new passphrase, a slot that comes or goes: the process ends, or the disk fails, at every step that they do on the
  * disk, one after the other.  Whatever step it was, all opens as before or exactly what was to go is gone; both halves of
  * the slot are there; what was said of it is true; and the next try gets through. */
 #include <dirent.h>
@@ -35,7 +35,7 @@ static const struct keyring_cut cuts[] = {
 	{.client = {{0xbb}}, .prefix = (uint64_t)16 << 48, .bits = 16},
 };
 
-enum op { DESTROY, DESTROY_TWO, ADD, SET_PASSPHRASE }; /* _TWO: with two slots */
+enum op { DESTROY, DESTROY_TWO, ADD, SET_PASSPHRASE, PASSPHRASE_TWO, ADD_SLOT, REMOVE_SLOT }; /* from _TWO on: with two slots */
 
 static struct shared { /* with the processes that the steps happen in */
 	struct steps_plan plan;
@@ -45,7 +45,7 @@ static struct shared { /* with the processes that the steps happen in */
 	enum shred_outcome outcome;
 } *shared;
 
-static char path[64], usb[96], copy[128];
+static char path[64], usb[96], copy[128], third[96];
 
 /* In a process of its own, whose exit status counts. */
 #define CHECK(what)                                                                                          \
@@ -67,16 +67,31 @@ static bool destroys(enum op op)
 	return op == DESTROY || op == DESTROY_TWO;
 }
 
+static bool has_two(enum op op)
+{
+	return op == DESTROY_TWO || op >= PASSPHRASE_TWO;
+}
+
+static const struct slot_seal by_key_file = {.protection = SLOT_BY_KEY_FILE};
+
+/* With what was planned for the slots. */
+static int rotate(struct place *p, enum shred_outcome *ret)
+{
+	const struct shred_job job = {0};
+	int r = shred_run(&job, p->slot, &p->ring, ret, NULL);
+
+	slot_set_plan_drop(p->slot);
+	return r;
+}
+
 static void add_slot(struct place *p)
 {
-	static const struct slot_seal seal = {.protection = SLOT_BY_KEY_FILE};
-	const struct shred_job job = {0};
 	enum shred_outcome o;
 	char where[128];
 
 	snprintf(where, sizeof(where), "%s/slot", usb);
-	CHECK(slot_set_plan_add(p->slot, "usb", SLOT_FILE, where, &seal, NULL) == 0);
-	CHECK(shred_run(&job, p->slot, &p->ring, &o, NULL) == 0 && o == SHRED_DESTROYED);
+	CHECK(slot_set_plan_add(p->slot, "usb", SLOT_FILE, where, &by_key_file, NULL) == 0);
+	CHECK(rotate(p, &o) == 0 && o == SHRED_DESTROYED);
 }
 
 static int key_of(const struct keyring *k, const struct client_id *c, struct leaf_index leaf, struct key32 *ret)
@@ -121,7 +136,7 @@ static void begin(struct place *p, enum op op)
 	snprintf(h.path, sizeof(h.path), "%s", copy);
 	CHECK(recovery_add(p->ring, &h, NULL) == 0);
 	secret_free(pair);
-	if (op == DESTROY_TWO)
+	if (has_two(op))
 		add_slot(p);
 	CHECK(key_of(p->ring, &alpha, leaf16, &shared->alpha16) == 0);
 	CHECK(key_of(p->ring, &beta, leaf16, &shared->beta16) == 0);
@@ -132,6 +147,7 @@ static void begin(struct place *p, enum op op)
 static int operate(struct place *p, enum op op)
 {
 	const struct shred_job job = {.cuts = cuts, .count = ARRAY_SIZE(cuts)};
+	int r;
 
 	switch (op) {
 	case DESTROY:
@@ -140,7 +156,14 @@ static int operate(struct place *p, enum op op)
 	case ADD:
 		return keyring_add(p->ring, &fresh, NULL);
 	case SET_PASSPHRASE:
+	case PASSPHRASE_TWO:
 		return slots_set_passphrase(p->slot, &p->ring, PASSPHRASE, WEAK, &shared->outcome);
+	case ADD_SLOT:
+		r = slot_set_plan_add(p->slot, "third", SLOT_FILE, third, &by_key_file, NULL);
+		return r < 0 ? r : rotate(p, &shared->outcome);
+	case REMOVE_SLOT:
+		r = slot_set_plan_remove(p->slot, "usb", false, 5, NULL);
+		return r < 0 ? r : rotate(p, &shared->outcome);
 	}
 	return -EINVAL;
 }
@@ -187,10 +210,41 @@ static bool slot_is_settled(const struct place *p)
 
 	for (size_t i = 0; i < slot_set_count(p->slot); i++) {
 		slot_set_view(p->slot, i, &v);
-		if (v.state != SLOT_OK)
+		if (v.state != SLOT_OK && v.ref.role == SLOT_MEMBER)
 			return false;
 	}
 	return main_slot_is_settled(p->fd);
+}
+
+static bool has_slot(const struct place *p, const char *name)
+{
+	struct slot_view v;
+
+	for (size_t i = 0; i < slot_set_count(p->slot); i++) {
+		slot_set_view(p->slot, i, &v);
+		if (strcmp(v.ref.name, name) == 0 && v.ref.role == SLOT_MEMBER)
+			return true;
+	}
+	return false;
+}
+
+static bool is_done(const struct place *p, enum op op)
+{
+	switch (op) {
+	case DESTROY:
+	case DESTROY_TWO:
+		return is_destroyed(p);
+	case ADD:
+		return keyring_has(p->ring, &fresh);
+	case SET_PASSPHRASE:
+	case PASSPHRASE_TWO:
+		return main_slot_protection(p->fd) == SLOT_BY_PASSPHRASE;
+	case ADD_SLOT:
+		return has_slot(p, "third");
+	case REMOVE_SLOT:
+		return !has_slot(p, "usb");
+	}
+	return false;
 }
 
 /* What the same process believes after a call failed under it. */
@@ -234,16 +288,40 @@ static void act(enum op op)
 	CHECK(secret_in_use() == 0);
 }
 
-static int reopen(struct place *p, struct shred_opened *o)
+static int reopen_with(struct place *p, const char *passphrase, struct shred_opened *o)
 {
-	int r = slot_set_open(p->fd, NULL, 0, &p->slot, NULL);
+	int r = slot_set_open(p->fd, passphrase, passphrase ? strlen(passphrase) : 0, &p->slot, NULL);
 
-	if (r == -ENOKEY)
-		r = slot_set_open(p->fd, PASSPHRASE, strlen(PASSPHRASE), &p->slot, NULL);
-	if (r == 0)
-		r = shred_open(p->fd, p->slot, o, NULL);
+	if (r < 0)
+		return r;
+	r = shred_open(p->fd, p->slot, o, NULL);
+	if (r < 0)
+		slot_set_close(p->slot);
 	p->ring = o->ring;
 	return r;
+}
+
+/* One slot may be under the passphrase already, and the other not. */
+static int reopen(struct place *p, struct shred_opened *o)
+{
+	return reopen_with(p, NULL, o) == 0 ? 0 : reopen_with(p, PASSPHRASE, o);
+}
+
+/* A slot whose identity was being made cannot tell by itself whose it is: the message names it, and the command that makes
+ * it anew. */
+static void replace_as_said(struct place *p, const char *warning)
+{
+	static const char command[] = "`coffer slot replace ";
+	const char *said = strstr(warning, command);
+	char name[SLOT_NAME_BYTES] = "";
+	enum shred_outcome o;
+
+	CHECK(strstr(warning, "waits for the slot") && said);
+	CHECK(sscanf(said + strlen(command), "%31[a-z0-9-]", name) == 1);
+	CHECK(all_opens(p));
+	CHECK(slot_set_plan_replace(p->slot, name, NULL, &by_key_file, 5, NULL) == 0);
+	CHECK(rotate(p, &o) == 0 && o == SHRED_DESTROYED);
+	CHECK(all_opens(p) && slot_is_settled(p) && is_swept(p));
 }
 
 static void look_after_restart(enum op op)
@@ -255,20 +333,21 @@ static void look_after_restart(enum op op)
 	CHECK(secret_init(1u << 20) == 0);
 	p.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CHECK(reopen(&p, &o) == 0);
+	if (o.found == SHRED_FOUND_PENDING && (op == PASSPHRASE_TWO || op == ADD_SLOT)) {
+		replace_as_said(&p, o.warning);
+		return;
+	}
 	CHECK(o.found != SHRED_FOUND_PENDING && o.warning[0] == 0);
 	destroyed = destroys(op) && is_destroyed(&p);
 	CHECK(destroyed || all_opens(&p));
 	CHECK(slot_is_settled(&p) && is_swept(&p));
 	if (destroys(op) && shared->returned && shared->outcome != SHRED_UNKNOWN)
 		CHECK(destroyed == (shared->outcome == SHRED_DESTROYED));
-	if (op == ADD && shared->returned && shared->result == 0)
-		CHECK(keyring_has(p.ring, &fresh));
-	if (op == SET_PASSPHRASE && shared->returned && shared->result == 0)
-		CHECK(main_slot_protection(p.fd) == SLOT_BY_PASSPHRASE);
-	if (!destroyed && !(op == ADD && keyring_has(p.ring, &fresh)))
+	if (shared->returned && shared->result == 0)
+		CHECK(is_done(&p, op));
+	if (!is_done(&p, op))
 		CHECK(operate(&p, op) == 0);
-	CHECK(!destroys(op) || is_destroyed(&p));
-	CHECK(op != ADD || keyring_has(p.ring, &fresh));
+	CHECK(is_done(&p, op));
 	CHECK(slot_is_settled(&p) && is_swept(&p));
 }
 
@@ -333,6 +412,7 @@ static int setup_all(void **state)
 	snprintf(path, sizeof(path), "%s/coffer-test-steps.%d", top, (int)getpid());
 	snprintf(usb, sizeof(usb), "%s/usb", path);
 	snprintf(copy, sizeof(copy), "%s/copy", usb);
+	snprintf(third, sizeof(third), "%s/third", path);
 	return shared == MAP_FAILED ? -1 : 0;
 }
 
@@ -342,7 +422,10 @@ static int setup_all(void **state)
 	static void test_passphrase_##name(void **state) { every_step(SET_PASSPHRASE, mode, error); }
 
 #define TWO(name, mode, error)                                                                               \
-	static void test_two_slots_##name(void **state) { every_step(DESTROY_TWO, mode, error); }
+	static void test_two_slots_##name(void **state) { every_step(DESTROY_TWO, mode, error); }            \
+	static void test_two_passphrases_##name(void **state) { every_step(PASSPHRASE_TWO, mode, error); }   \
+	static void test_add_slot_##name(void **state) { every_step(ADD_SLOT, mode, error); }                \
+	static void test_remove_slot_##name(void **state) { every_step(REMOVE_SLOT, mode, error); }
 
 TWO(killed, STEPS_KILL, 0)
 TWO(torn, STEPS_TEAR, 0)
@@ -359,11 +442,14 @@ EACH(full_on, STEPS_FAIL_ON, ENOSPC)
 	cmocka_unit_test(test_destroy_##name), cmocka_unit_test(test_add_##name),                            \
 		cmocka_unit_test(test_passphrase_##name)
 
+#define TESTS_TWO(name)                                                                                      \
+	cmocka_unit_test(test_two_slots_##name), cmocka_unit_test(test_two_passphrases_##name),              \
+		cmocka_unit_test(test_add_slot_##name), cmocka_unit_test(test_remove_slot_##name)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_two_slots_killed), cmocka_unit_test(test_two_slots_torn),
-		cmocka_unit_test(test_two_slots_error), cmocka_unit_test(test_two_slots_error_on),
+		TESTS_TWO(killed), TESTS_TWO(torn), TESTS_TWO(error), TESTS_TWO(error_on),
 		TESTS(killed), TESTS(torn), TESTS(error), TESTS(error_on), TESTS(full), TESTS(full_on),
 	};
 
