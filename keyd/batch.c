@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/scope.h"
+#include "keyd/erase.h"
 #include "keyd/head.h"
 #include "keyd/outbox.h"
 
@@ -80,6 +81,11 @@ int batch_run(struct keyd *k, const struct batch_item *items, size_t n)
 	if (!run.ready || !run.cuts) {
 		fail_all(items, n, -ENOMEM);
 		return -ENOMEM;
+	}
+	r = erase_settle(k);
+	if (r < 0) {
+		fail_all(items, n, r);
+		return r;
 	}
 	intend_all(&run, items, n);
 	if (run.n == 0)

@@ -191,7 +191,7 @@ static int certify(struct keyd *k, const struct fact_client *c, const struct fac
 	return r;
 }
 
-static void abandon(
+static int abandon(
 	struct keyd *k, const struct fact_client *c, const struct fact_erasure *f, const char *why)
 {
 	const struct actor by = {.user = f->by, .uid = (uid_t)-1};
@@ -204,6 +204,7 @@ static void abandon(
 	if (r < 0)
 		log_error("that it is not erased is not recorded: %s", strerror(-r));
 	(void)outbox_deliver(k);
+	return r;
 }
 
 /* Whether all of its leaves are gone: the first one alone may be since long, as that of a class of which something was
@@ -235,18 +236,43 @@ static void fact_done(struct fact_erasure *f)
 	fact_erasure_done(f);
 }
 
+#define INTERRUPTED_TEXT "it was interrupted before anything was destroyed"
+
+int erase_settle(struct keyd *k)
+{
+	int64_t last = 0;
+
+	for (;;) {
+		scoped(fact_done) struct fact_erasure f = {0};
+		struct fact_client c;
+		bool gone;
+		int r = facts_erasure_pending(k->facts, last, &f);
+
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+		last = f.row;
+		r = classes_client(k, f.client, &c);
+		if (r == 0)
+			r = is_gone(k, &c, &f, &gone);
+		if (r == 0 && !gone)
+			r = abandon(k, &c, &f, INTERRUPTED_TEXT);
+		if (r < 0)
+			return r;
+	}
+}
+
 void erase_tick(struct keyd *k)
 {
 	scoped(fact_done) struct fact_erasure f = {0};
 	struct fact_client c;
 	bool gone;
 
-	if (k->tick % EVERY_SETTLE != 1 || k->shred_unfinished || facts_erasure_pending(k->facts, &f) < 0 ||
+	if (k->tick % EVERY_SETTLE != 1 || k->shred_unfinished || facts_erasure_pending(k->facts, 0, &f) < 0 ||
 		classes_client(k, f.client, &c) < 0 || survey_runs(k, c.client) ||
 		is_gone(k, &c, &f, &gone) < 0)
 		return;
 	if (!gone)
-		abandon(k, &c, &f, "it was interrupted before anything was destroyed");
+		(void)abandon(k, &c, &f, INTERRUPTED_TEXT);
 	else if (certify(k, &c, &f) < 0)
 		log_error("an erasure of %s is not certified yet", c.client);
 }
@@ -367,7 +393,7 @@ static void failed(void *arg, bool intended, enum shred_outcome outcome, int err
 			"whether the keys are destroyed shows when they are unsealed: %s", text);
 	} else {
 		text = error == -EBUSY ? "a hold was placed" : text;
-		abandon(e->k, &e->client, &e->fact, text);
+		(void)abandon(e->k, &e->client, &e->fact, text);
 		job_fail(e->job, error == -EBUSY ? "Held" : "Failed", NULL, "nothing was destroyed: %s", text);
 	}
 }

@@ -38,5 +38,8 @@ void erase_free(struct erase *e);	/* `done` says that it is not, if nothing else
 int keyd_erase(struct varlink_call *call, json_t *params, void *userdata);
 /* Certifies what a crash left uncertified. */
 void erase_tick(struct keyd *k);
+/* Before each rotation, and before its intents: says of every erasure that was intended and did not happen that it did not.
+ * The rotation may prune, after which "not there" says nothing of it any more.  Negative: that is not recorded, no rotation. */
+int erase_settle(struct keyd *k);
 
 #endif

@@ -199,13 +199,13 @@ static char *text_of(sqlite3_stmt *st, int i)
 	return strdup(text ? text : "");
 }
 
-int facts_erasure_pending(struct facts *f, struct fact_erasure *ret)
+int facts_erasure_pending(struct facts *f, int64_t after, struct fact_erasure *ret)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = facts_prepare(f, &st,
 		"SELECT id,client,intent_at,generation,reason,recorded_by,store,counts,leaves,class,notice FROM erasure"
-		" WHERE finished_at IS NULL ORDER BY id LIMIT 1",
-		"");
+		" WHERE finished_at IS NULL AND id > ? ORDER BY id LIMIT 1",
+		"i", after);
 
 	if (r == 0)
 		r = sql_step(st);

@@ -38,7 +38,8 @@ int facts_erasure_intend(struct facts *f, const struct fact_erasure *e, struct a
 /* Ends the notice with it. */
 int facts_erasure_finish(struct facts *f, int64_t row, bool destroyed, const char *certificate, const char *signature,
 	int64_t now);
-int facts_erasure_pending(struct facts *f, struct fact_erasure *ret);	/* the oldest one; -ENOENT */
+/* The oldest one whose row is behind `after`; -ENOENT. */
+int facts_erasure_pending(struct facts *f, int64_t after, struct fact_erasure *ret);
 
 /* ---- sweeps that are due */
 int facts_sweep_due(struct facts *f, int64_t client, int64_t now);

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/erase.h"
 #include "keyd/classes.h"
 #include "keyd/facts_leaves.h"
 #include "keyd/outbox.h"
@@ -89,6 +90,8 @@ static int destroy(struct work *w)
 	int r;
 
 	r = cuts ? client_id_parse(w->client.hex, &id) : -ENOMEM;
+	if (r == 0)
+		r = erase_settle(k);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < w->n; i++)

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/erase.h"
 #include "keyd/head.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
@@ -74,8 +75,12 @@ static int intend(struct keyd *k, const char *kind, struct actor by, const char 
 	char earlier[INTENT_MAX];
 	scoped(freep) char *text = NULL;
 	json_t *o;
+	int r;
 
 	settle(k);
+	r = erase_settle(k);
+	if (r < 0)
+		return r;
 	if (facts_state_get(k->facts, STATE, earlier, sizeof(earlier)) == 0 && *earlier)
 		return -EBUSY; /* how the one before ended is not recorded: this one would be taken for it */
 	o = json_pack("{s:s, s:s, s:I, s:s*, s:s*, s:I}", "kind", kind, "user", by.user, "uid", (json_int_t)by.uid, "client",

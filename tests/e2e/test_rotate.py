@@ -1,6 +1,9 @@
 """Keys are exchanged: all opens as before, what opened it before opens nothing, each is recorded."""
+import glob
 import os
 import shutil
+import sqlite3
+import time
 
 import harness
 from harness import DAMAGED, REFUSED, copy_tree
@@ -92,3 +95,23 @@ def test_signing_key(make_vault):
     assert v.coffer("public-key").out == now
     v.coffer("log", "verify")
     assert [r["outcome"] for r in v.log() if r["op"] == "rotate-signing"] == [0]
+
+
+def test_an_erasure_that_did_not_happen_is_settled_before_keys_are_exchanged(make_vault):
+    """The exchange may prune its leaves: "not there" would then be taken for destroyed."""
+    v = make_vault()
+    v.add()
+    db = sqlite3.connect(f"{v.dir}/keyd/facts.db", timeout=10, isolation_level=None)
+    for n, rotate in enumerate((("root",), ("client", "acme"), ("root",))):
+        # as after a destruction that failed, when that could not be recorded; of today, so that its leaf is there
+        leaf = (16 << 48) | ((time.time_ns() // (86400 * 10**9)) + 1 << 32)
+        row = db.execute("INSERT INTO erasure (client,store,reason,counts,leaves,generation,intent_at,recorded_by,recorded_uid)"
+                         " SELECT id,'/a','a reason','{}',?,?,?,'root',0 FROM client LIMIT 1",
+                         (f"{leaf:016x}", n + 1, int(time.time()))).lastrowid
+        a = v.coffer("rotate", *rotate, "--json").json
+        assert a["generation"] == a["generation_before"] + 1
+        assert db.execute("SELECT destroyed FROM erasure WHERE id = ?", (row,)).fetchall() == [(0,)]
+    db.close()
+    rows = [r["op"] for r in v.log() if r["op"].startswith(("rotate-", "erase-"))]
+    assert rows == ["erase-abandoned", "rotate-root", "erase-abandoned", "rotate-client", "erase-abandoned", "rotate-root"]
+    assert not glob.glob(v.dir + "/keyd/certificates/*")

@@ -130,7 +130,7 @@ static void test_erasure(void **state)
 	assert_int_equal(facts_erasure_intend(x->f, &e, carol, 5, &row), -EBUSY);
 	assert_int_equal(facts_hold_lift(x->f, hold, "r", carol, 4), 0);
 	assert_int_equal(facts_erasure_intend(x->f, &e, carol, 5, &row), 0);
-	assert_int_equal(facts_erasure_pending(x->f, &back), 0);
+	assert_int_equal(facts_erasure_pending(x->f, 0, &back), 0);
 	assert_int_equal(back.row, row);
 	assert_int_equal(back.client, x->client);
 	assert_int_equal(back.intent_at, 5);
@@ -140,7 +140,7 @@ static void test_erasure(void **state)
 	assert_string_equal(back.leaves, leaves);
 	fact_erasure_done(&back);
 	assert_int_equal(facts_erasure_finish(x->f, row, true, "{}", "00", 9), 0);
-	assert_int_equal(facts_erasure_pending(x->f, &back), -ENOENT);
+	assert_int_equal(facts_erasure_pending(x->f, 0, &back), -ENOENT);
 	/* For ever. */
 	assert_true(facts_erasure_finish(x->f, row, false, NULL, NULL, 10) < 0);
 	assert_true(facts_execute(x->f, NULL, "DELETE FROM erasure", "") < 0);
