@@ -1,6 +1,6 @@
 """What an adversary gets who kept everything: tests/adversary/adversary.py has every copy ever made of store, ledger and key
-states, and the slot and the daemons' memory of afterwards.  He must get nothing of what was destroyed and everything else,
-byte for byte; and all of it with the slot of before, so that the test could fail."""
+states, and all slots and the daemons' memory of afterwards.  He must get nothing of what was destroyed and everything else,
+byte for byte; and all of it with either slot of before, so that the test could fail."""
 import hashlib
 import json
 import os
@@ -61,6 +61,7 @@ class Story:
         copy_tree(f"{self.v.dir}/{part or '.'}", f"{self.v.base}/copy{n}/{part}")
         os.rename(f"{self.v.base}/copy{n}/keyd/slot", f"{self.v.base}/slot{n}")
         os.rename(f"{self.v.base}/copy{n}/keyd/recovery", f"{self.v.base}/held{n}")
+        copy_tree(self.v.base + "/second", f"{self.v.base}/second{n}")
         self.copies.append(f"{self.v.base}/copy{n}")
 
     def loot(self, slots=(), memory=(), copies=None, held=()):
@@ -88,10 +89,10 @@ class Story:
         self.gone |= {(client, s) for s, leaf in self.leaves_before.items()
                       if any(leaf >> 64 - bits == p >> 64 - bits for p, bits in prefixes)}
 
-    def check(self, slot, gone, memory=(), held=()):
-        """With all copies and this slot, or what is held for the recovery key: all but what is gone."""
+    def check(self, slots, gone, memory=(), held=()):
+        """With all copies and these slots, or what is held for the recovery key: all but what is gone."""
         wanted = {(c, s) for c, files in self.files.items() for s in files.values()} - gone
-        got = self.loot([slot] if slot else [], memory, held=held)
+        got = self.loot(slots, memory, held=held)
         names = {v: k for k, v in self.ids.items()}
         files = {(names[f["client"]], f["sha256"]) for f in got["files"]}
         assert files == wanted, (sorted(files ^ wanted)[:5], got["trees"], got["roots"])
@@ -99,17 +100,18 @@ class Story:
         return got
 
     def check_now(self, memory=()):
-        return self.check(self.v.dir + "/keyd/slot", self.gone, memory)
+        return self.check([self.v.dir + "/keyd/slot", self.v.base + "/second"], self.gone, memory)
 
     def check_recovery(self):
         """The same with the recovery key and all that is held for it now."""
-        got = self.check(None, self.gone, held=[self.v.dir + "/keyd/recovery", self.v.base + "/usb"])
+        got = self.check([], self.gone, held=[self.v.dir + "/keyd/recovery", self.v.base + "/usb"])
         assert got["roots"] == [["recovery", 1]]
 
     def check_then(self):
-        """The control: with the slot of the beginning, or the recovery key and a copy of then, all of it opens."""
-        self.check(None, set(), held=[self.v.base + "/held0"])
-        return self.check(self.v.base + "/slot0", set())
+        """The control: with either slot of the beginning, or the recovery key and a copy of then, all of it opens."""
+        self.check([], set(), held=[self.v.base + "/held0"])
+        self.check([self.v.base + "/second0"], set())
+        return self.check([self.v.base + "/slot0"], set())
 
 
 @pytest.fixture
@@ -124,6 +126,7 @@ def story(make_vault, faketime):  # noqa: F811
     os.mkdir(v.base + "/usb", 0o700)
     public = v.coffer("recovery", "keygen", s.key).out.strip()
     v.coffer("recovery", "add", public, "--name", "ada", "--to", v.base + "/usb/copy")
+    v.coffer("slot", "add", "second", v.base + "/second")
     for client in ("acme", "globex"):
         s.ids[client] = v.json("client", "add", client, "--name", client, "--email", "x@example.org")["client_id"]
         v.grant(client, v.alice)
