@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 
 import pytest
 
 import harness
-from harness import NOT_FOUND, REFUSED, USAGE, wait_for
+from harness import NOT_FOUND, REFUSED, USAGE, copy_tree, run, wait_for
+from test_adversary import TOOL as ADVERSARY, sha
 from test_destroy import Clock, faketime, letters, open_credentials, pass_time  # noqa: F401 (a fixture)
 
 WAIT = 32  # days of the default policy, whole ones
@@ -45,6 +47,14 @@ def waits(v):
 def acts(v, kind, *filters):
     """By the clock, or as filtered: a question of keyd in more than one piece meets libfaketime in its event loop."""
     return [r for r in v.log(*(filters or ("--user", "the clock"))) if r["op"] == kind]
+
+
+def copy_all(v, name):
+    """Store and keys, and the slot by itself."""
+    os.mkdir(f"{v.base}/{name}")
+    for part in ("keyd", "store"):
+        copy_tree(f"{v.dir}/{part}", f"{v.base}/{name}/{part}")
+    os.rename(f"{v.base}/{name}/keyd/slot", f"{v.base}/slot-{name}")
 
 
 def test_class_from_due_to_certificate(late):
@@ -93,7 +103,8 @@ def test_class_from_due_to_certificate(late):
     legal.unmount()
     assert v.coffer("expiry", "list").out.count("credentials") == 1
     assert any("1 destruction waits" in w for w in v.status()["warnings"])
-    # Its time is over.
+    # Its time is over.  Somebody has copies of before.
+    copy_all(v, "before")
     pass_time(v, 40 + WAIT)
     done = wait_for(lambda: acts(v, "erase"), "the destruction", limit=30)
     assert done[0]["outcome"] == 0 and done[0]["user"] == "the clock"
@@ -108,6 +119,11 @@ def test_class_from_due_to_certificate(late):
     assert m.sh("cat plain c/used c/renamed c/saved2 c/away/in").out.split() == ["plain", "used", "kept", "anew", "moved/in"]
     assert sorted(m.sh("ls c c/dir").out.split()) == sorted("c: away dir renamed saved2 used c/dir:".split())
     m.unmount()
+    copy_all(v, "after")
+    stays = {sha(f"{x}\n".encode()) for x in ("plain", "used", "kept", "anew", "moved/in")}
+    for slot, files in ((v.base + "/slot-after", stays), (v.base + "/slot-before", stays | {sha(b"old\n"), sha(b"dir/in\n")})):
+        got = run([sys.executable, ADVERSARY, "--slot", slot, v.base + "/after", v.base + "/before"], check=True, timeout=60).json
+        assert {f["sha256"] for f in got["files"]} == files, slot
     # The holds go: what is overdue goes through notice and waiting again.
     for h in v.rows("hold", "list"):
         v.coffer("hold", "lift", str(h["hold"]), "--reason", "settled")
