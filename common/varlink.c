@@ -83,19 +83,23 @@ static void conn_free(struct conn *c)
 	sd_event_source_disable_unref(c->io);
 	sd_event_source_disable_unref(c->again);
 	sd_event_source_disable_unref(c->late);
+	sd_event_source_disable_unref(c->gone);
 	wire_done(&c->wire);
 	free(c);
 }
 
-/* Takes the connection out of the server; a call in progress stays valid and its answer goes nowhere. */
+static void conn_unlink(struct conn *c)
+{
+	struct conn **p = &c->server->conns;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+}
+
+/* Nothing happens on it any more; a call in progress stays valid and its answer goes nowhere. */
 static void conn_detach(struct conn *c)
 {
-	for (struct conn **p = &c->server->conns; *p; p = &(*p)->next) {
-		if (*p != c)
-			continue;
-		*p = c->next;
-		break;
-	}
 	if (c->call)
 		c->call->conn = NULL;
 	if (c->watch)
@@ -109,17 +113,30 @@ static void conn_detach(struct conn *c)
 
 void varlink_conn_drop(struct conn *c)
 {
-	void (*on_close)(void *userdata) = c->on_close;
-	void *userdata = c->userdata;
-
 	if (c->dead)
 		return;
 	c->dead = true;
 	conn_detach(c);
+	if (c->gone) {
+		sd_event_source_set_enabled(c->gone, SD_EVENT_ONESHOT);
+		return;
+	}
+	conn_unlink(c);
 	if (!c->dispatching)
 		conn_free(c);
-	if (on_close)
-		on_close(userdata);
+}
+
+/* From the event loop, never from within an answer: whoever answers may hold what on_close takes away. */
+static int on_gone(sd_event_source *source, void *userdata)
+{
+	struct conn *c = userdata;
+	void (*on_close)(void *userdata) = c->on_close;
+	void *close_userdata = c->userdata;
+
+	conn_unlink(c);
+	conn_free(c);
+	on_close(close_userdata);
+	return 0;
 }
 
 /* Sends what it can, then waits for what can happen next.  May free the connection. */
@@ -433,10 +450,10 @@ static void conn_run(struct conn *c)
 	c->dispatching = true;
 	conn_process(c);
 	c->dispatching = false;
-	if (c->dead)
-		conn_free(c);
-	else
+	if (!c->dead)
 		conn_update(c);
+	else if (!c->gone)
+		conn_free(c);
 }
 
 static int on_again(sd_event_source *source, void *userdata)
@@ -564,9 +581,18 @@ int varlink_server_add_connection(
 	if (r < 0)
 		return r;
 	c->inherited = true;
+	if (!on_close)
+		return 0;
 	c->on_close = on_close;
 	c->userdata = userdata;
-	return 0;
+	r = sd_event_add_defer(s->event, &c->gone, on_gone, c);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(c->gone, SD_EVENT_OFF);
+	if (r < 0) {
+		conn_unlink(c);
+		conn_free(c);
+	}
+	return r;
 }
 
 /* ---- the server ---- */
@@ -598,6 +624,7 @@ void varlink_server_free(struct varlink_server *s)
 
 		wire_flush(&c->wire); /* the last answers, as far as they go without waiting */
 		conn_detach(c);
+		conn_unlink(c);
 		conn_free(c);
 	}
 	sd_event_unref(s->event);

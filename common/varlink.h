@@ -38,7 +38,8 @@ int varlink_server_new(sd_event *event, const struct varlink_method *methods, ui
 	void *userdata, struct varlink_server **ret);
 void varlink_server_free(struct varlink_server *s);
 int varlink_server_listen(struct varlink_server *s, int dirfd, const char *name, unsigned mode); /* replaces a stale socket */
-/* An already connected socket (inherited socketpair) whose peer has exactly `roles`.  `on_close` may be NULL. */
+/* An already connected socket (inherited socketpair) whose peer has exactly `roles`.  `on_close` may be NULL;
+ * it comes from the event loop, never from within a call or an answer. */
 int varlink_server_add_connection(struct varlink_server *s, int fd, unsigned roles,
 	void (*on_close)(void *userdata), void *userdata);
 void varlink_server_set_state(struct varlink_server *s, unsigned state_bit, const char *refusal); /* text when a method is refused in this state */

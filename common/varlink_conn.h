@@ -12,13 +12,14 @@ struct conn {
 	struct conn *next;
 	struct wire wire;
 	sd_event_source *io, *again; /* `again`: a whole message waits in the buffer */
+	sd_event_source *gone;       /* tells on_close from the loop; NULL without one */
 	sd_event_source *late;       /* runs while a message is unfinished; NULL on inherited ones */
 	struct peer peer;
 	bool inherited;             /* its roles were given, not looked up */
 	bool closing;               /* close when all is sent */
 	bool dispatching, dead;     /* dead while dispatching: freed after it */
 	struct varlink_call *call;  /* one at a time: the next is read when it is answered */
-	struct varlink_call *watch; /* one with \"more\" that its handler kept: it holds up no other */
+	struct varlink_call *watch; /* one with "more" that its handler kept: it holds up no other */
 	void (*on_close)(void *userdata);
 	void *userdata;
 };

@@ -30,6 +30,7 @@ struct fixture {
 	struct varlink_server *server;
 	struct varlink_call *kept;
 	int closed; /* on_close of the inherited connection */
+	bool answer_on_close;
 	int handled;
 	int peer; /* the raw other end */
 	unsigned fds_before;
@@ -125,7 +126,11 @@ static const struct varlink_method methods[] = {
 
 static void on_closed(void *userdata)
 {
-	((struct fixture *)userdata)->closed++;
+	struct fixture *f = userdata;
+
+	f->closed++;
+	if (f->answer_on_close)
+		varlink_reply(f->kept, NULL);
 }
 
 static int setup(void **state)
@@ -643,6 +648,7 @@ static void a_peer_that_never_reads_is_dropped(void **state)
 	for (unsigned i = 0; i < 64 && r == 0; i++)
 		r = varlink_reply_more(f->kept, json_pack("{s:s}", "text", text));
 	assert_int_equal(r, -ECONNRESET);
+	spin(f);
 	assert_int_equal(f->closed, 1);
 	varlink_reply(f->kept, NULL);
 	free(text);
@@ -1036,6 +1042,21 @@ static void a_watch_holds_up_no_other_call(void **state)
 	assert_int_equal(varlink_reply(f->kept, NULL), -ECONNRESET);
 }
 
+/* Once the daemon that answered the watch used it after it was freed: the close had answered it within the answer. */
+static void the_close_that_an_answer_finds_may_end_the_call(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "{\"method\":\"org.example.Keep\",\"more\":true}");
+	spin(f);
+	close_fdp(&f->peer);
+	f->answer_on_close = true;
+	assert_int_equal(varlink_reply_more(f->kept, json_pack("{s:i}", "n", 1)), -ECONNRESET);
+	assert_int_equal(f->closed, 0);
+	spin(f);
+	assert_int_equal(f->closed, 1);
+}
+
 static void a_watch_may_be_freed_from_its_callback(void **state)
 {
 	struct fixture *f = *state;
@@ -1091,6 +1112,7 @@ int main(void)
 		TEST(limits_of_what_is_read_from_anybody),
 		TEST(one_user_has_a_bounded_number_of_connections),
 		TEST(a_watch_gets_every_reply_and_the_end),
+		TEST(the_close_that_an_answer_finds_may_end_the_call),
 		TEST(a_watch_may_be_freed_from_its_callback),
 		TEST(a_call_beside_a_watch_gets_its_own_answer),
 		TEST(a_watch_holds_up_no_other_call),
