@@ -9,23 +9,6 @@
 #include "tools/request.h"
 #include "tools/table.h"
 
-/* One call; its whole answer as JSON, or the sentence `said`. */
-static int simple(
-	struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *said)
-{
-	json_t *params, *answer = NULL;
-	int r;
-
-	request_parse(t, rq, argc, argv, &params);
-	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
-	if (r == EXIT_OK && t->json)
-		r = print_json(answer);
-	else if (r == EXIT_OK)
-		puts(said);
-	json_decref(answer);
-	return r;
-}
-
 int cmd_hold_place(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
@@ -66,7 +49,7 @@ int cmd_hold_lift(struct tool *t, int argc, char **argv)
 		"Lifts a hold (`coffer hold list` numbers them).\vWhat is overdue is given notice of "
 		"once the last one is lifted, and waits anew."};
 
-	return simple(t, argc, argv, &rq, "HoldLift", "lifted");
+	return request_say(t, argc, argv, &rq, "HoldLift", "lifted");
 }
 
 /* "client", "class billing", "file 9f/a3..." (where it stood in the store: names are the client's) */
@@ -178,5 +161,5 @@ int cmd_clock_confirm(struct tool *t, int argc, char **argv)
 		"Confirms that the clock is right after it jumped (`coffer status` says so).\vUntil then "
 		"nothing is destroyed."};
 
-	return simple(t, argc, argv, &rq, "ClockConfirm", "confirmed; what is due takes its next step now");
+	return request_say(t, argc, argv, &rq, "ClockConfirm", "confirmed; what is due takes its next step now");
 }

@@ -6,16 +6,16 @@
 
 #include "common/scope.h"
 #include "tools/commands.h"
+#include "tools/log_opens.h"
 #include "tools/request.h"
 #include "tools/table.h"
-
-#define PAGE_ROWS 5000
 
 /* ---- incident ---- */
 
 /* Clients by name: {opens, persons {name: true}, files {id: true}}. */
-static void count(json_t *clients, const json_t *row)
+static void count(const json_t *row, void *arg)
 {
+	json_t *clients = arg;
 	const char *client = json_string_value(json_object_get(row, "client"));
 	const char *user = json_string_value(json_object_get(row, "user"));
 	const char *file = json_string_value(json_object_get(row, "file"));
@@ -36,31 +36,11 @@ static void count(json_t *clients, const json_t *row)
 
 static int fetch(struct tool *t, const json_t *asked, json_t *clients)
 {
-	json_auto_t *params = json_pack("{s:O, s:O, s:s, s:s, s:i}", "since", json_object_get(asked, "from"), "until",
-		json_object_get(asked, "until"), "op", "open", "outcome", "ok", "limit", PAGE_ROWS);
-	bool more = true;
-	int r = EXIT_OK;
+	json_auto_t *params = json_pack("{s:O, s:O, s:O*, s:O*}", "since", json_object_get(asked, "from"), "until",
+		json_object_get(asked, "until"), "client", json_object_get(asked, "client"), "user",
+		json_object_get(asked, "user"));
 
-	if (json_object_get(asked, "client"))
-		json_object_set(params, "client", json_object_get(asked, "client"));
-	if (json_object_get(asked, "user"))
-		json_object_set(params, "user", json_object_get(asked, "user"));
-	while (more && r == EXIT_OK) {
-		json_t *answer = NULL, *row, *next;
-		size_t i;
-
-		r = tool_call(t, DAEMON_FSD, "LogQuery", json_copy(params), NULL, 0, &answer);
-		if (r == EXIT_OK && !json_is_true(json_object_get(answer, "all")))
-			r = fail(EXIT_REFUSED, "only auditors see what others did");
-		json_array_foreach(json_object_get(answer, "rows"), i, row)
-			count(clients, row);
-		next = json_object_get(answer, "next");
-		more = json_is_string(next);
-		if (more)
-			json_object_set(params, "after", next);
-		json_decref(answer);
-	}
-	return r;
+	return log_opens(t, params, count, clients);
 }
 
 static json_t *keys_of(const json_t *object)

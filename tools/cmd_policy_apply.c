@@ -9,9 +9,10 @@
 #include "tools/request.h"
 #include "tools/table.h"
 
-int put_policy_text(json_t *params, const char *member)
+/* The file that the member "file" names, as the member "text". */
+static int put_text(json_t *params)
 {
-	const char *file = json_string_value(json_object_get(params, member));
+	const char *file = json_string_value(json_object_get(params, "file"));
 	scoped(freep) char *text = NULL;
 	struct policy_error err;
 	size_t n;
@@ -20,8 +21,22 @@ int put_policy_text(json_t *params, const char *member)
 		return fail(EXIT_USAGE, "%s: %s", file, err.text);
 	if (json_object_set_new(params, "text", json_string(text)) < 0)
 		return fail(EXIT_USAGE, "%s: this is not UTF-8 text", file);
-	json_object_del(params, member);
+	json_object_del(params, "file");
 	return EXIT_OK;
+}
+
+int call_with_policy_text(
+	struct tool *t, int argc, char **argv, const struct request *rq, const char *method, json_t **ret)
+{
+	json_t *params;
+	int r;
+
+	request_parse(t, rq, argc, argv, &params);
+	r = put_text(params);
+	if (r == EXIT_OK)
+		return tool_call(t, DAEMON_KEYD, method, params, NULL, 0, ret);
+	json_decref(params);
+	return r;
 }
 
 int cmd_policy_apply(struct tool *t, int argc, char **argv)
@@ -30,17 +45,11 @@ int cmd_policy_apply(struct tool *t, int argc, char **argv)
 	static const struct request rq = {fields, "FILE",
 		"Makes a file the next version of the policy, in force from its effective date on (at once when that is past).\v"
 		"Sessions that it does not allow end then. `coffer policy diff FILE` shows before what would change."};
-	json_t *params, *answer = NULL;
+	json_t *answer = NULL;
 	char day[DATE_TEXT_MAX];
 	int r;
 
-	request_parse(t, &rq, argc, argv, &params);
-	r = put_policy_text(params, "file");
-	if (r != EXIT_OK) {
-		json_decref(params);
-		return r;
-	}
-	r = tool_call(t, DAEMON_KEYD, "PolicyApply", params, NULL, 0, &answer);
+	r = call_with_policy_text(t, argc, argv, &rq, "PolicyApply", &answer);
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	else if (r == EXIT_OK)
@@ -110,16 +119,10 @@ static int print_diff(const json_t *answer)
 
 static int diff(struct tool *t, int argc, char **argv, const struct request *rq, const char *method)
 {
-	json_t *params, *answer = NULL;
+	json_t *answer = NULL;
 	int r;
 
-	request_parse(t, rq, argc, argv, &params);
-	r = put_policy_text(params, "file");
-	if (r != EXIT_OK) {
-		json_decref(params);
-		return r;
-	}
-	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
+	r = call_with_policy_text(t, argc, argv, rq, method, &answer);
 	if (r == EXIT_OK)
 		r = t->json ? print_json(answer) : print_diff(answer);
 	json_decref(answer);

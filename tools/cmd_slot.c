@@ -67,6 +67,18 @@ static int call(struct tool *t, const char *method, json_t *params, int fd, cons
 	return say(NEW_BACKUP);
 }
 
+/* `call` with what seals the slot in it.  Steals to. */
+static int call_sealed(struct tool *t, json_t *params, bool required, const char *method, json_t *to, const char *said)
+{
+	scoped(close_fdp) int fd = -1;
+	int r = take_seal(params, required, to, &fd);
+
+	if (r == EXIT_OK)
+		return call(t, method, to, fd, said);
+	json_decref(to);
+	return r;
+}
+
 int cmd_slot_list(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {{0}};
@@ -121,19 +133,12 @@ int cmd_slot_add(struct tool *t, int argc, char **argv)
 		"it. A destruction is not complete until every slot has forgotten the old root key: one that is kept apart has to "
 		"be plugged in for it."};
 	json_auto_t *params = NULL;
-	scoped(close_fdp) int fd = -1;
 	json_t *to;
-	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
 	to = json_pack("{s:O, s:O, s:O*}", "name", json_object_get(params, "name"), "where", json_object_get(params, "where"), "kind",
 		json_object_get(params, "kind"));
-	r = take_seal(params, false, to, &fd);
-	if (r != EXIT_OK) {
-		json_decref(to);
-		return r;
-	}
-	return call(t, "SlotAdd", to, fd, "The slot is there.");
+	return call_sealed(t, params, false, "SlotAdd", to, "The slot is there.");
 }
 
 int cmd_slot_remove(struct tool *t, int argc, char **argv)
@@ -165,18 +170,11 @@ int cmd_slot_replace(struct tool *t, int argc, char **argv)
 		"Makes another slot of that name, there or at another place.\vFor one that is damaged, foreign, or on a medium that is "
 		"given up. What lies at its place is destroyed."};
 	json_auto_t *params = NULL;
-	scoped(close_fdp) int fd = -1;
 	json_t *to;
-	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
 	to = json_pack("{s:O, s:O*}", "name", json_object_get(params, "name"), "where", json_object_get(params, "where"));
-	r = take_seal(params, false, to, &fd);
-	if (r != EXIT_OK) {
-		json_decref(to);
-		return r;
-	}
-	return call(t, "SlotReplace", to, fd, "The slot is there anew.");
+	return call_sealed(t, params, false, "SlotReplace", to, "The slot is there anew.");
 }
 
 int cmd_slot_seal(struct tool *t, int argc, char **argv)
@@ -190,16 +188,9 @@ int cmd_slot_seal(struct tool *t, int argc, char **argv)
 		"Seals a slot, or all of them, by something else.\vWhat sealed it before opens nothing from now on, also not a copy of "
 		"the slot of before."};
 	json_auto_t *params = NULL;
-	scoped(close_fdp) int fd = -1;
 	json_t *to;
-	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
 	to = json_pack("{s:O*}", "name", json_object_get(params, "name"));
-	r = take_seal(params, true, to, &fd);
-	if (r != EXIT_OK) {
-		json_decref(to);
-		return r;
-	}
-	return call(t, "SlotSeal", to, fd, "It is sealed anew.");
+	return call_sealed(t, params, true, "SlotSeal", to, "It is sealed anew.");
 }

@@ -5,15 +5,16 @@
 #include "common/date.h"
 #include "common/scope.h"
 #include "tools/commands.h"
+#include "tools/log_opens.h"
 #include "tools/request.h"
 #include "tools/table.h"
 
-#define PAGE_ROWS 5000
 #define PERSONS_MIN 5 /* of a group that is told */
 
 /* Groups by "<month>\n<client>\n<purpose>": {opens, persons {uid: true}}. */
-static void count(json_t *groups, const json_t *row)
+static void count(const json_t *row, void *arg)
 {
+	json_t *groups = arg;
 	const char *client = json_string_value(json_object_get(row, "client"));
 	const char *purpose = json_string_value(json_object_get(row, "purpose"));
 	char when[DATE_TEXT_MAX], uid[24];
@@ -31,32 +32,6 @@ static void count(json_t *groups, const json_t *row)
 	json_object_set_new(g, "opens", json_integer(json_integer_value(json_object_get(g, "opens")) + 1));
 	snprintf(uid, sizeof(uid), "%lld", (long long)json_integer_value(json_object_get(row, "uid")));
 	json_object_set_new(json_object_get(g, "persons"), uid, json_true());
-}
-
-static int fetch(struct tool *t, json_t *params, json_t *groups)
-{
-	bool more = true;
-	int r = EXIT_OK;
-
-	json_object_set_new(params, "op", json_string("open"));
-	json_object_set_new(params, "outcome", json_string("ok"));
-	json_object_set_new(params, "limit", json_integer(PAGE_ROWS));
-	while (more && r == EXIT_OK) {
-		json_t *answer = NULL, *row, *next;
-		size_t i;
-
-		r = tool_call(t, DAEMON_FSD, "LogQuery", json_copy(params), NULL, 0, &answer);
-		if (r == EXIT_OK && !json_is_true(json_object_get(answer, "all")))
-			r = fail(EXIT_REFUSED, "only auditors see what others did");
-		json_array_foreach(json_object_get(answer, "rows"), i, row)
-			count(groups, row);
-		next = json_object_get(answer, "next");
-		more = json_is_string(next);
-		if (more)
-			json_object_set(params, "after", next);
-		json_decref(answer);
-	}
-	return r;
 }
 
 static int compare(const void *a, const void *b)
@@ -127,7 +102,7 @@ int cmd_stats(struct tool *t, int argc, char **argv)
 	if (least < 3)
 		r = fail(EXIT_USAGE, "--least: a group of fewer than 3 persons says what one of them did");
 	if (r == EXIT_OK)
-		r = fetch(t, params, groups);
+		r = log_opens(t, params, count, groups);
 	if (r == EXIT_OK) {
 		rows = told(groups, least, &small);
 		if (t->json) {

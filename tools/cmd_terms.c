@@ -156,17 +156,11 @@ int cmd_agreement_set(struct tool *t, int argc, char **argv)
 	static const struct request rq = {fields, "CLIENT FILE",
 		"Records what a client's contract says otherwise than the policy.\vIt replaces the agreement before it from its "
 		"effective date on; doc/POLICY.md describes the file."};
-	json_t *params, *answer = NULL;
+	json_t *answer = NULL;
 	char day[DATE_TEXT_MAX];
 	int r;
 
-	request_parse(t, &rq, argc, argv, &params);
-	r = put_policy_text(params, "file");
-	if (r != EXIT_OK) {
-		json_decref(params);
-		return r;
-	}
-	r = tool_call(t, DAEMON_KEYD, "AgreementSet", params, NULL, 0, &answer);
+	r = call_with_policy_text(t, argc, argv, &rq, "AgreementSet", &answer);
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
 	else if (r == EXIT_OK)

@@ -100,7 +100,10 @@ int cmd_policy_diff(struct tool *t, int argc, char **argv);
 int cmd_policy_versions(struct tool *t, int argc, char **argv);
 int cmd_agreement_diff(struct tool *t, int argc, char **argv);
 
-/* The file that a member names as the member "text": of a policy or an agreement.  An exit code. */
-int put_policy_text(json_t *params, const char *member);
+/* Parses the arguments and calls the method of keyd with the text of the file that the field "file" names (a policy or an
+ * agreement) as its parameter "text".  *ret: the answer, the caller's.  An exit code. */
+struct request;
+int call_with_policy_text(
+	struct tool *t, int argc, char **argv, const struct request *rq, const char *method, json_t **ret);
 
 #endif
