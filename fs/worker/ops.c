@@ -273,7 +273,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want = conn->capable &
 		     (FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 			     FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_HANDLE_KILLPRIV |
-			     FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA);
+			     FUSE_CAP_CACHE_SYMLINKS);
 	/* Locks that only one kernel asks for it can keep itself. */
 	conn->want |= conn->capable &
 		      (s->exclusive ? FUSE_CAP_WRITEBACK_CACHE : FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);

@@ -183,6 +183,35 @@ t = threading.Thread(target=work); t.start()
     sees(pair[1], look, pair[0].get(look))
 
 
+def test_no_zeros_where_another_session_made_a_file_longer(acme):
+    """The size can come (a program asks for it) before the notification of the content does: then what is cached of the last
+    page is not to be shown as if it were the file's."""
+    first, second = acme.mount(acme.alice), acme.mount(acme.alice)
+    a = acme.actor(acme.alice, first.point)
+    a.do(f"""
+libc = ctypes.CDLL(None, use_errno=True)
+def ask(path):
+    'statx() with AT_STATX_FORCE_SYNC: what is cached does not count'
+    assert libc.statx(-100, path.encode(), 0x2000, 0xfff, ctypes.create_string_buffer(256)) == 0
+there, bad, size = {second.point!r}, [], 64 << 20
+def append(n):
+    with open('f', 'ab') as f: f.write(b'x' * n)
+append(1)
+open('busy', 'w').truncate(size)
+fb = os.open(there + '/f', os.O_RDONLY)  # while nobody writes: what is read is cached
+for i in range(8):
+    with open(there + '/busy', 'rb') as f:
+        while f.read(1 << 20): pass
+    os.pread(fb, 1 << 20, 0)
+    os.truncate('busy', size - i - 1)  # its notification has much to do; the next ones wait for it
+    append(40)
+    ask(there + '/f')
+    got = os.pread(fb, 1 << 20, 0)
+    if set(got) != {{120}}: bad.append((i, len(got)))
+""")
+    assert a.get("bad") == []
+
+
 def test_more_changes_than_are_told_singly(make_vault):
     """A session whose thread is behind is told that everything may be stale: names that went, too, and names that came."""
     v = make_vault(up=False)
