@@ -264,6 +264,16 @@ int op_record_inode(const struct op *o, enum record_op what, struct inode *i, in
 	return op_record_name(o, what, i, NULL, r);
 }
 
+void op_tries_again(const struct op *o, enum op_by_name what, int r)
+{
+	pid_t pid = fuse_req_ctx(o->req)->pid;
+
+	if (r == -ESTALE)
+		retry_expect(o->s, pid, (int)what);
+	else
+		retry_over(o->s, pid, (int)what);
+}
+
 /* ---- the session as a whole ---- */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)

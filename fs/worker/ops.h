@@ -46,6 +46,10 @@ int op_may_class(const struct op *o, uint16_t class);
 int op_may_change(const struct op *o);			/* -EROFS; -ENOSPC: a record is owed */
 int op_may_change_in(const struct op *o, const struct inode *dir);	/* that, and write and search in dir */
 
+/* What a request by a name is answered: after ESTALE its thread looks the name up once more (retry.h). */
+enum op_by_name { BY_NAME_OPEN, BY_NAME_SETATTR, BY_NAME_XATTR };
+void op_tries_again(const struct op *o, enum op_by_name what, int r);
+
 /* With a reference (inode_unref); NULL: recorded as refused, answer ESTALE. */
 struct inode *op_inode(const struct op *o, fuse_ino_t node);
 struct handle *op_handle(const struct op *o, uint64_t fh, int kind, fuse_ino_t node);	/* NULL: recorded, answer EBADF */

@@ -145,6 +145,8 @@ static int set_times(const struct op *o, struct inode *i, const struct stat *att
 	if (i->index == INODE_ROOT)
 		return 0; /* its times follow what happens in it */
 	r = resolve_name(o->w->resolver, i, &d, &name);
+	if (r == -ESTALE && i->last)
+		return 0; /* as set_mode */
 	return r < 0 ? r : store_utimens(d, name, ts);
 }
 
@@ -206,6 +208,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, 
 			r = op_outcome(&o, i, op_stat(&o, i, &st));
 		pthread_rwlock_unlock(&o.w->names);
 	}
+	op_tries_again(&o, BY_NAME_SETATTR, r);
 	if (r == 0)
 		op_reply_attr(&o, i, changes, &st);
 	else
@@ -375,6 +378,7 @@ static int xattr(const struct op *o, fuse_ino_t node, const struct xattr *x)
 	if (change && r >= 0)
 		notify_attributes(o->s, i);
 	pthread_rwlock_unlock(&o->w->names);
+	op_tries_again(o, BY_NAME_XATTR, r);
 	inode_unref(o->w->inodes, i);
 	return r;
 }

@@ -43,6 +43,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	pthread_rwlock_rdlock(&o.w->names);
 	changes = atomic_load(&dir->changes);
 	r = lookup(&o, dir, name, &e);
+	if (r == 0)
+		retry_found(o.s, fuse_req_ctx(req)->pid, e.inode);
 	pthread_rwlock_unlock(&o.w->names);
 	if (r == -ENOENT) { /* remembered, too */
 		e.e.entry_timeout = OPS_DAY;
@@ -268,12 +270,13 @@ static int open_dir(const struct op *o, struct inode *i, uint64_t *ret_fh)
 		r = op_may(o, i, OP_R);
 	if (r == 0)
 		r = resolve_dir(o->w->resolver, i, &d);
-	if (r == 0)
+	if (r == 0 || r == -ESTALE) /* removed since it was looked up: it is empty, as on a local disk */
 		r = handle_new(o->s->handles, HANDLE_DIR, inode_node(i), &h, ret_fh);
 	if (r == 0) {
 		h->inode = inode_ref(o->w->inodes, i);
 		h->session = o->number;
-		r = store_iter_new(d, &h->iter);
+		if (d)
+			r = store_iter_new(d, &h->iter);
 	}
 	r = op_outcome(o, i, r);
 	r = op_record_inode(o, RECORD_OPENDIR, i, r);

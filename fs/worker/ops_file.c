@@ -207,6 +207,7 @@ void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		r = open_file(&o, i, fi, &h);
 		pthread_rwlock_unlock(&o.w->names);
 	}
+	op_tries_again(&o, BY_NAME_OPEN, r);
 	if (r == 0 && ahead)
 		op_go_ahead(&o, h, fi);
 	if (r == 0)

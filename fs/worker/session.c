@@ -79,6 +79,7 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->loop_ops = &loop_leader_follower;
 	pthread_rwlock_init(&s->replies, NULL);
 	pthread_mutex_init(&s->end_lock, NULL);
+	retries_init(&s->retries);
 	*ret = s;
 	return 0;
 }
@@ -94,6 +95,7 @@ void session_free(struct session *s)
 		close(s->breaker_fd);
 	note_queue_done(&s->notes);
 	told_free(s->told);
+	retries_done(&s->retries);
 	pthread_rwlock_destroy(&s->replies);
 	pthread_mutex_destroy(&s->end_lock);
 	if (s->open_nodes)
@@ -280,6 +282,7 @@ static void close_all(struct session *s)
 
 	while ((h = handle_release_any(s->handles)))
 		ops_handle_put(s, h);
+	retries_clear(s);
 }
 
 static void leave_worker(struct session *s)

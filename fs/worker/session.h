@@ -13,6 +13,7 @@
 #include "fs/worker/inode.h"
 #include "fs/worker/loop.h"
 #include "fs/worker/notify.h"
+#include "fs/worker/retry.h"
 
 #define SESSION_WORD 32
 
@@ -59,6 +60,7 @@ struct session {
 	_Atomic uint64_t *open_nodes;	/* shared with fsd */
 	struct note_queue notes;
 	struct told *told;
+	struct retries retries;
 	bool cannot_prune;		/* the keeper's: the kernel is older than 6.18 */
 	/* Shared while an answer that may be cached is compared with the changes and written; a notification is sent
 	 * after taking it alone for a moment: so it never passes an answer that is older than it. */

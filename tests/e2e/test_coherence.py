@@ -183,6 +183,54 @@ t = threading.Thread(target=work); t.start()
     sees(pair[1], look, pair[0].get(look))
 
 
+def test_a_file_that_is_replaced_all_the_time_opens(pair):
+    """As on a local disk: rename() replaces a name without a moment in which it means nothing."""
+    a, b = pair
+    a.do("""
+import threading
+open('f', 'w').write('old')
+over = False
+def replace():
+    while not over:
+        with open('new', 'w') as f: f.write('new')
+        os.rename('new', 'f')
+t = threading.Thread(target=replace); t.start()
+""")
+    b.do("""
+failed = []
+does = [lambda: os.close(os.open('f', os.O_RDONLY)), lambda: os.close(os.open('f', os.O_RDWR | os.O_CREAT, 0o600)),
+        lambda: os.truncate('f', 2), lambda: os.chmod('f', 0o640), lambda: os.utime('f', (1, 1)), lambda: os.stat('f'),
+        lambda: os.listxattr('f')]
+for i in range(7000):
+    try: does[i % 7]()
+    except OSError as e: failed.append((i % 7, e.errno))
+""")
+    a.do("over = True; t.join(20)")
+    assert b.get("failed") == []
+
+
+def test_a_directory_that_comes_and_goes_is_there_or_not(pair):
+    """Never ESTALE: a program opens it, or it has no such name."""
+    a, b = pair
+    a.do("""
+import threading
+over = False
+def replace():
+    while not over:
+        os.mkdir('d')
+        os.rmdir('d')
+t = threading.Thread(target=replace); t.start()
+""")
+    b.do("""
+seen = set()
+for i in range(3000):
+    try: seen.add(len(os.listdir('d')))
+    except OSError as e: seen.add(-e.errno)
+""")
+    a.do("over = True; t.join(20)")
+    assert b.get("seen") <= {0, -2}
+
+
 def test_no_zeros_where_another_session_made_a_file_longer(acme):
     """The size can come (a program asks for it) before the notification of the content does: then what is cached of the last
     page is not to be shown as if it were the file's."""
