@@ -37,20 +37,6 @@ static void work_free(struct work *w)
 }
 DEFINE_SCOPED(struct work *, work_free)
 
-int classes_client(struct keyd *k, int64_t row, struct fact_client *ret)
-{
-	scoped(freep) struct fact_client *all = NULL;
-	size_t n = 0;
-	int r = facts_clients(k->facts, FACTS_LATEST, &all, &n);
-
-	for (size_t i = 0; r == 0 && i < n; i++)
-		if (all[i].row == row) {
-			*ret = all[i];
-			return 0;
-		}
-	return r < 0 ? r : -ENOENT;
-}
-
 bool classes_may_begin(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
 {
 	survey_make_way(k, c->client);
@@ -264,7 +250,7 @@ void classes_tick(struct keyd *k)
 	struct work *w;
 
 	if (k->tick % EVERY_RETRY != 2 || facts_class_set_any(k->facts, &f) < 0 ||
-		classes_client(k, f.client, &c) < 0 || survey_runs(k, c.client))
+		facts_client_by_row(k->facts, f.client, &c) < 0 || survey_runs(k, c.client))
 		return;
 	w = work_new(k, &c, FACTS_CLOCK.user, FACTS_CLOCK.uid);
 	if (!w)

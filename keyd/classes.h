@@ -13,7 +13,5 @@ void classes_tick(struct keyd *k);
 
 /* What each of these needs, and replies with an error if it is not there: keys, a store that nobody else is busy with. */
 bool classes_may_begin(struct keyd *k, struct varlink_call *call, const struct fact_client *c);
-/* The client with that row. */
-int classes_client(struct keyd *k, int64_t row, struct fact_client *ret);
 
 #endif

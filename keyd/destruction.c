@@ -219,27 +219,22 @@ struct batch_item destruction_item(struct destruction *d)
 void destructions_settle(struct keyd *k)
 {
 	scoped(freep) struct fact_destruction *pending = NULL;
-	scoped(freep) struct fact_client *clients = NULL;
-	size_t n = 0, count = 0;
+	size_t n = 0;
 
-	if (facts_destructions_pending(k->facts, &pending, &n) < 0 || n == 0 ||
-		facts_clients(k->facts, FACTS_LATEST, &clients, &count) < 0)
+	if (facts_destructions_pending(k->facts, &pending, &n) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		for (size_t c = 0; c < count; c++) {
-			struct destruction d = {.k = k, .client = clients[c], .fact = pending[i]};
-			struct client_id id;
-			int r = 0;
+		struct destruction d = {.k = k, .fact = pending[i]};
+		struct client_id id;
+		int r = facts_client_by_row(k->facts, pending[i].client, &d.client);
 
-			if (clients[c].row != pending[i].client || client_id_parse(clients[c].hex, &id) < 0)
-				continue;
-			if (keyring_has(k->ring, &id))
-				abandon(&d, "it was interrupted before anything was destroyed");
-			else
-				r = finish(&d);
-			if (r < 0)
-				log_error("the destruction of %s is not certified yet: %s", d.client.client,
-					strerror(-r));
-		}
+		if (r == 0)
+			r = client_id_parse(d.client.hex, &id);
+		if (r < 0)
+			log_error("what destruction %lld was of cannot be read: %s", (long long)pending[i].row, strerror(-r));
+		else if (keyring_has(k->ring, &id))
+			abandon(&d, "it was interrupted before anything was destroyed");
+		else if ((r = finish(&d)) < 0)
+			log_error("the destruction of %s is not certified yet: %s", d.client.client, strerror(-r));
 	}
 }

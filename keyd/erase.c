@@ -251,7 +251,7 @@ int erase_settle(struct keyd *k)
 		if (r < 0)
 			return r == -ENOENT ? 0 : r;
 		last = f.row;
-		r = classes_client(k, f.client, &c);
+		r = facts_client_by_row(k->facts, f.client, &c);
 		if (r == 0)
 			r = is_gone(k, &c, &f, &gone);
 		if (r == 0 && !gone)
@@ -268,7 +268,7 @@ void erase_tick(struct keyd *k)
 	bool gone;
 
 	if (k->tick % EVERY_SETTLE != 1 || k->shred_unfinished || facts_erasure_pending(k->facts, 0, &f) < 0 ||
-		classes_client(k, f.client, &c) < 0 || survey_runs(k, c.client) ||
+		facts_client_by_row(k->facts, f.client, &c) < 0 || survey_runs(k, c.client) ||
 		is_gone(k, &c, &f, &gone) < 0)
 		return;
 	if (!gone)

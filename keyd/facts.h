@@ -80,6 +80,8 @@ int facts_client(struct facts *f, const char *client, int64_t known_at, struct f
 int facts_client_row(struct facts *f, const char *hex, int64_t *ret);	/* -ENOENT */
 /* What a decision needs of it: without dates, classes and what else retention asks for. */
 int facts_client_brief(struct facts *f, const char *client, int64_t known_at, struct fact_client *ret);
+int facts_client_by_row(struct facts *f, int64_t row, struct fact_client *ret);	/* as it is now; -ENOENT */
+int facts_clients_count(struct facts *f, int64_t *ret);	/* destroyed ones, too */
 /* All of them, by name; *ret is malloc'd. */
 int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, size_t *ret_n);
 int facts_client_end(struct facts *f, int64_t client, int64_t on, struct actor by, int64_t now);

@@ -102,6 +102,33 @@ int facts_client(struct facts *f, const char *client, int64_t known_at, struct f
 	return r < 0 ? r : facts_client_dates(f, known_at, ret);
 }
 
+int facts_client_by_row(struct facts *f, int64_t row, struct fact_client *ret)
+{
+	scoped(sql_resetp) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_cached(f, &st, CLIENT_QUERY "AND c.id = ?2", "ii", FACTS_LATEST, row);
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	client_from_row(st, ret);
+	return facts_client_dates(f, FACTS_LATEST, ret);
+}
+
+int facts_clients_count(struct facts *f, int64_t *ret)
+{
+	scoped(sql_resetp) sqlite3_stmt *st = NULL;
+	int r = facts_cached(f, &st, "SELECT count(*) FROM client", "");
+
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0)
+		return r < 0 ? r : -EIO;
+	*ret = sqlite3_column_int64(st, 0);
+	return 0;
+}
+
 int facts_clients(struct facts *f, int64_t known_at, struct fact_client **ret, size_t *ret_n)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;

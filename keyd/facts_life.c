@@ -18,8 +18,8 @@
 
 int facts_class(struct facts *f, int64_t client, uint16_t class, struct fact_class *ret)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = facts_prepare(f, &st, CLASS_QUERY, "ii", client, (int64_t) class);
+	scoped(sql_resetp) sqlite3_stmt *st = NULL;
+	int r = facts_cached(f, &st, CLASS_QUERY, "ii", client, (int64_t) class);
 
 	if (r == 0)
 		r = sql_step(st);

@@ -165,7 +165,7 @@ static int decided(struct keyd *k, struct varlink_call *call, const struct fact_
 {
 	struct outbox_entry e = {.kind = approve ? "approve" : "deny", .by = actor_of(call), .purpose = q->purpose};
 	struct fact_client c;
-	int ended = 0, r = classes_client(k, q->client, &c);
+	int ended = 0, r = facts_client_by_row(k->facts, q->client, &c);
 
 	if (r == 0) {
 		e.client = c.client;
@@ -276,7 +276,7 @@ int keyd_review_close(struct varlink_call *call, json_t *params, void *userdata)
 		return 0;
 	r = facts_review_get(k->facts, id, &v);
 	if (r == 0 && !v.closed)
-		r = classes_client(k, v.client, &c);
+		r = facts_client_by_row(k->facts, v.client, &c);
 	if (r == -ENOENT || (r == 0 && v.closed))
 		return varlink_errorf(call, "UnknownReview", "`coffer reviews` shows them", "there is no open review %lld",
 			(long long)id);

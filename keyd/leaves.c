@@ -135,7 +135,7 @@ void leaves_tick(struct keyd *k)
 
 	if (k->tick % EVERY != 3 || k->tick < k->leaves_retry_at || !keyd_compare_ledger(k) || k->clock.unconfirmed ||
 		k->shred_unfinished || facts_dying_oldest(k->facts, &client, &since) < 0 || since == 0 ||
-		keyd_now() - since < (int64_t)k->window_seconds || classes_client(k, client, &c) < 0)
+		keyd_now() - since < (int64_t)k->window_seconds || facts_client_by_row(k->facts, client, &c) < 0)
 		return;
 	k->leaves_retry_at = k->tick + EVERY_RETRY;
 	if (c.destroyed_on) {

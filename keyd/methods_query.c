@@ -99,12 +99,11 @@ static void common_warnings(struct keyd *k, json_t *warnings)
 			"one user holds all roles here: the record is evidence against outsiders only");
 }
 
-static size_t count_clients(struct keyd *k)
+static int64_t count_clients(struct keyd *k)
 {
-	scoped(freep) struct fact_client *clients = NULL;
-	size_t n = 0;
+	int64_t n = 0;
 
-	return facts_clients(k->facts, FACTS_LATEST, &clients, &n) < 0 ? 0 : n;
+	return facts_clients_count(k->facts, &n) < 0 ? 0 : n;
 }
 
 static size_t count_workers(const struct keyd *k)

@@ -48,7 +48,7 @@ static int start(struct keyd *k, int64_t row)
 	struct survey_spec spec = {.done = done};
 	struct sweep_work *w;
 	struct fact_client c;
-	int r = classes_client(k, row, &c);
+	int r = facts_client_by_row(k->facts, row, &c);
 
 	if (r < 0 || survey_runs(k, c.client))
 		return r < 0 ? r : -EBUSY;
