@@ -1,6 +1,7 @@
 #include "keyd/disclosure.h"
 #include "keyd/methods.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,6 +173,18 @@ bool params_client(struct keyd *k, struct varlink_call *call, const char *client
 	else if (r < 0)
 		reply_failure(k, call, r, "the client cannot be looked up");
 	return r == 0;
+}
+
+bool client_name_is_good(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n == 0 || n >= CLIENT_NAME_MAX || !(islower((unsigned char)*name) || isdigit((unsigned char)*name)))
+		return false;
+	for (; *name; name++)
+		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) && !strchr("._-", *name))
+			return false;
+	return true;
 }
 
 bool params_rights(struct varlink_call *call, const char *text, enum rights *ret)

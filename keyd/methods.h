@@ -19,6 +19,8 @@ bool params_text(struct varlink_call *call, const char *what, const char *text);
 /* A time as a number or as text (common/date.h); missing or null: *ret stays. */
 bool params_time(struct varlink_call *call, json_t *params, const char *key, int64_t *ret);
 bool params_client(struct keyd *k, struct varlink_call *call, const char *client, struct fact_client *ret);
+/* Whether a client may be called so: the name stands in mount options, file names and tables. */
+bool client_name_is_good(const char *name);
 bool params_rights(struct varlink_call *call, const char *text, enum rights *ret);	/* NULL: RIGHTS_NONE */
 bool params_purpose(struct keyd *k, struct varlink_call *call, const char *id, const struct policy_purpose **ret);
 

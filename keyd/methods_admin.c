@@ -1,5 +1,4 @@
 /* What admins and custodians record: clients, their end, suspensions, holds; and the daemon's own end. */
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -18,20 +17,6 @@
 #include "keyd/rules.h"
 #include "keyd/session.h"
 #include "keyd/terms.h"
-
-/* It stands in mount options, file names and tables. */
-static bool name_is_good(const char *name)
-{
-	size_t n = strlen(name);
-
-	if (n == 0 || n >= CLIENT_NAME_MAX ||
-		!(islower((unsigned char)*name) || isdigit((unsigned char)*name)))
-		return false;
-	for (; *name; name++)
-		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) && !strchr("._-", *name))
-			return false;
-	return true;
-}
 
 /* Fact and record together; `add` puts the fact. */
 static int commit_with(struct keyd *k, int r, const struct outbox_entry *e)
@@ -80,7 +65,7 @@ int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata)
 		!terms_params_services(k, call, services) ||
 		!params_text(call, "name", name) || (*email && !params_text(call, "email", email)))
 		return 0;
-	if (!name_is_good(e.client))
+	if (!client_name_is_good(e.client))
 		return varlink_errorf(call, "InvalidName",
 			"use a-z, 0-9, dot, dash and underscore, beginning with a letter or digit, 63 at "
 			"most",

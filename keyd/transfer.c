@@ -290,6 +290,14 @@ struct bundle {
 	json_int_t ended_on;
 };
 
+/* A signature says who wrote it, not that it will do: the texts go into file names, mount options and letters. */
+static bool texts_will_do(const struct bundle *b)
+{
+	return client_name_is_good(b->client) && strlen(b->hex) == CLIENT_ID_HEX - 1 &&
+	       strspn(b->hex, "0123456789abcdef") == CLIENT_ID_HEX - 1 && *b->name && strlen(b->name) < FACT_TEXT_MAX &&
+	       strlen(b->email) < FACT_TEXT_MAX;
+}
+
 static bool is_genuine(const struct bundle *b)
 {
 	scoped(freep) char *text = json_dumps(b->inventory, JSON_SORT_KEYS | JSON_COMPACT);
@@ -400,5 +408,8 @@ int keyd_adopt(struct varlink_call *call, json_t *params, void *userdata)
 		    &b.hex, "name", &b.name, "email", &b.email, "sealed_hash", &b.hash, "ended_on", &b.ended_on) < 0 ||
 		strcmp(kind, "transfer") != 0)
 		return varlink_error(call, "BundleDamaged", "this is no bundle", NULL);
+	if (!texts_will_do(&b))
+		return varlink_error(call, "BundleDamaged", "the client's name, id or address in it could not be a client's here",
+			"ask the sender for another bundle");
 	return adopt(userdata, call, &b);
 }

@@ -64,6 +64,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 
 /* Errors by name, as doc/PROTOCOL.md lists them; what is not here is EXIT_FAILED. */
 #define ERROR_CODES(X)                                                                                       \
+	X(EXIT_DAMAGED, "BundleDamaged")                                                                     \
 	X(EXIT_USAGE, "BadMountpoint")                                                                       \
 	X(EXIT_USAGE, "PathExists")                                                                       \
 	X(EXIT_USAGE, "ClientExists")                                                                        \

@@ -1,6 +1,8 @@
 """A client goes to another installation: the successor opens all of it, nobody else anything; then ours ends."""
+import contextlib
 import json
 import os
+import sqlite3
 
 import pytest
 
@@ -108,3 +110,24 @@ def test_only_the_successor_opens_it_and_only_unaltered(two):
     victim = max(harness.files_below(out + "/store"), key=os.path.getsize)
     os.truncate(victim, 4096)
     assert "size" in b.coffer("adopt", out, "--pubkey", pub, check=DAMAGED).err
+
+
+@pytest.mark.parametrize("name", ["x,allow_other", "../../../../x", "-o", "a\nb", "ACME"])
+def test_a_hostile_predecessor_names_his_client(make_vault, name):
+    """He signs it, so the signature is right: the name would stand in mount options and in file names."""
+    a, b = make_vault(), make_vault()
+    a.add()
+    a.coffer("suspend", "acme", "--reason", "handed over")
+    a.down()
+    with contextlib.closing(sqlite3.connect(a.dir + "/keyd/facts.db")) as db, db:
+        trigger, = db.execute("SELECT sql FROM sqlite_master WHERE name='client_fixed'").fetchone()
+        db.execute("DROP TRIGGER client_fixed")
+        db.execute("UPDATE client SET client=?", (name,))
+        db.execute(trigger)
+    a.up()
+    out = a.base + "/out"
+    to = b.coffer("transfer-key").out.strip()
+    a.coffer("transfer", "--to", to, "--out", out, "--", name)
+    r = b.coffer("adopt", out, "--pubkey", write(a.base + "/pub", a.coffer("public-key").out), check=DAMAGED)
+    assert "could not be a client's" in r.err and b.rows("client", "list") == []
+    assert not [d for d in os.listdir(b.dir + "/store") if len(d) == 32]
