@@ -13,19 +13,8 @@
 #include "keyd/methods.h"
 #include "keyd/notice.h"
 #include "keyd/outbox.h"
+#include "keyd/sealed.h"
 #include "keyd/sendmail.h"
-
-static int record(struct keyd *k, const struct outbox_entry *e)
-{
-	int r = facts_begin(k->facts);
-
-	if (r < 0) {
-		json_decref(e->detail);
-		return r;
-	}
-	r = outbox_put(k, e);
-	return r < 0 ? r : outbox_commit(k);
-}
 
 static int write_letter(struct keyd *k, const struct notice_incident *i, char name[NOTICE_NAME_MAX], char *to, size_t n)
 {
@@ -67,7 +56,7 @@ int keyd_incident(struct varlink_call *call, json_t *params, void *userdata)
 	e.client = c.client;
 	e.detail = json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "from", (json_int_t)i.from, "until", (json_int_t)i.until,
 		"persons", persons, "files", files, "categories", i.categories, "to", to, "file", name);
-	r = record(k, &e);
+	r = outbox_record(k, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "that the letter was written is not recorded");
 	notice_send(k, name, c.client);
@@ -83,12 +72,15 @@ int keyd_disclose(struct varlink_call *call, json_t *params, void *userdata)
 {
 	const char *client, *authority, *document, *scope;
 	struct outbox_entry e = {.kind = "disclosure", .purpose = "legal-process", .by = actor_of(call)};
+	json_t *sealed_until = NULL;
 	struct keyd *k = userdata;
 	struct fact_client c;
+	int64_t until = -1;
 	int r;
 
-	if (!params_unpack(call, params, "{s:s, s:s, s:s, s:s}", "client", &client, "authority", &authority, "document",
-		    &document, "scope", &scope) ||
+	if (!params_unpack(call, params, "{s:s, s:s, s:s, s:s, s?o}", "client", &client, "authority", &authority, "document",
+		    &document, "scope", &scope, "sealed_until", &sealed_until) ||
+		!params_time(call, params, "sealed_until", &until) ||
 		!params_text(call, "authority", authority) || !params_text(call, "scope", scope) ||
 		!params_client(k, call, client, &c))
 		return 0;
@@ -98,8 +90,16 @@ int keyd_disclose(struct varlink_call *call, json_t *params, void *userdata)
 	if (!is_sha256(document))
 		return varlink_error(call, "InvalidParameter", "the document is named by its SHA-256 in hex",
 			"give the document itself: --document FILE");
+	if (until >= 0 && until <= keyd_now())
+		return varlink_error(call, "InvalidDate", "the day until which it is sealed is past",
+			"give a day to come, or leave --sealed-until out");
 	e.client = c.client;
 	e.detail = json_pack("{s:s, s:s, s:s}", "authority", authority, "document", document, "scope", scope);
-	r = record(k, &e);
+	if (until >= 0) {
+		r = sealed_put(k, c.client, e.detail, until, e.by);
+		json_decref(e.detail);
+	} else {
+		r = outbox_record(k, &e);
+	}
 	return r < 0 ? reply_failure(k, call, r, "the disclosure is not recorded") : varlink_reply(call, NULL);
 }

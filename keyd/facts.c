@@ -244,6 +244,13 @@ static const char *const migrations[] = {
 	"CREATE TABLE class_look (client INTEGER NOT NULL REFERENCES client, class INTEGER NOT NULL,"
 	" looked_at INTEGER NOT NULL, oldest_day INTEGER NOT NULL, oldest_change INTEGER NOT NULL,"
 	" found INTEGER NOT NULL, tried_at INTEGER NOT NULL, PRIMARY KEY (client, class)) STRICT, WITHOUT ROWID;",
+
+	/* Disclosures that nobody is told of before a date. */
+	"CREATE TABLE sealed (id INTEGER PRIMARY KEY, content TEXT NOT NULL, nonce TEXT NOT NULL, commitment TEXT NOT NULL,"
+	" until INTEGER NOT NULL, recorded_at INTEGER NOT NULL, recorded_by TEXT NOT NULL, recorded_uid INTEGER NOT NULL,"
+	" opened_at INTEGER) STRICT;"
+	"CREATE INDEX sealed_until ON sealed (until) WHERE opened_at IS NULL;" FOR_EVER("sealed",
+		"id,content,nonce,commitment,until,recorded_at,recorded_by,recorded_uid", "opened_at"),
 };
 
 static int migrate(struct facts *f)

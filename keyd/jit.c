@@ -18,15 +18,6 @@
 #include "keyd/sendmail.h"
 #include "keyd/session.h"
 
-static int commit_with(struct keyd *k, int r, const struct outbox_entry *e)
-{
-	if (r == 0)
-		r = outbox_put(k, e);
-	else
-		json_decref(e->detail);
-	return r < 0 ? r : facts_commit(k->facts);
-}
-
 static bool is_another(struct varlink_call *call, const char *user, uid_t uid, const char *what)
 {
 	const struct peer *p = varlink_call_peer(call);
@@ -126,7 +117,7 @@ int keyd_request(struct varlink_call *call, json_t *params, void *userdata)
 	if (r == 0)
 		r = facts_request_add(k->facts, &q, keyd_now(), &id);
 	e.detail = json_pack("{s:I, s:s, s:s?}", "request", (json_int_t)id, "reason", reason, "class", class_id);
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the request is not kept");
 	log_info("%s asks for an approval: request %lld", p->user, (long long)id);
@@ -177,7 +168,7 @@ static int decided(struct keyd *k, struct varlink_call *call, const struct fact_
 		r = facts_request_decide(k->facts, q->row, approve, until, note, e.by, keyd_now());
 	e.detail = json_pack("{s:I, s:s, s:I, s:s?}", "request", (json_int_t)q->row, "asked_by", q->user, "until",
 		(json_int_t)until, "note", note);
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r == -ENOENT) {
 		facts_rollback(k->facts);
 		return varlink_errorf(call, "UnknownRequest", "`coffer requests --all` shows them",
@@ -289,7 +280,7 @@ int keyd_review_close(struct varlink_call *call, json_t *params, void *userdata)
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_review_close(k->facts, id, note, e.by, keyd_now());
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the review is not kept");
 	(void)outbox_deliver(k);

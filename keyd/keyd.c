@@ -27,6 +27,7 @@
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
 #include "keyd/rules.h"
+#include "keyd/sealed.h"
 #include "keyd/session.h"
 #include "keyd/shred.h"
 
@@ -191,6 +192,8 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	restore_tick(k);
 	if (k->tick % EVERY_EXPIRY == 0 || k->expiry_again)
 		expiry_tick(k);
+	if (k->tick % EVERY_EXPIRY == 0)
+		sealed_tick(k);
 	if (fsd_is_running(k))
 		(void)outbox_deliver(k);
 	if (k->tick % EVERY_MINUTE == 0) {

@@ -1,4 +1,5 @@
 #include "keyd/disclosure.h"
+#include "keyd/sealed.h"
 #include "keyd/methods.h"
 
 #include <ctype.h>
@@ -66,6 +67,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("RetentionForecast"), ROLES_OVERSIGHT, ANY_STATE, keyd_retention_forecast},
 	{NAME("Incident"), ROLE_ADMIN | ROLE_AUDITOR, ANY_STATE, keyd_incident},
 	{NAME("Disclose"), ROLE_ADMIN | ROLE_CUSTODIAN, ANY_STATE, keyd_disclose},
+	{NAME("SealedList"), ROLE_ADMIN | ROLE_CUSTODIAN, ANY_STATE, keyd_sealed_list},
 	{NAME("EventSet"), ROLE_ADMIN, ANY_STATE, keyd_event_set},
 	{NAME("EventList"), ROLES_OVERSIGHT, ANY_STATE, keyd_event_list},
 	{NAME("ExpiryList"), ROLES_OVERSIGHT, ANY_STATE, keyd_expiry_list},

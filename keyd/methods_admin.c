@@ -18,16 +18,6 @@
 #include "keyd/session.h"
 #include "keyd/terms.h"
 
-/* Fact and record together; `add` puts the fact. */
-static int commit_with(struct keyd *k, int r, const struct outbox_entry *e)
-{
-	if (r == 0)
-		r = outbox_put(k, e);
-	else
-		json_decref(e->detail);
-	return r < 0 ? r : facts_commit(k->facts);
-}
-
 /* Keys and folder first: a client in the list is one that can be opened. */
 static int client_create(struct keyd *k, char hex[CLIENT_ID_HEX], struct keys_error *err)
 {
@@ -86,7 +76,7 @@ int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata)
 		r = facts_client_add(k->facts, e.client, hex, name, email, e.by, keyd_now());
 	if (r == 0)
 		r = terms_engage(k, e.client, services, e.by);
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the client is not kept");
 	(void)outbox_deliver(k);
@@ -116,7 +106,7 @@ int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata)
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_client_end(k->facts, c.row, on, e.by, keyd_now());
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the end is not kept");
 	sessions_recheck(k, c.client, "relationship ended", EKEYEXPIRED, e.by);
@@ -192,7 +182,7 @@ static int suspend_or_resume(struct varlink_call *call, json_t *params, struct k
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = suspension_keep(k, &s, suspend, reason, e.by);
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(
 			k, call, r, suspend ? "the suspension is not kept" : "the end of it is not kept");

@@ -35,6 +35,28 @@ int outbox_put(struct keyd *k, const struct outbox_entry *e)
 	return r;
 }
 
+int outbox_commit_with(struct keyd *k, int r, const struct outbox_entry *e)
+{
+	if (r == 0)
+		r = outbox_put(k, e);
+	else
+		json_decref(e->detail);
+	if (r == 0)
+		r = facts_commit(k->facts);
+	if (r < 0)
+		facts_rollback(k->facts);
+	return r;
+}
+
+int outbox_record(struct keyd *k, const struct outbox_entry *e)
+{
+	int r = outbox_commit_with(k, facts_begin(k->facts), e);
+
+	if (r == 0)
+		(void)outbox_deliver(k); /* else at the next tick */
+	return r;
+}
+
 int outbox_commit(struct keyd *k)
 {
 	int r = facts_commit(k->facts);

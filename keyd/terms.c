@@ -12,16 +12,6 @@
 #include "keyd/rules.h"
 #include "keyd/session.h"
 
-/* The record beside the fact, and the end of the transaction. */
-static int commit_with(struct keyd *k, int r, const struct outbox_entry *e)
-{
-	if (r == 0)
-		r = outbox_put(k, e);
-	else
-		json_decref(e->detail);
-	return r < 0 ? r : facts_commit(k->facts);
-}
-
 static bool is_alive(struct varlink_call *call, const struct fact_client *c)
 {
 	if (!c->destroyed_on && !c->destroying)
@@ -99,7 +89,7 @@ int keyd_engagement_begin(struct varlink_call *call, json_t *params, void *userd
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_engagement_begin(k->facts, c.row, service, from, until, e.by, keyd_now());
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the engagement is not kept");
 	(void)outbox_deliver(k);
@@ -129,7 +119,7 @@ int keyd_engagement_end(struct varlink_call *call, json_t *params, void *userdat
 	}
 	e.client = c.client;
 	e.detail = json_pack("{s:s, s:I}", "service", service, "on", (json_int_t)on);
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the end is not kept");
 	ended = sessions_recheck(k, c.client, "the engagement ended", EKEYEXPIRED, e.by);
@@ -222,7 +212,7 @@ int keyd_consent_give(struct varlink_call *call, json_t *params, void *userdata)
 	e.detail = json_pack("{s:I, s:s, s:s?, s:s, s:s?, s:s, s:s, s:I, s:I}", "consent", (json_int_t)id, "scope", s.scope,
 		"recipient", s.recipient, "giver", s.giver, "reason", s.reason, "evidence", s.evidence, "document",
 		s.document, "from", (json_int_t)s.from, "until", (json_int_t)s.until);
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the consent is not kept");
 	(void)outbox_deliver(k);
@@ -247,7 +237,7 @@ int keyd_consent_withdraw(struct varlink_call *call, json_t *params, void *userd
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_consent_withdraw(k->facts, c.row, consent, reason, e.by, keyd_now());
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r == -ENOENT) {
 		facts_rollback(k->facts);
 		return varlink_errorf(call, "NoConsent", "`coffer consent list` shows the consents",
@@ -301,7 +291,7 @@ int keyd_agreement_set(struct varlink_call *call, json_t *params, void *userdata
 		r = facts_agreement_add(k->facts, c.row, &t, e.by, keyd_now(), &id);
 	e.detail = json_pack("{s:I, s:s, s:s, s:s, s:I}", "agreement", (json_int_t)id, "name", t.name, "version", t.version,
 		"hash", t.hash, "effective", (json_int_t)t.effective);
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the agreement is not kept");
 	ended = sessions_recheck(k, c.client, "the agreement changed", EKEYREVOKED, e.by);
@@ -328,7 +318,7 @@ int keyd_agreement_end(struct varlink_call *call, json_t *params, void *userdata
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_agreement_end(k->facts, c.row, e.by, keyd_now());
-	r = commit_with(k, r, &e);
+	r = outbox_commit_with(k, r, &e);
 	if (r == -ENOENT) {
 		facts_rollback(k->facts);
 		return varlink_errorf(call, "NoAgreement", "`coffer agreement show` shows what was agreed",

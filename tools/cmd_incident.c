@@ -176,6 +176,7 @@ int cmd_disclose(struct tool *t, int argc, char **argv)
 		{"authority", "authority", "TEXT", FIELD_TEXT, true, "who demanded it: the court, its reference"},
 		{"document", "document", "FILE", FIELD_TEXT, true, "the order; its SHA-256 is recorded, not the file"},
 		{"scope", "scope", "TEXT", FIELD_TEXT, true, "what was disclosed"},
+		{"sealed_until", "sealed-until", "DATE", FIELD_DATE, false, "nobody is told before: the book has a commitment until then"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT",
@@ -194,4 +195,22 @@ int cmd_disclose(struct tool *t, int argc, char **argv)
 	json_object_set_new(params, "document", json_string(hex));
 	r = tool_call(t, DAEMON_KEYD, "Disclose", params, NULL, 0, NULL);
 	return r == EXIT_OK ? say("recorded; the document's SHA-256 is %s", hex) : r;
+}
+
+int cmd_disclosures(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {{0}};
+	static const struct request rq = {fields, NULL,
+		"Lists the disclosures that are sealed, for admins and custodians.\vThe others are in the book: coffer log --op "
+		"disclosure. That somebody looked at the list is recorded."};
+	static const struct column columns[] = {
+		{"until", "SEALED UNTIL", CELL_DAY},
+		{"client", "CLIENT", CELL_TEXT},
+		{"authority", "AUTHORITY", CELL_WRAP},
+		{"scope", "SCOPE", CELL_WRAP},
+		{"recorded_at", "RECORDED", CELL_TIME},
+		{"recorded_by", "BY", CELL_TEXT},
+	};
+
+	return request_list(t, argc, argv, &rq, "SealedList", "sealed", columns, ARRAY_SIZE(columns), "nothing is sealed");
 }

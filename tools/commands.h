@@ -46,6 +46,7 @@ int cmd_bench(struct tool *t, int argc, char **argv);
 int cmd_log(struct tool *t, int argc, char **argv);
 int cmd_incident(struct tool *t, int argc, char **argv);
 int cmd_disclose(struct tool *t, int argc, char **argv);
+int cmd_disclosures(struct tool *t, int argc, char **argv);
 int cmd_stats(struct tool *t, int argc, char **argv);
 int cmd_log_verify(struct tool *t, int argc, char **argv);
 int cmd_class_set(struct tool *t, int argc, char **argv);

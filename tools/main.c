@@ -53,6 +53,7 @@ const struct command commands[] = {
 	{"log verify", cmd_log_verify, "check that nothing in the record was changed, removed or cut"},
 	{"incident", cmd_incident, "after a breach: which clients, persons and files, and the letters"},
 	{"disclose", cmd_disclose, "record that data were disclosed to an authority"},
+	{"disclosures", cmd_disclosures, "list the disclosures that are sealed until a day"},
 	{"stats", cmd_stats, "how much the data are used, without telling anything about anybody"},
 	{"fsck", cmd_fsck, "look for damage in a client's store, and for files older than the record knows"},
 	{"backup check", cmd_backup_check, "whether a backup is as it was made"},

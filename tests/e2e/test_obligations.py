@@ -1,12 +1,15 @@
 """The duties of the privacy policy, one test each, named by its row in doc/POLICY.md (O1 to O24)."""
 import errno
+import hashlib
+import json
 import re
 import time
 
 import pytest
 
 import harness
-from harness import Mount, NOT_FOUND, OTHER_PURPOSE, PURPOSE, REFUSED, USAGE, wait_for
+from harness import Mount, NOT_FOUND, OK, OTHER_PURPOSE, PURPOSE, REFUSED, USAGE, wait_for
+from test_destroy import clock, faketime, pass_time  # noqa: F401 (fixtures)
 
 SECOND = 1.0
 
@@ -175,6 +178,46 @@ def test_o09_affiliate_has_its_own_list(acme):
                     "2030-01-01")
     acme.mount(acme.bob)
     refused(acme, acme.bob, "acme", "training", error="PartyNotAllowed")
+
+
+def test_o11_a_sealed_disclosure_appears_on_its_date(clock):
+    v, order = clock, clock.base + "/order.pdf"
+    with open(order, "wb") as f:
+        f.write(b"In the name of the law: tell nobody")
+
+    def disclose(until, check=OK):
+        return v.coffer("disclose", "acme", "--authority", "Court, 4 C 17/26", "--document", order, "--scope", "invoices",
+                        "--sealed-until", until, check=check)
+    assert "past" in disclose(v.clock.today(-1), check=None).err
+    disclose(v.clock.today(10))
+    book = v.log()
+    assert not [r for r in book if r["op"] == "disclosure"]
+    entry, = [r for r in book if r["op"] == "sealed-entry"]
+    assert entry["client"] is None and set(entry["detail"]) == {"commitment", "until"}
+    assert "Court" not in json.dumps(book) and "invoices" not in json.dumps(book)
+    v.coffer("log", "verify")
+    listed, = v.json("disclosures")["sealed"]
+    assert listed["client"] == "acme" and listed["authority"] == "Court, 4 C 17/26" and listed["scope"] == "invoices"
+    assert v.log("--op", "sealed-list"), "somebody looked, and nobody wrote it down"
+    assert v.coffer("disclosures", user=v.alice, check=None).rc == REFUSED
+
+    v.coffer("down")
+    v.up(env=v.clock.env)  # what is sealed outlives the daemons
+    pass_time(v, 9)
+    time.sleep(6)  # longer than keyd takes to look again
+    assert not v.log("--op", "disclosure")
+    pass_time(v, 11)
+    wait_for(lambda: v.log("--op", "disclosure"), "the date", limit=15)
+    told, = v.log("--op", "disclosure", "--client", "acme")
+    d = told["detail"]
+    assert d["authority"] == "Court, 4 C 17/26" and d["document"] == hashlib.sha256(b"In the name of the law: tell nobody").hexdigest()
+    assert told["purpose"] == "legal-process" and d["sealed_until"] == entry["detail"]["until"]
+    content = {k: d[k] for k in ("authority", "client", "document", "recorded_at", "recorded_by", "scope")}
+    commitment = hashlib.blake2b(json.dumps(content, sort_keys=True, separators=(",", ":")).encode(), digest_size=32,
+                                 key=bytes.fromhex(d["nonce"])).hexdigest()
+    assert commitment == d["commitment"] == entry["detail"]["commitment"]
+    assert v.json("disclosures")["sealed"] == []
+    v.coffer("log", "verify")
 
 
 def test_o12_claims_and_security_have_their_own_grants(acme):
