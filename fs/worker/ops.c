@@ -254,7 +254,7 @@ int op_record(const struct op *o, struct record_access *a, enum record_op what, 
 
 int op_record_name(const struct op *o, enum record_op what, struct inode *dir, const char *name, int r)
 {
-	struct record_access a = {.path = recorder_path(o->w->recorder, o->w->inodes, dir, name)};
+	struct record_access a = {.path = name ? recorder_path(o->w->recorder, o->w->inodes, dir, name) : op_path(o, dir)};
 
 	return op_record(o, &a, what, r);
 }
@@ -262,6 +262,13 @@ int op_record_name(const struct op *o, enum record_op what, struct inode *dir, c
 int op_record_inode(const struct op *o, enum record_op what, struct inode *i, int r)
 {
 	return op_record_name(o, what, i, NULL, r);
+}
+
+uint32_t op_path(const struct op *o, struct inode *i)
+{
+	uint32_t path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
+
+	return path ? path : retry_path(o->s, fuse_req_ctx(o->req)->pid, i);
 }
 
 void op_tries_again(const struct op *o, enum op_by_name what, int r)

@@ -48,6 +48,8 @@ int op_may_change_in(const struct op *o, const struct inode *dir);	/* that, and 
 
 /* What a request by a name is answered: after ESTALE its thread looks the name up once more (retry.h). */
 enum op_by_name { BY_NAME_OPEN, BY_NAME_SETATTR, BY_NAME_XATTR };
+/* Of i itself, for a record: its path, or the one under which it was found just before it lost it. */
+uint32_t op_path(const struct op *o, struct inode *i);
 void op_tries_again(const struct op *o, enum op_by_name what, int r);
 
 /* With a reference (inode_unref); NULL: recorded as refused, answer ESTALE. */

@@ -178,7 +178,7 @@ static int set_attributes(const struct op *o, struct inode *i, const struct stat
 	}
 	if (to_set & FUSE_SET_ATTR_SIZE) {
 		r = r < 0 ? r : op_outcome(o, i, set_size(o, i, fi, &a));
-		a.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
+		a.path = op_path(o, i);
 		r = op_record(o, &a, RECORD_TRUNCATE, r);
 		notify_content(o->s, i, 0, 0);
 	}

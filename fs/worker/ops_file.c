@@ -179,7 +179,7 @@ static int open_file(const struct op *o, struct inode *i, struct fuse_file_info 
 	if (h && (a.flags & RECORD_TRUNC))
 		(void)file_version(f, a.detail);
 	r = op_outcome(o, i, r);
-	a.path = recorder_path(o->w->recorder, o->w->inodes, i, NULL);
+	a.path = op_path(o, i);
 	a.process = h ? h->process : 0;
 	r = op_record(o, &a, RECORD_OPEN, r);
 	handle_settle(o, h, r);

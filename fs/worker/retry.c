@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
 #include "fs/worker/session.h"
 #include "fs/worker/worker.h"
@@ -101,8 +102,25 @@ void retry_found(struct session *s, pid_t pid, struct inode *i)
 	if (r) {
 		let_go(s, r->kept);
 		r->kept = resolve_file_get(s->worker->resolver, i, &f) == 0 ? inode_ref(s->worker->inodes, i) : NULL;
+		r->path = r->kept ? recorder_path(s->worker->recorder, s->worker->inodes, i, NULL) : 0;
 	}
 	pthread_mutex_unlock(&t->lock);
+}
+
+uint32_t retry_path(struct session *s, pid_t pid, const struct inode *i)
+{
+	struct retries *t = &s->retries;
+	uint32_t path = 0;
+	struct retry *r;
+
+	if (!pid || atomic_load(&t->count) == 0)
+		return 0;
+	pthread_mutex_lock(&t->lock);
+	r = find(s, pid);
+	if (r && r->kept == i)
+		path = r->path;
+	pthread_mutex_unlock(&t->lock);
+	return path;
 }
 
 void retry_over(struct session *s, pid_t pid, int what)

@@ -24,6 +24,7 @@ struct retries {
 		int what;		/* the operation: its thread does others meanwhile */
 		int64_t since;		/* seconds of the monotonic clock */
 		struct inode *kept;	/* by reference and resolve_file_get; or NULL */
+		uint32_t path;		/* of it when it was found, for the record: by then it may have none */
 	} slots[RETRIES_MAX];
 };
 
@@ -33,6 +34,8 @@ void retries_clear(struct session *s);	/* lets all go; no request is served any 
 
 void retry_expect(struct session *s, pid_t pid, int what);		/* its request was answered ESTALE */
 void retry_found(struct session *s, pid_t pid, struct inode *i);	/* a LOOKUP of it found i; namespace lock held */
+/* The path under which the thread found i (recorder_path()); 0: it did not. */
+uint32_t retry_path(struct session *s, pid_t pid, const struct inode *i);
 void retry_over(struct session *s, pid_t pid, int what);		/* it was answered otherwise */
 
 #endif

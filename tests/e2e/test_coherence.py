@@ -183,7 +183,7 @@ t = threading.Thread(target=work); t.start()
     sees(pair[1], look, pair[0].get(look))
 
 
-def test_a_file_that_is_replaced_all_the_time_opens(pair):
+def test_a_file_that_is_replaced_all_the_time_opens(acme, pair):
     """As on a local disk: rename() replaces a name without a moment in which it means nothing."""
     a, b = pair
     a.do("""
@@ -207,6 +207,8 @@ for i in range(7000):
 """)
     a.do("over = True; t.join(20)")
     assert b.get("failed") == []
+    opens = [r["path"] for r in acme.log("--op", "open") if r["outcome"] == 0]
+    assert opens.count("f") >= 2000 and None not in opens, "a file that has no name any more was opened by one"
 
 
 def test_a_directory_that_comes_and_goes_is_there_or_not(pair):
