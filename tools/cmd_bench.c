@@ -1,7 +1,6 @@
 /* bench: how fast is this mount, and what of it is the record. */
 #include <errno.h>
 #include <fcntl.h>
-#include <libmount.h>
 #include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -16,6 +15,7 @@
 #include "common/record.h"
 #include "common/scope.h"
 #include "tools/commands.h"
+#include "tools/fusemount.h"
 #include "tools/request.h"
 #include "tools/table.h"
 
@@ -253,15 +253,9 @@ static void clean(struct bench *b)
 /* By the mount that DIR lies on. */
 static bool is_coffer(const char *dir)
 {
-	struct libmnt_table *t = mnt_new_table_from_file("/proc/self/mountinfo");
-	scoped(freep) char *path = realpath(dir, NULL);
-	scoped(freep) char *point = path ? mnt_get_mountpoint(path) : NULL;
-	struct libmnt_fs *fs = t && point ? mnt_table_find_target(t, point, MNT_ITER_BACKWARD) : NULL;
-	const char *type = fs ? mnt_fs_get_fstype(fs) : NULL;
-	bool yes = type && strcmp(type, "fuse.coffer") == 0;
+	scoped(freep) char *point = fusemount_around(dir);
 
-	mnt_unref_table(t);
-	return yes;
+	return point;
 }
 
 static int prepare(struct bench *b)

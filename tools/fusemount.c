@@ -239,6 +239,14 @@ bool fusemount_is_coffer(const char *path)
 	return has_mount(path, "fuse.coffer");
 }
 
+char *fusemount_around(const char *path)
+{
+	scoped(freep) char *real = realpath(path, NULL);
+	scoped(freep) char *point = real ? mnt_get_mountpoint(real) : NULL;
+
+	return point && fusemount_is_coffer(point) ? take_ptr(&point) : NULL;
+}
+
 char *fusemount_resolve(const char *path)
 {
 	scoped(freep) char *copy = strdup(path), *copy2 = strdup(path), *parent = NULL;

@@ -24,6 +24,8 @@ int fusemount_keep(const char *path, int keeper_fd);
 /* A mount whose daemon is gone answers ENOTCONN. */
 bool fusemount_is_stale(const char *path);
 bool fusemount_is_coffer(const char *path);  /* a mount of ours, by /proc/self/mountinfo */
+/* The mount of ours that `path` lies in (its last part may not be a symlink): malloc'd; NULL: none. */
+char *fusemount_around(const char *path);
 bool fusemount_is_mounted(const char *path); /* by /proc/self/mountinfo; path as fusemount_resolve gives it */
 bool fusemount_is_empty(const char *path);
 /* Absolute path without following into the mount itself (a dead one cannot be walked); malloc'd, NULL with

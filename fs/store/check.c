@@ -147,11 +147,14 @@ static void report_damage(struct check *c, const struct check_entry *e, const ch
 
 int check_xattrs(const struct xattr_owner *o)
 {
+	scoped(subjects_freep) struct subjects *subjects = NULL;
 	scoped(freep) char *list = malloc(XATTR_LIST_MAX), *value = malloc(XATTR_SIZE_MAX);
 	int n, at, r;
 
 	if (!list || !value)
 		return 0;
+	if (subjects_read(o, &subjects) == -EBADMSG)
+		return -EBADMSG;
 	n = xattr_list(o, list, XATTR_LIST_MAX);
 	if (n < 0)
 		return n == -EBADMSG ? n : 0;

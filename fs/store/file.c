@@ -482,6 +482,7 @@ int file_open(struct store_dir *d, const char *name, struct file **ret)
 
 static int create(struct store_dir *d, const char *entry, mode_t mode, struct file **ret, struct stat *ret_st)
 {
+	scoped(subjects_freep) struct subjects *subjects = NULL;
 	scoped(file_freep) struct file *f = NULL;
 	scoped(close_fdp) int fd = -1;
 	int r;
@@ -507,7 +508,12 @@ static int create(struct store_dir *d, const char *entry, mode_t mode, struct fi
 	store_forget_lost(d->store, f->ino); /* another one, that is gone */
 	f->writable = true;
 	set_future(f, d, entry);
-	(void)tunnel_take(d, entry, &f->h.rec);
+	(void)tunnel_take(d, entry, &f->h.rec, &subjects);
+	r = subjects ? file_add_subjects(f, subjects) : 0;
+	if (r < 0) {
+		(void)unlinkat(d->fd, entry, 0);
+		return r;
+	}
 	*ret = publish(f); /* another thread can have opened it by now */
 	if (!*ret)
 		*ret = take_ptr(&f);
@@ -800,13 +806,12 @@ int file_utimens(struct file *f, const struct timespec ts[2])
 	return futimens(f->fd, ts) < 0 ? -errno : 0;
 }
 
-static int owner_of(struct file *f, struct xattr_keys *keys, struct xattr_owner *ret)
+void file_xattr_owner(struct file *f, struct xattr_keys *keys, struct xattr_owner *ret)
 {
 	xattr_keys_of_file(f->key, keys);
 	ret->fd = f->fd;
 	ret->keys = keys;
 	memcpy(ret->id, f->h.id.b, sizeof(ret->id));
-	return 0;
 }
 
 int file_getxattr(struct file *f, const char *attr, void *buf, size_t cap)
@@ -821,7 +826,7 @@ int file_getxattr(struct file *f, const char *attr, void *buf, size_t cap)
 	pthread_rwlock_rdlock(&f->lock);
 	r = -ENODATA;
 	if (f->has_header) {
-		owner_of(f, &keys, &o);
+		file_xattr_owner(f, &keys, &o);
 		r = xattr_get(&o, attr, buf, cap);
 	}
 	pthread_rwlock_unlock(&f->lock);
@@ -840,7 +845,7 @@ int file_setxattr(struct file *f, const char *attr, const void *val, size_t n, i
 	pthread_rwlock_wrlock(&f->lock);
 	r = f->writable ? file_need_header(f, 0) : -EROFS;
 	if (r == 0) {
-		owner_of(f, &keys, &o);
+		file_xattr_owner(f, &keys, &o);
 		r = xattr_set(&o, attr, val, n, flags);
 	}
 	pthread_rwlock_unlock(&f->lock);
@@ -855,7 +860,7 @@ int file_listxattr(struct file *f, char *buf, size_t cap)
 
 	pthread_rwlock_rdlock(&f->lock);
 	if (f->has_header) {
-		owner_of(f, &keys, &o);
+		file_xattr_owner(f, &keys, &o);
 		r = xattr_list(&o, buf, cap);
 	}
 	pthread_rwlock_unlock(&f->lock);
@@ -874,7 +879,7 @@ int file_removexattr(struct file *f, const char *attr)
 	pthread_rwlock_wrlock(&f->lock);
 	r = -ENODATA;
 	if (f->has_header) {
-		owner_of(f, &keys, &o);
+		file_xattr_owner(f, &keys, &o);
 		r = xattr_remove(&o, attr);
 	}
 	pthread_rwlock_unlock(&f->lock);

@@ -50,5 +50,8 @@ int file_getxattr(struct file *f, const char *attr, void *buf, size_t cap);
 int file_setxattr(struct file *f, const char *attr, const void *val, size_t n, int flags);
 int file_listxattr(struct file *f, char *buf, size_t cap);
 int file_removexattr(struct file *f, const char *attr);
+/* Its own subjects, as store_dir_subjects and store_dir_subject_set. */
+int file_subjects(struct file *f, struct subjects **ret);
+int file_subject_set(struct file *f, const char *id, size_t n, bool remove);
 
 #endif

@@ -92,11 +92,15 @@ int file_load_tail(struct file *f, const uint8_t *last);
  * came first).  b: SECTOR_BYTES of room, then the last sector. */
 int file_last_written(int fd, uint64_t *count, uint8_t *b);
 
+struct xattr_keys;
+struct xattr_owner;
+
 /* For names that change.  Namespace lock held, f->lock not. */
 int file_check_place(struct file *f, struct store_dir *d, const char *entry);
 int file_move(struct file *f, struct store_dir *d, const char *entry, struct store_dir *to, const char *new_entry);
 int file_mark_linked(struct file *f);
 int file_inherit(struct file *f, struct file *replaced);
+void file_xattr_owner(struct file *f, struct xattr_keys *keys, struct xattr_owner *ret);	/* it has a header */
 /* Its key, wrapped under a fresh leaf of that class and day (that day being destroyed: of today), and its record says
  * `origin_class`; what is on disk is old or new, and opens, as long as both leaves live.  Without header: what the one to
  * come will say.  Nobody may be opening the file: the namespace lock is held for writing. */

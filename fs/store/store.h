@@ -64,6 +64,16 @@ uint16_t store_dir_class(const struct store_dir *d, bool *ret_labelled);
 int store_dir_set_class(struct store_dir *d, uint16_t class);	/* STORE_CLASS_NONE: takes the label away; d's class is
 								 * then `parent`'s when it is opened the next time */
 
+/* Subjects: whom a file or directory is about (common/subject.h).  Sealed like extended attributes, but no call for those
+ * shows or changes them.  A directory's count for all that is below it; open directories below must be let go when they
+ * change.  A file keeps its own where it keeps its class; what is moved or linked out of a directory takes its labels along. */
+struct subjects;
+/* *own, *above: new sets, the caller's, NULL: none.  -EBADMSG. */
+int store_dir_subjects(const struct store_dir *d, struct subjects **own, struct subjects **above);
+bool store_dir_is_labelled(const struct store_dir *d);	/* with a subject, itself or above */
+/* 1: changed; 0: it was so.  -EINVAL: no such text; -ENOSPC: too many; -EBADMSG; the namespace lock is held for writing. */
+int store_dir_subject_set(struct store_dir *d, const char *id, size_t n, bool remove);
+
 /* Documents on hold (header_line): who takes the name of one of them by saving becomes a state of it.  The namespace lock
  * is held for writing. */
 int store_set_held(struct store *s, const uint64_t *lines, size_t n);

@@ -116,6 +116,7 @@ struct tunnel_entry {
 	char entry[NAME_MAX_BYTES + 1];
 	uint16_t class, day;
 	uint64_t line; /* of a document on hold; else 0 */
+	struct subjects *subjects;
 	time_t until; /* monotonic; 0: free */
 };
 
@@ -141,6 +142,8 @@ void tunnel_free(struct tunnel *t)
 {
 	if (!t)
 		return;
+	for (struct tunnel_entry *e = t->e; e < t->e + TUNNELS; e++)
+		subjects_free(e->subjects);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
 }
@@ -161,8 +164,9 @@ static bool is_backup(const char *name, const char *new_name)
 }
 
 void tunnel_note(struct store_dir *d, const char *name, const char *entry, struct store_dir *to,
-	const char *new_name, const struct header_record *origin)
+	const char *new_name, const struct header_record *origin, struct subjects *taken)
 {
+	scoped(subjects_freep) struct subjects *subjects = taken;
 	struct tunnel *t = d->store->tunnel;
 	struct tunnel_entry *e;
 
@@ -172,16 +176,18 @@ void tunnel_note(struct store_dir *d, const char *name, const char *entry, struc
 	e = &t->e[t->next++ % TUNNELS];
 	if (!e->until)
 		atomic_fetch_add(&t->used, 1);
+	subjects_free(e->subjects);
 	*e = (struct tunnel_entry){.class = origin->origin_class,
 		.day = origin->origin_day,
 		.line = origin->line,
+		.subjects = take_ptr(&subjects),
 		.until = seconds() + TUNNEL_SECONDS};
 	place_dir_bytes(&d->id, e->dir);
 	strncpy(e->entry, entry, NAME_MAX_BYTES);
 	pthread_mutex_unlock(&t->lock);
 }
 
-bool tunnel_take(struct store_dir *d, const char *entry, struct header_record *rec)
+bool tunnel_take(struct store_dir *d, const char *entry, struct header_record *rec, struct subjects **ret)
 {
 	struct tunnel *t = d->store->tunnel;
 	uint8_t dir[DIR_ID_BYTES];
@@ -200,10 +206,13 @@ bool tunnel_take(struct store_dir *d, const char *entry, struct header_record *r
 			rec->origin_class = e->class;
 			rec->origin_day = e->day;
 			rec->line = e->line;
+			subjects_free(*ret);
+			*ret = take_ptr(&e->subjects);
 			found = true;
 		}
 		if (e->until && (here || e->until < now)) {
 			e->until = 0;
+			subjects_free(take_ptr(&e->subjects));
 			atomic_fetch_sub(&t->used, 1);
 		}
 	}

@@ -70,6 +70,8 @@ void dir_drop_side(struct store_dir *d, const char *entry)
 static void dir_free(struct store_dir *d)
 {
 	store_key_free(d->store, d->keys);
+	subjects_free(d->own);
+	subjects_free(d->above);
 	close_fdp(&d->fd);
 	free(d);
 }
@@ -273,6 +275,8 @@ int dir_open_entry(struct store_dir *parent, const char *entry, struct store_dir
 		r = find_id_relaxed(d, parent, entry);
 	if (r == 0)
 		r = dir_load_class(d, parent);
+	if (r == 0)
+		r = dir_load_subjects(d, parent);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&d);
@@ -328,6 +332,8 @@ int dir_look_entry(struct store_dir *parent, const char *entry, struct store_dir
 	if (r == 0)
 		r = dir_load_class(d, parent);
 	if (r == 0)
+		r = dir_load_subjects(d, parent);
+	if (r == 0)
 		*ret = take_ptr(&d);
 	return r;
 }
@@ -370,6 +376,8 @@ int dir_open_root(struct store *s, struct store_dir **ret)
 		r = find_id_relaxed(d, NULL, "");
 	if (r == 0)
 		r = dir_load_class(d, NULL);
+	if (r == 0)
+		r = dir_load_subjects(d, NULL);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&d);

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "common/scope.h"
+#include "common/subject.h"
 #include "fs/store/crew.h"
 #include "fs/store/header.h"
 #include "fs/store/name.h"
@@ -58,9 +59,12 @@ struct store_dir {
 	struct dir_keys *keys;
 	atomic_uint class;	/* of what is made in it: its label's, or its parent's when it was opened */
 	atomic_bool labelled, bad_label;	/* bad: nothing is made in it, since nobody knows of which class */
+	struct subjects *own, *above;	/* subjects: its label, its parents' when it was opened; changed under the namespace lock */
+	bool bad_subjects;		/* one of them does not open */
 };
 
 DEFINE_SCOPED(struct store_dir *, store_dir_unref)
+DEFINE_SCOPED(struct subjects *, subjects_free)
 
 int store_damage(const char *word);	/* remembers the word; -EBADMSG */
 
@@ -79,15 +83,30 @@ int dir_load_class(struct store_dir *d, const struct store_dir *parent);
 /* Whether something may be made in d. */
 int dir_check_class(const struct store_dir *d);
 
+/* Subjects (common/subject.h): a directory's label counts for all below it, as long as it is there.  What leaves takes with
+ * it what it would lose. */
+#define SUBJECTS_ATTR "coffer.subjects"	/* among the sealed names of attributes; no user's has this prefix */
+int dir_load_subjects(struct store_dir *d, const struct store_dir *parent);
+/* What everything in d is labelled with.  -ENOMEM. */
+int dir_all_subjects(const struct store_dir *d, struct subjects **ret);
+/* What moves from d to `to` and has only d's label there.  `sub` or f; both NULL: nothing can be written to it. */
+int subjects_stick(const struct store_dir *d, const struct store_dir *to, struct store_dir *sub, struct file *f);
+/* The attribute of whoever has these keys.  -EBADMSG; *ret NULL: none. */
+struct xattr_owner;
+int subjects_read(const struct xattr_owner *o, struct subjects **ret);
+/* f gets all of what `replaced` has, and back if `both`. */
+int file_add_subjects(struct file *f, const struct subjects *s);
+int file_inherit_subjects(struct file *f, struct file *replaced, bool both);
+
 /* An editor renames NAME to NAME~ and writes NAME anew: that is the same document.  Noted when it is renamed, taken when
  * NAME is made soon after. */
 struct tunnel;
 int tunnel_new(struct tunnel **ret);
 void tunnel_free(struct tunnel *t);
 void tunnel_note(struct store_dir *d, const char *name, const char *entry, struct store_dir *to, const char *new_name,
-	const struct header_record *origin);
-/* Fills class, day and line of *rec. */
-bool tunnel_take(struct store_dir *d, const char *entry, struct header_record *rec);
+	const struct header_record *origin, struct subjects *subjects);	/* takes subjects */
+/* Fills class, day and line of *rec; *ret: its subjects, the caller's. */
+bool tunnel_take(struct store_dir *d, const char *entry, struct header_record *rec, struct subjects **ret);
 /* Whether a document is on hold (store_set_held).  Namespace lock held. */
 bool store_is_held(const struct store *s, uint64_t line);
 /* One slot of 64 bytes from the arena; freeing wipes. */

@@ -156,7 +156,9 @@ static int prepare_link(struct store_dir *d, const char *entry, struct store_dir
 		r = file_open_entry(d, entry, &f);
 		if (r < 0)
 			return r;
-		r = file_mark_linked(f);
+		r = subjects_stick(d, to, NULL, f);
+		if (r == 0)
+			r = file_mark_linked(f);
 		file_close(f);
 		return r;
 	}

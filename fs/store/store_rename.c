@@ -49,6 +49,8 @@ static int prepare_move(struct end *e, const struct end *to)
 
 	if (S_ISREG(e->st.st_mode)) {
 		r = file_open_entry(e->dir, entry, &e->file);
+		if (r == 0)
+			r = subjects_stick(e->dir, to->dir, NULL, e->file);
 		return r < 0 ? r : file_move(e->file, e->dir, entry, to->dir, new_entry);
 	}
 	if (S_ISDIR(e->st.st_mode)) {
@@ -56,6 +58,9 @@ static int prepare_move(struct end *e, const struct end *to)
 		if (r < 0)
 			return r;
 		e->modified = e->st.st_mtim;
+		r = subjects_stick(e->dir, to->dir, e->sub, NULL);
+		if (r < 0)
+			return r;
 		return dir_write_id(e->sub->fd, DIR_ID_NEW, &to->dir->keys->place, &e->sub->id, new_entry);
 	}
 	if (!S_ISLNK(e->st.st_mode))
@@ -124,6 +129,8 @@ static int exchange(struct end *from, struct end *to)
 	r = prepare_move(from, to);
 	if (r == 0)
 		r = prepare_move(to, from);
+	if (r == 0 && from->file && to->file)
+		r = file_inherit_subjects(from->file, to->file, true);
 	if (r == 0 &&
 		renameat2(from->dir->fd, from->name.entry, to->dir->fd, to->name.entry, RENAME_EXCHANGE) < 0)
 		r = -errno;
@@ -153,11 +160,14 @@ static int prepare_replaced(struct end *from, struct end *to, struct dir_removal
 	r = file_open_entry(to->dir, to->name.entry, &to->file);
 	if (r == -EBADMSG || r == -ENOKEY)
 		return 0; /* damaged or destroyed: replacing it is the cure, there is nothing to inherit */
-	return r < 0 ? r : file_inherit(from->file, to->file);
+	if (r == 0)
+		r = file_inherit(from->file, to->file);
+	return r < 0 ? r : file_inherit_subjects(from->file, to->file, false);
 }
 
 static void note_backup(struct end *from, struct end *to)
 {
+	struct subjects *subjects = NULL;
 	struct header_record origin;
 	uint64_t line;
 
@@ -166,7 +176,8 @@ static void note_backup(struct end *from, struct end *to)
 	line = header_line(&from->file->h);
 	pthread_rwlock_unlock(&from->file->lock);
 	origin.line = store_is_held(from->dir->store, line) ? line : 0;
-	tunnel_note(from->dir, from->text, from->name.entry, to->dir, to->text, &origin);
+	(void)file_subjects(from->file, &subjects);
+	tunnel_note(from->dir, from->text, from->name.entry, to->dir, to->text, &origin, subjects);
 }
 
 static int replace(struct end *from, struct end *to, unsigned flags)

@@ -201,6 +201,8 @@ int xattr_list(const struct xattr_owner *o, char *buf, size_t cap)
 		r = open_name(o, list + at, attr);
 		if (r < 0)
 			return r;
+		if (strcmp(attr, SUBJECTS_ATTR) == 0)
+			continue;
 		len = strlen(attr) + 1;
 		if (cap > 0 && used + len > cap)
 			return -ERANGE;

@@ -10,6 +10,7 @@
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/subjects.h"
 #include "fs/worker/worker.h"
 
 #define XATTR_VALUE_MAX 65536u
@@ -396,11 +397,16 @@ static void reply_bytes(const struct op *o, const void *buf, size_t size, int r)
 static void xattr_read(fuse_req_t req, fuse_ino_t node, struct xattr *x)
 {
 	struct op o = op_begin(req);
+	int r = -ENOMEM;
 
 	x->buf = loop_answer_buffer();
 	if (x->size > XATTR_VALUE_MAX)
 		x->size = XATTR_VALUE_MAX;
-	reply_bytes(&o, x->buf, x->size, x->buf ? xattr(&o, node, x) : -ENOMEM);
+	if (x->buf && x->name && subjects_are_meant(x->name))
+		r = subjects_get(&o, node, x->name, x->buf, x->size);
+	else if (x->buf)
+		r = xattr(&o, node, x);
+	reply_bytes(&o, x->buf, x->size, r);
 }
 
 void op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size)
@@ -417,6 +423,10 @@ void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *
 {
 	struct op o = op_begin(req);
 
+	if (subjects_are_meant(name)) {
+		op_reply(&o, subjects_set(&o, node, name, value, size));
+		return;
+	}
 	op_reply(&o, xattr(&o, node,
 			     &(struct xattr){.what = XATTR_SET,
 				     .name = name,

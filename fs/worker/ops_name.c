@@ -151,6 +151,13 @@ static void forget_dirs(const struct op *o, const struct side *from, const struc
 		resolve_dir_drop(o->w->resolver, to->inode);
 }
 
+/* Directories below one that moved know the labels that were above them: they are opened anew. */
+static void labels_moved(const struct op *o, const struct side *from, const struct side *to)
+{
+	if (store_dir_is_labelled(from->d) || store_dir_is_labelled(to->d))
+		resolve_dirs_drop(o->w->resolver);
+}
+
 /* A name that could not be remembered for want of memory is found again by the next lookup. */
 static void renamed(const struct op *o, struct side *from, struct side *to, unsigned flags)
 {
@@ -168,6 +175,8 @@ static void renamed(const struct op *o, struct side *from, struct side *to, unsi
 		inode_name_remove(o->w->inodes, to->inode, to->dir, to->name, false);
 		notify_attributes(o->s, to->inode);
 	}
+	if (S_ISDIR(from->st.st_mode) || (exchange && S_ISDIR(to->st.st_mode)))
+		labels_moved(o, from, to);
 	recorder_paths_changed(o->w->recorder);
 	notify_entry(o->s, from->dir, from->name);
 	notify_entry(o->s, to->dir, to->name);

@@ -222,18 +222,12 @@ static char *path_build(
 	return end;
 }
 
-static uint32_t path_write(
-	struct recorder *r, struct inode_table *t, struct inode *i, const char *name, uint16_t month)
+static uint32_t text_write(struct recorder *r, const char *text, size_t len, uint16_t month)
 {
-	char text[PATH_TEXT_MAX + 1];
 	uint8_t sealed[RECORD_PATH_MAX];
-	char *end = text + sizeof(text), *path = path_build(t, i, name, text, end);
 	struct record record = {.kind = RECORD_KIND_PATH};
-	int n;
+	int n = store_seal_path(r->store, month, text, len, sealed, sizeof(sealed));
 
-	if (!path)
-		return 0;
-	n = store_seal_path(r->store, month, path, (size_t)(end - path), sealed, sizeof(sealed));
 	if (n < 0) {
 		log_error("a path could not be sealed for the ledger: %s", strerror(-n));
 		return 0;
@@ -245,19 +239,48 @@ static uint32_t path_write(
 	return ++r->last_path;
 }
 
-uint32_t recorder_path(struct recorder *r, struct inode_table *t, struct inode *i, const char *name)
+static uint32_t path_write(
+	struct recorder *r, struct inode_table *t, struct inode *i, const char *name, uint16_t month)
+{
+	char text[PATH_TEXT_MAX + 1];
+	char *end = text + sizeof(text), *path = path_build(t, i, name, text, end);
+
+	return path ? text_write(r, path, (size_t)(end - path), month) : 0;
+}
+
+static uint16_t this_month(void)
 {
 	static _Thread_local int64_t month_checked;
 	static _Thread_local uint16_t month_day;
 	int64_t now = (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000000u);
-	uint32_t ref;
 
-	if (unrecorded)
-		return 0;
 	if (now != month_checked) {
 		month_checked = now;
 		month_day = date_month_day(now);
 	}
+	return month_day;
+}
+
+uint32_t recorder_text(struct recorder *r, const char *text, size_t n)
+{
+	uint32_t ref;
+
+	if (unrecorded)
+		return 0;
+	pthread_mutex_lock(&r->lock);
+	ref = text_write(r, text, n, this_month());
+	pthread_mutex_unlock(&r->lock);
+	return ref;
+}
+
+uint32_t recorder_path(struct recorder *r, struct inode_table *t, struct inode *i, const char *name)
+{
+	uint16_t month_day;
+	uint32_t ref;
+
+	if (unrecorded)
+		return 0;
+	month_day = this_month();
 	pthread_mutex_lock(&r->lock);
 	if (!name && i->path_ref && i->path_epoch == r->epoch && i->path_month == month_day) {
 		ref = i->path_ref;

@@ -24,6 +24,8 @@ int recorder_ready(struct recorder *r);
 /* The number of the path of `i`, or of `name` in directory `i` (NULL: of i itself); 0 when it has none left.
  * Under the namespace lock. */
 uint32_t recorder_path(struct recorder *r, struct inode_table *t, struct inode *i, const char *name);
+/* The number of a text that is no path and is sealed like one: a label.  0: no room. */
+uint32_t recorder_text(struct recorder *r, const char *text, size_t n);
 /* A directory got another path: every number given so far may be another path now. */
 void recorder_paths_changed(struct recorder *r);
 /* One of several names of `i` is gone: it may have been the one that was written. */

@@ -1,0 +1,161 @@
+"""A person's requests: whom files are about, what there is about somebody, a copy for him, his erasure."""
+import errno
+import json
+import os
+import subprocess
+
+import harness
+from harness import NOT_FOUND, REFUSED, USAGE
+
+JANE, JOHN = "jane.doe@example.org", "P-4711 José"
+
+
+def label(m, path, who, verb="label", **kw):
+    return m.vault.coffer("subject", verb, m.path(path), who, user=m.user, **kw)
+
+
+def labels(m, path, **kw):
+    rows = m.vault.json("subject", "list", m.path(path), user=m.user, **kw)
+    return sorted((r["subject"], r["from"] == "itself") for r in rows)
+
+
+def acts(vault, kind):
+    return [r for r in vault.log() if r["op"] == kind]
+
+
+def test_labels_are_kept_and_inherited(acme):
+    """Through saves of all kinds, moves and remounts; a directory's counts for what is in it, and leaves with what leaves."""
+    m = acme.mount(acme.alice)
+    m.sh("mkdir -p hr/jane/old && echo cv > hr/jane/cv && echo x > hr/jane/old/x && echo m > minutes && echo p > plain")
+    label(m, "hr/jane", JANE)
+    label(m, "minutes", JANE)
+    label(m, "minutes", JOHN)
+    label(m, "minutes", JOHN)  # twice is once
+    assert labels(m, "hr/jane") == [(JANE, True)]
+    assert labels(m, "hr/jane/cv") == labels(m, "hr/jane/old/x") == [(JANE, False)]
+    assert labels(m, "minutes") == sorted([(JOHN, True), (JANE, True)])
+    assert labels(m, "plain") == []
+    both = labels(m, "minutes")
+    m.sh("echo 2 > minutes; echo 3 > tmp; mv tmp minutes")
+    assert labels(m, "minutes") == both
+    m.sh("mv minutes minutes~; echo 4 > minutes")
+    assert labels(m, "minutes") == both
+    m.sh("sed -i s/4/5/ minutes; mv minutes hr/jane/m; mv hr/jane/m minutes")
+    assert labels(m, "minutes") == both
+    # What is made or comes into it counts; what leaves takes it along: a file, a directory, another link.
+    m.sh("echo n > hr/jane/new; mv plain hr/jane/; mv hr/jane/cv .; mv hr/jane/old .; ln hr/jane/new linked")
+    assert labels(m, "hr/jane/plain") == [(JANE, False)]
+    assert labels(m, "cv") == labels(m, "old") == labels(m, "linked") == [(JANE, True)]
+    assert labels(m, "old/x") == [(JANE, False)]
+    m.sh("mkdir elsewhere; mv old elsewhere/; mv elsewhere/old/x .")
+    assert labels(m, "x") == [(JANE, True)]
+    m.sh("cp x copy")
+    assert labels(m, "copy") == []
+    m.unmount()
+    m = acme.mount(acme.alice)
+    assert labels(m, "minutes") == both and labels(m, "x") == [(JANE, True)]
+    label(m, "minutes", JOHN, "unlabel")
+    assert labels(m, "minutes") == [(JANE, True)]
+    label(m, "minutes", JOHN, "unlabel", check=NOT_FOUND)
+    label(m, "hr/jane/new", "nobody", "unlabel", check=NOT_FOUND)
+    r = acme.coffer("fsck", "acme")
+    assert "no damage" in r.out or r.rc == 0
+
+
+def test_no_program_sees_or_takes_a_label(acme):
+    m = acme.mount(acme.alice)
+    m.sh("echo cv > cv; echo b > b")
+    label(m, "cv", JANE)
+    m.python("""
+import errno, os
+assert os.listxattr('cv') == []
+for attempt in (lambda: os.getxattr('cv', 'coffer.subject.add'), lambda: os.getxattr('cv', 'user.coffer.subjects'),
+                lambda: os.removexattr('cv', 'coffer.subjects'), lambda: os.removexattr('cv', 'coffer.subject.add'),
+                lambda: os.removexattr('cv', 'user.coffer.subjects'), lambda: os.setxattr('cv', 'coffer.subjects', b''),
+                lambda: os.setxattr('cv', 'coffer.subject.other', b'x')):
+    try:
+        attempt()
+    except OSError as e:
+        assert e.errno in (errno.EOPNOTSUPP, errno.ENODATA), e
+    else:
+        assert False
+# One that is called so is an ordinary attribute.
+os.setxattr('cv', 'user.coffer.subjects', b'mine')
+assert os.listxattr('cv') == ['user.coffer.subjects']
+""")
+    for tool in ("setfattr -x coffer.subjects cv", "setfattr -n coffer.subjects -v x cv", "setfattr -x user.coffer.x.x cv"):
+        assert m.user.run("/bin/sh", "-c", tool, cwd=m.point).rc != 0
+    m.sh("cp -a --preserve=all cv cv2")
+    assert labels(m, "cv") == [(JANE, True)] and labels(m, "cv2") == []
+
+
+def test_hostile_labels_and_paths(acme):
+    m = acme.mount(acme.alice)
+    m.sh("echo cv > cv; mkdir d; ln -s cv link; ln -s /etc/hostname out; mkfifo pipe")
+    for bad in ("", "x" * 256, "a\nb", "\x1b[31mred", "a\x7f"):
+        label(m, "cv", bad, check=USAGE)
+    label(m, "cv", "\udcff\udcfe", check=USAGE)  # no UTF-8
+    for bad in ("b''", "b'x' * 256", "b'a\\nb'", "b'\\xff'", "b'a\\x00b'"):
+        assert m.errno(f"os.setxattr('cv', 'coffer.subject.add', {bad})") == errno.EINVAL
+    for path in ("link", "out", "pipe"):
+        label(m, path, JANE, check=USAGE)
+    assert m.errno("os.setxattr('link', 'coffer.subject.add', b'x', follow_symlinks=False)") == errno.EPERM
+    label(m, "nowhere", JANE, check=NOT_FOUND)
+    acme.coffer("subject", "label", acme.alice.home, JANE, user=acme.alice, check=USAGE)
+    acme.coffer("subject", "list", "/etc/hostname", user=acme.alice, check=USAGE)
+    for odd in ("../..", "; rm -rf /", "%s%n", "'\"", "Ж" * 127):
+        label(m, "cv", odd)
+    assert {s for s, _ in labels(m, "cv")} >= {"../..", "; rm -rf /", "%s%n", "'\"", "Ж" * 127}
+    # There is room for a KiB of them.
+    for i in range(3):
+        label(m, "d", str(i) * 255)
+    label(m, "d", "3" * 250)
+    label(m, "d", "one more", check=harness.FAILED)
+    assert len(labels(m, "d")) == 4
+
+
+def test_who_may_label(acme):
+    """Who may write there: not in a session that reads only, not on another's mount, not after its end."""
+    m = acme.mount(acme.alice)
+    m.sh("echo cv > cv; echo r > r; chmod 400 r")
+    m.unmount()
+    m = acme.mount(acme.alice, "acme", harness.PURPOSE, "--read-only")
+    label(m, "cv", JANE, check=REFUSED)
+    assert m.errno("os.setxattr('cv', 'coffer.subject.add', b'x')") == errno.EROFS
+    m.unmount()
+    m = acme.mount(acme.alice)
+    assert acme.coffer("subject", "label", m.path("cv"), JANE, user=acme.bob, check=False).rc != 0
+    assert acme.coffer("subject", "label", m.path("cv"), JANE, check=False).rc != 0  # root
+    label(m, "cv", JANE)
+    held = acme.actor(acme.alice, m.point)
+    held.do("import os; f = os.open('cv', os.O_RDWR)")
+    acme.revoke("acme", acme.alice)
+    assert held.errno("os.setxattr(f, 'coffer.subject.add', b'x')") != 0
+    assert [a["outcome"] for a in acts(acme, "subject-label")].count(0) == 1
+
+
+def test_labels_are_recorded_and_sealed(acme):
+    """By whom, for what, on which file, and which; in clear nowhere: not in store, record, journal or logs."""
+    m = acme.mount(acme.alice)
+    m.sh("mkdir d; echo cv > d/cv")
+    label(m, "d/cv", JANE)
+    label(m, "d", JOHN)
+    label(m, "d", JOHN, "unlabel")
+    row = acts(acme, "subject-label")[0]
+    assert (row["path"], row["path2"], row["outcome"], row["user"]) == ("d/cv", JANE, 0, acme.alice.name)
+    assert row["purpose"] == harness.PURPOSE and row["comm"] == "coffer"
+    assert [a["path2"] for a in acts(acme, "subject-unlabel")] == [JOHN]
+    assert [a["path2"] for a in acme.log("--path", JANE)] == [JANE]
+    assert f"d/cv: {JANE}" in acme.coffer("log").out
+    ocsf = [json.loads(line) for line in acme.coffer("log", "--format", "ocsf").out.splitlines()]
+    assert [e["unmapped"]["subject"] for e in ocsf if e["activity_name"] == "subject-label"][:1] == [JANE]
+    m.unmount()
+    acme.down()
+    for text in (JANE, JOHN):
+        found = subprocess.run(["grep", "-rlaF", text, acme.dir], stdout=subprocess.PIPE).stdout
+        assert found == b"", found
+    for top, _, names in os.walk(acme.store()):
+        for name in names:
+            path = os.path.join(top, name)
+            attrs = [] if os.path.islink(path) else os.listxattr(path)
+            assert not any(JANE.encode() in os.getxattr(path, a) for a in attrs)
