@@ -9,6 +9,8 @@
 #include "common/date.h"
 #include "common/scope.h"
 #include "keyd/disk.h"
+#include "keyd/head.h"
+#include "keyd/signed_json.h"
 
 static json_t *time_json(int64_t t)
 {
@@ -91,7 +93,7 @@ int certificate_make(const struct certificate_facts *f, json_t **ret)
 	c = json_pack("{s:i, s:s, s:{s:s, s:s, s:s}, s:{s:s, s:s}, s:{s:s, s:s, s:s}}", "version", 1, "kind",
 		"destruction", "client", "client", f->client->client, "id", f->client->hex, "name",
 		f->client->name, "rule", "text", f->destruction->rule, "source", f->destruction->source,
-		"policy", "name", f->policy_name, "version", f->policy_version, "hash", f->policy_hash);
+		"policy", "name", f->policy->name, "version", f->policy->version, "hash", f->policy->text_hash);
 	if (!c)
 		return -ENOMEM;
 	json_object_set_new(c, "decided", decided(f));
@@ -116,49 +118,26 @@ int certificate_make(const struct certificate_facts *f, json_t **ret)
 	json_object_set_new(c, "remains", remains(f));
 	json_object_set_new(c, "separation", separation(f));
 	json_object_set_new(c, "mode", json_string(f->embedded ? "embedded" : "installed"));
+	if (f->policy->controller)
+		json_object_set_new(c, "controller", json_string(f->policy->controller));
+	if (f->policy->contact)
+		json_object_set_new(c, "contact", json_string(f->policy->contact));
 	if (f->head)
-		json_object_set_new(c, "ledger_head",
-			json_pack("{s:I, s:s, s:s}", "batch", (json_int_t)f->head->batch, "hash",
-				f->head->hash, "signature", f->head->signature));
+		json_object_set_new(c, "ledger_head", head_json(f->head));
 	*ret = c;
 	return 0;
-}
-
-static char *canonical(const json_t *certificate)
-{
-	return json_dumps(certificate, JSON_SORT_KEYS | JSON_COMPACT);
 }
 
 int certificate_sign(const struct keyring *k, const json_t *certificate, char **ret_text,
 	char ret_signature[2 * SIGNATURE_BYTES + 1])
 {
-	scoped(freep) char *text = canonical(certificate);
-	uint8_t signature[SIGNATURE_BYTES];
-	int r;
-
-	if (!text)
-		return -ENOMEM;
-	r = keyring_sign(k, CERTIFICATE_CONTEXT, text, strlen(text), signature);
-	if (r < 0)
-		return r;
-	sodium_bin2hex(ret_signature, 2 * SIGNATURE_BYTES + 1, signature, sizeof(signature));
-	*ret_text = take_ptr(&text);
-	return 0;
+	return signed_json_sign(k, CERTIFICATE_CONTEXT, certificate, ret_text, ret_signature);
 }
 
 int certificate_check(
 	const uint8_t public_key[PUBLIC_KEY_BYTES], const json_t *certificate, const char *signature)
 {
-	scoped(freep) char *text = canonical(certificate);
-	uint8_t bytes[SIGNATURE_BYTES];
-	size_t n;
-
-	if (!text)
-		return -ENOMEM;
-	if (sodium_hex2bin(bytes, sizeof(bytes), signature, strlen(signature), NULL, &n, NULL) < 0 ||
-		n != sizeof(bytes) || strlen(signature) != 2 * sizeof(bytes))
-		return -EBADMSG;
-	return keyring_signature_check(public_key, CERTIFICATE_CONTEXT, text, strlen(text), bytes);
+	return signed_json_check(public_key, CERTIFICATE_CONTEXT, certificate, signature);
 }
 
 json_t *certificate_envelope(

@@ -9,6 +9,7 @@
 
 #include "keyd/facts.h"
 #include "keyd/keyring.h"
+#include "policy/policy.h"
 
 #define CERTIFICATE_CONTEXT "coffer-certificate"
 
@@ -16,7 +17,7 @@ struct certificate_facts {
 	const struct fact_client *client;
 	const struct fact_destruction *destruction;
 	int64_t destroyed_at;
-	const char *policy_name, *policy_version, *policy_hash;
+	const struct policy *policy;	/* in force then: its name, version and hash, controller and contact stand on it */
 	const json_t *slots;		/* slots_certificate() */
 	const json_t *notice;		/* of the destruction; or NULL */
 	const json_t *recovery;		/* rows of recovery_json(); NULL: not known */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <systemd/sd-journal.h>
 
+#include "common/date.h"
 #include "common/log.h"
 #include "keyd/keyd.h"
 
@@ -101,4 +102,13 @@ int head_sign(struct keyd *k, struct fact_head *ret)
 	*k->head_warning = '\0';
 	k->traffic = false;
 	return ret ? facts_head_last(k->facts, ret) : 0;
+}
+
+json_t *head_json(const struct fact_head *h)
+{
+	char when[DATE_TEXT_MAX];
+
+	return json_pack("{s:I, s:s, s:s, s:s, s:[s]}", "batch", (json_int_t)h->batch, "hash", h->hash, "signature", h->signature,
+		"signed_at", date_format(h->signed_at, when), "anchors",
+		"sent to the system's journal of this host, MESSAGE_ID=" HEAD_MESSAGE_ID);
 }

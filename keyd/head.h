@@ -14,4 +14,8 @@ struct keyd;
  * -ESTALE: the ledger goes back or differs from what was signed; status says so.  -ENOKEY: sealed. */
 int head_sign(struct keyd *k, struct fact_head *ret);
 
+/* As certificates and reports print it: {batch, hash, signature, signed_at (text), anchors [text]: where it was sent when it
+ * was signed}. */
+json_t *head_json(const struct fact_head *h);
+
 #endif

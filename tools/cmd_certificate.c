@@ -24,6 +24,8 @@ static const struct {
 } titles[] = {
 	{"kind", "Certificate of"},
 	{"client", "Client"},
+	{"controller", "Data controller"},
+	{"contact", "Whom to ask"},
 	{"scope", "What"},
 	{"destroyed_at", "Destroyed at"},
 	{"rule", "Rule"},

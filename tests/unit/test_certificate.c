@@ -40,6 +40,11 @@ static const struct fact_destruction destruction = {
 	.source = "HOW WE RETAIN",
 };
 
+static const struct policy policy = {
+	.name = (char[]){"p"}, .version = (char[]){"1"}, .text_hash = (char[]){"aa"},
+	.controller = (char[]){"Example Ltd, 1 High Street"}, .contact = (char[]){"privacy@example.org"}};
+static const struct fact_head head = {.batch = 12, .signed_at = 1707782400, .hash = "abcd", .signature = "ef"};
+
 static json_t *make(bool embedded)
 {
 	json_t *slots = json_pack("[{s:s, s:s, s:s, s:s, s:s}]", "name", "main", "kind", "file", "path", "keyd/slot/root.slot", "state",
@@ -49,10 +54,9 @@ static json_t *make(bool embedded)
 		.client = &client,
 		.destruction = &destruction,
 		.destroyed_at = 1707782406,
-		.policy_name = "p",
-		.policy_version = "1",
-		.policy_hash = "aa",
+		.policy = &policy,
 		.embedded = embedded,
+		.head = &head,
 	};
 	json_t *c = NULL;
 
@@ -99,6 +103,25 @@ static int teardown(void **state)
 	free(f->text);
 	free(f);
 	return 0;
+}
+
+/* O3: whom to ask stands on it; and how far the record went, and where that was sent. */
+static void test_o03_controller_and_head(void **state)
+{
+	struct fixture *f = *state;
+	const char *controller = NULL, *contact = NULL, *signed_at = NULL, *anchor = NULL;
+	json_int_t batch = 0;
+
+	assert_int_equal(json_unpack(f->certificate, "{s:s, s:s, s:{s:I, s:s, s:[s]}}", "controller", &controller, "contact",
+				 &contact, "ledger_head", "batch", &batch, "signed_at", &signed_at, "anchors", &anchor),
+		0);
+	assert_string_equal(controller, "Example Ltd, 1 High Street");
+	assert_string_equal(contact, "privacy@example.org");
+	assert_int_equal(batch, 12);
+	assert_string_equal(signed_at, "2024-02-13T00:00:00Z");
+	assert_non_null(strstr(anchor, "journal"));
+	json_object_set_new(f->certificate, "contact", json_string("privacy@example.com"));
+	assert_int_equal(certificate_check(f->key, f->certificate, f->signature), -EBADMSG);
 }
 
 static void test_good(void **state)
@@ -207,6 +230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_good),
 		T(test_says_what_matters),
+		T(test_o03_controller_and_head),
 		T(test_every_bit_counts),
 		T(test_signature_bits_and_lengths),
 		T(test_other_key_and_context),
