@@ -116,6 +116,7 @@ void ledger_close(struct ledger *l)
 	chain_reader_free(l->chain);
 	blocks_free(l->blocks);
 	free(l->pending);
+	accesses_free(l->accesses);
 	sqlite3_close(l->db);
 	free(l);
 }

@@ -92,11 +92,17 @@ struct ledger_filter {
 	const struct file_id *file;
 	const char *after;		     /* what `next` said, or NULL */
 	unsigned limit;
+	int64_t last_record;		     /* ledger_each: the last record to look at; 0: the newest */
 };
 /* Rows as doc/PROTOCOL.md has them: records in the order in which they came into the book, a batch in the order of time,
  * and the acts between them.  At most `limit`, and fewer (even none) when the search took long; *ret_next: where to go on
  * (malloc'd), NULL at the end.  -EINVAL: `after` is nothing that was ever answered. */
 int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_rows, char **ret_next);
+/* Calls take(userdata, record) for each record (no act) that fits, until it fails, the end, or `ns` have passed; at least
+ * one, if there is one.  *ret_next: as above. */
+struct pack_record;
+int ledger_each(struct ledger *l, const struct ledger_filter *f, int64_t ns,
+	int (*take)(void *userdata, const struct pack_record *r), void *userdata, char **ret_next);
 
 /* ---- what files were last known to be (ledger_versions.c) ---- */
 #define LEDGER_VERSIONS_MAX 10000
@@ -106,6 +112,19 @@ int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_r
  * records are gathered first, some at a time: answers without rows.  -EINVAL. */
 int ledger_versions(struct ledger *l, const char *client_id, const char *client, const char *after, json_t **ret_rows,
 	char **ret_next);
+
+/* ---- what was done with one client's data, counted (ledger_accesses.c) ---- */
+#define LEDGER_ACCESSES_FILES 500  /* told; how many there were is told, too */
+#define LEDGER_ACCESSES_ACTS 1000
+struct ledger_accesses_wanted {
+	const char *client;
+	int64_t since, until; /* seconds */
+	const char *after;    /* NULL at first, then what *ret_next said */
+};
+/* Counts some of the records, for some milliseconds, and says in *ret_next (malloc'd) where to go on; at the end *ret_next is
+ * NULL and *ret what PROTOCOL.md has for Accesses.  One count at a time: a new one ends the one before.  -EINVAL: `after` is
+ * of another one, or nothing that was ever answered. */
+int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, json_t **ret, char **ret_next);
 
 sqlite3 *ledger_db(struct ledger *l);	/* for ledger_query.c */
 

@@ -37,6 +37,7 @@ struct ledger {
 	struct pack_record *pending; /* records of the batch in the making: they get their ids and go in at its end */
 	size_t pending_n, pending_cap;
 	char versions_of[CLIENT_ID_HEX]; /* ledger_versions.c: whose table there is */
+	struct accesses *accesses;	 /* ledger_accesses.c: what is being counted; or NULL */
 };
 
 /* Runs an insert whose first parameter is the next id of `t`. */
@@ -45,6 +46,9 @@ int ledger_add_row(struct ledger *l, enum chain_table t, sqlite3_stmt *st);
 int ledger_lookup(sqlite3_stmt *st, int64_t *ret);
 /* A record, to go in at the end of the batch. */
 int ledger_add_pending(struct ledger *l, const struct pack_record *rec);
+
+/* ---- ledger_accesses.c ---- */
+void accesses_free(struct accesses *a);
 
 /* ---- ledger_schema.c ---- */
 int ledger_migrate(sqlite3 *db);

@@ -33,7 +33,7 @@ struct search {
 	struct row_maker *rows;
 	sqlite3_stmt *acts, *spans, *find, *find_all, *sealed;
 	int64_t since, until; /* nanoseconds */
-	bool by_session, by_name;
+	bool by_session, by_name, no_acts;
 	uint8_t *sessions;    /* bit n: the session with row id n */
 	size_t sessions_n;    /* bits */
 	int op;		      /* -1: any; -2: of no record */
@@ -47,7 +47,8 @@ struct search {
 	uint64_t groups;
 	struct pack_record next; /* the record that fits and is `record` */
 	bool has_record, has_act;
-	int64_t deadline;
+	int64_t allowed, deadline;
+	bool moved; /* a page looks at some records, however late it is */
 };
 
 static void search_done(struct search *s)
@@ -247,7 +248,7 @@ static bool record_fits(struct search *s, const struct pack_record *r)
 static int next_record(struct search *s)
 {
 	s->has_record = false;
-	while (s->record < s->last_record && !s->has_record && now_ns() < s->deadline) {
+	while (s->record < s->last_record && !s->has_record && (!s->moved || now_ns() < s->deadline)) {
 		const struct pack_record *rec;
 		int64_t id;
 		size_t n = 0;
@@ -257,8 +258,9 @@ static int next_record(struct search *s)
 			r = blocks_get(s->blocks, id, &rec, &n);
 		if (r < 0)
 			return r == -ENOENT ? -EUCLEAN : r;
+		s->moved = true;
 		s->record = id - 1;
-		for (size_t i = 0; i < n && !s->has_record; i++) {
+		for (size_t i = 0; i < n && !s->has_record && s->record < s->last_record; i++) {
 			s->record++;
 			s->has_record = record_fits(s, &rec[i]);
 			s->next = rec[i];
@@ -298,7 +300,7 @@ static int start_acts(struct search *s, sqlite3 *db)
 {
 	int r;
 
-	if (s->by_name)
+	if (s->by_name || s->no_acts)
 		return 0; /* acts have no path */
 	r = sql_prepare(db, act_query, &s->acts);
 	if (r < 0)
@@ -332,11 +334,12 @@ static int search_start(struct search *s, struct ledger *l)
 	s->since = ns(s->f->since);
 	s->until = ns(s->f->until);
 	s->last_record = l->last.to[CHAIN_RECORD];
+	if (s->f->last_record && s->f->last_record < s->last_record)
+		s->last_record = s->f->last_record;
 	s->segment = -1;
 	s->op = op_number(s->f->op);
 	s->by_session = s->f->user || s->f->client || s->f->purpose || s->f->session || s->f->uid >= 0;
 	s->by_name = s->f->names_n || s->f->file;
-	s->deadline = now_ns() + PAGE_NS;
 	if (s->f->names_n) {
 		s->paths = calloc(PATHS_REMEMBERED, sizeof(*s->paths));
 		if (!s->paths)
@@ -360,6 +363,7 @@ static int search_start(struct search *s, struct ledger *l)
 		r = sql_prepare(db, "SELECT sealed FROM path WHERE id=?", &s->sealed);
 	if (r == 0)
 		r = start_acts(s, db);
+	s->deadline = now_ns() + s->allowed;
 	if (r == 0)
 		r = next_record(s);
 	return r == 0 ? next_act(s) : r;
@@ -394,7 +398,7 @@ int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_r
 {
 	unsigned limit = f->limit && f->limit <= LEDGER_QUERY_MAX ? f->limit : LEDGER_QUERY_MAX;
 	scoped(json_decrefp) json_t *rows = json_array();
-	scoped(search_done) struct search s = {.f = f};
+	scoped(search_done) struct search s = {.f = f, .allowed = PAGE_NS};
 	char *next = NULL;
 	int r;
 
@@ -409,6 +413,27 @@ int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_r
 	*ret_rows = take_ptr(&rows);
 	*ret_next = next;
 	return 0;
+}
+
+int ledger_each(struct ledger *l, const struct ledger_filter *f, int64_t ns_allowed,
+	int (*take)(void *userdata, const struct pack_record *r), void *userdata, char **ret_next)
+{
+	scoped(search_done) struct search s = {.f = f, .no_acts = true, .allowed = ns_allowed};
+	char *next = NULL;
+	int r;
+
+	r = search_start(&s, l);
+	while (r == 0 && s.has_record) {
+		r = take(userdata, &s.next);
+		s.has_record = false;
+		if (r == 0)
+			r = next_record(&s); /* finds none when the time is over */
+	}
+	if (r == 0 && s.record < s.last_record && asprintf(&next, "r%" PRId64 "a0", s.record) < 0)
+		r = -ENOMEM;
+	if (r == 0)
+		*ret_next = next;
+	return r;
 }
 
 int ledger_newest(struct ledger *l, int64_t *ret)

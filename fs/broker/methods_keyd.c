@@ -176,6 +176,35 @@ int keyd_versions(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
 }
 
+/* For a client's report, piece by piece; the first one drains the journals. */
+int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct ledger_accesses_wanted w = {0};
+	struct broker *b = userdata;
+	scoped(freep) char *next = NULL;
+	json_int_t since, until;
+	json_t *counted = NULL;
+	json_error_t e;
+	int r;
+
+	broker_drop_nulls(params);
+	if (json_unpack_ex(params, &e, 0, "{s:s,s:I,s:I,s?s}", "client", &w.client, "since", &since, "until", &until, "after",
+		    &w.after) < 0)
+		return bad_parameters(call, &e);
+	if (since < 0 || until < since || until > INT64_MAX / 1000000000)
+		return varlink_error(call, "InvalidParameter", "since and until are seconds since 1970, in this order", NULL);
+	w.since = since;
+	w.until = until;
+	r = w.after ? 0 : drain_run(b->drain);
+	if (r == 0)
+		r = ledger_accesses(b->ledger, &w, &counted, &next);
+	if (r == -EINVAL)
+		return varlink_error(call, "InvalidParameter", "after is not the `next` of the answer before", NULL);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the accesses could not be counted");
+	return varlink_reply(call, json_pack("{s:o?,s:s?}", "counted", counted, "next", next));
+}
+
 static bool signature_from_text(const char *text, uint8_t ret[CHAIN_SIGNATURE_BYTES])
 {
 	size_t n = 0, len = strlen(text);
