@@ -106,6 +106,11 @@ int64_t expiry_window(const struct policy *p, int64_t now)
 	return now - (since_midnight < 0 ? since_midnight + DAY_SECONDS : since_midnight);
 }
 
+int64_t expiry_window_of_run(const struct keyd *k, int64_t now)
+{
+	return k->expiry_urgent ? now : expiry_window(k->policy, now);
+}
+
 const char *expiry_event_name(const struct policy_retention *rule)
 {
 	switch (rule->event) {
@@ -150,7 +155,7 @@ static int add_due(struct window *w, struct keyd *k, const struct fact_client *c
 	struct destruction *d;
 	int r;
 
-	if (expiry_window(k->policy, now) < c->wait_until)
+	if (expiry_window_of_run(k, now) < c->wait_until)
 		return 0; /* not before its hour */
 	r = destruction_new(k, c, a, now, &d);
 	return r < 0 ? r : window_add_client(w, d);
@@ -231,6 +236,7 @@ void expiry_settle(struct keyd *k)
 void expiry_tick(struct keyd *k)
 {
 	scoped(window_freep) struct window *w = NULL;
+	int r;
 
 	if (keyd_is_sealed(k))
 		return;
@@ -242,12 +248,16 @@ void expiry_tick(struct keyd *k)
 	}
 	if (!k->expiry_again && k->tick < k->expiry_next_at)
 		return;
+	if (k->clock.unconfirmed)
+		k->expiry_urgent = false; /* it was asked for before the doubt */
 	if (k->tick < k->expiry_retry_at || k->window || !keyd_compare_ledger(k) || k->clock.unconfirmed ||
 		window_new(k, &w) < 0)
 		return;
 	k->expiry_again = false;
 	k->expiry_next_at = k->tick + EXPIRY_EVERY;
-	if (step_all(k, w) < 0 || window_count(w) == 0)
+	r = step_all(k, w);
+	k->expiry_urgent = false;
+	if (r < 0 || window_count(w) == 0)
 		return;
 	k->expiry_retry_at = k->tick + EXPIRY_RETRY; /* unless all goes well */
 	destructions_settle(k);

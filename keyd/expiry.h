@@ -33,6 +33,8 @@ enum expiry_step expiry_next(
 int64_t expiry_wait_until(const struct policy *p, int64_t now);
 /* When the last daily window for destructions began. */
 int64_t expiry_window(const struct policy *p, int64_t now);
+/* When the window began that counts for the run that goes on now: with an urgent one it has just begun. */
+int64_t expiry_window_of_run(const struct keyd *k, int64_t now);
 
 /* "relationship end + 7 years"; returns buf. */
 char *expiry_rule_text(const struct policy_retention *rule, char *buf, size_t n);

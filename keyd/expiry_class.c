@@ -211,7 +211,7 @@ int expiry_step_classes(struct keyd *k, const struct fact_client *c, const struc
 {
 	const struct policy_class *classes[FACT_CLASSES_MAX + 1];
 	const struct class_moment m = {.now = night->now,
-		.window = expiry_window(k->policy, night->now),
+		.window = expiry_window_of_run(k, night->now),
 		.clock_trusted = !k->clock.unconfirmed,
 		.whole_due = whole_due};
 	size_t n = expiry_classes_of(rules, c, classes);

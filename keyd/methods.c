@@ -74,6 +74,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("ExpiryCancel"), ROLE_CUSTODIAN, ANY_STATE, keyd_expiry_cancel},
 	{NAME("ExpirySchedule"), ROLE_CUSTODIAN, ANY_STATE, keyd_expiry_schedule},
 	{NAME("ExpiryConfirm"), ROLE_CUSTODIAN, ANY_STATE, keyd_expiry_confirm},
+	{NAME("ExpiryRun"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_expiry_run},
 	{NAME("ClockConfirm"), ROLE_CUSTODIAN, ANY_STATE, keyd_clock_confirm},
 	{NAME("Certificate"), ROLES_OVERSIGHT, ANY_STATE, keyd_certificate},
 	{NAME("Seal"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_seal_method},

@@ -72,6 +72,7 @@ int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_expiry_cancel(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_expiry_schedule(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_expiry_run(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_event_set(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_event_list(struct varlink_call *call, json_t *params, void *userdata);
 

@@ -185,6 +185,27 @@ int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdat
 		s.asked_by, "reason", s.reason, "separation", !k->embedded));
 }
 
+int keyd_expiry_run(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct outbox_entry e = {.kind = "expiry-run", .by = actor_of(call)};
+	struct keyd *k = userdata;
+	const char *reason;
+	int r;
+
+	if (!params_unpack(call, params, "{s:s}", "reason", &reason) || !params_text(call, "reason", reason))
+		return 0;
+	if (k->clock.unconfirmed)
+		return varlink_error(call, "ClockUnconfirmed", "the clock is in doubt: nothing is destroyed",
+			"look whether it is right, then `coffer clock confirm`");
+	e.detail = json_pack("{s:s}", "reason", reason);
+	r = outbox_record(k, &e);
+	if (r < 0)
+		return reply_failure(k, call, r, "that it was asked for is not recorded");
+	k->expiry_urgent = true;
+	expiry_now(k);
+	return varlink_reply(call, NULL);
+}
+
 int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;

@@ -129,6 +129,19 @@ int cmd_expiry_confirm(struct tool *t, int argc, char **argv)
 	return decide(t, argc, argv, &rq, "ExpiryConfirm", "until", "confirmed: it will be destroyed on ", "");
 }
 
+int cmd_expiry_run(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why it cannot wait until the window"},
+		{0},
+	};
+	static const struct request rq = {fields, NULL,
+		"Destroys what has waited long enough, now and not at the next window (`destruction: at` of the policy).\vIt shortens no "
+		"waiting period and lifts no hold: `coffer expiry list` shows what waits until when."};
+
+	return request_say(t, argc, argv, &rq, "ExpiryRun", "what has waited long enough is destroyed now");
+}
+
 int cmd_event_set(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {

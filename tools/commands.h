@@ -65,6 +65,7 @@ int cmd_expiry_list(struct tool *t, int argc, char **argv);
 int cmd_expiry_cancel(struct tool *t, int argc, char **argv);
 int cmd_expiry_schedule(struct tool *t, int argc, char **argv);
 int cmd_expiry_confirm(struct tool *t, int argc, char **argv);
+int cmd_expiry_run(struct tool *t, int argc, char **argv);
 int cmd_clock_confirm(struct tool *t, int argc, char **argv);
 int cmd_certificate(struct tool *t, int argc, char **argv);
 int cmd_certificate_list(struct tool *t, int argc, char **argv);

@@ -78,6 +78,7 @@ const struct command commands[] = {
 	{"expiry list", cmd_expiry_list, "which destructions run, are due, wait, are held"},
 	{"expiry cancel", cmd_expiry_cancel, "cancel a destruction that waits"},
 	{"expiry schedule", cmd_expiry_schedule, "ask for a destruction before the waiting is over"},
+	{"expiry run", cmd_expiry_run, "destroy what has waited, without waiting for the window"},
 	{"expiry confirm", cmd_expiry_confirm, "confirm what another custodian asked for"},
 	{"clock confirm", cmd_clock_confirm, "say that the clock is right after it jumped"},
 	{"certificate list", cmd_certificate_list, "list certificates, each with its verdict, without the daemons"},

@@ -543,6 +543,36 @@ def test_crash_while_destroying_is_finished_or_undone(clock):
     assert v.json("certificate", "acme")["signature"]
 
 
+def test_an_urgent_run_does_not_wait_for_the_window_but_for_everything_else(clock):
+    v = clock
+    if datetime.datetime.now(datetime.timezone.utc).strftime("%H:%M") >= "23:55":
+        pytest.skip("today's window is about to begin")
+    v.down()
+    with open(os.path.join(harness.SOURCE, "policy/inemsoft.yaml")) as f:
+        policy = f.read().replace("legal_bases:", 'destruction: {wait: 7d, at: "23:59"}\nlegal_bases:', 1)
+    with open(v.dir + "/policy.yaml", "w") as f:
+        f.write(policy)
+    v.up(env=v.clock.env)
+    end(v)
+    days = due(v)
+    pass_time(v, days)
+    wait_for(lambda: state(v) == "waiting", "the notice", limit=20)
+    run = ["expiry", "run", "--reason", "the client insists"]
+    assert v.coffer(*run, user=v.alice, check=None).rc == REFUSED
+    v.coffer(*run)  # it waits still
+    pass_time(v, days + 8)
+    v.coffer("hold", "place", "acme", "--matter", "1", "--reason", "r", "--class", "personal")
+    v.coffer(*run)
+    assert state(v) != "destroyed"
+    v.coffer("hold", "lift", v.rows("hold", "list")[0]["hold"], "--reason", "r")
+    wait_for(lambda: state(v) == "waiting", "the notice anew", limit=20)
+    pass_time(v, days + 16)
+    assert state(v) == "waiting", "the window has not come"
+    v.coffer(*run)
+    wait_for(lambda: destroyed(v), "destruction", limit=20)
+    assert [r["detail"]["reason"] for r in v.log() if r["op"] == "expiry-run"] == ["the client insists"] * 3
+
+
 def open_credentials(v, wait=None):
     """The policy, but for what opens files of the class `credentials`: whoever has a grant does; another waiting."""
     with open(os.path.join(harness.SOURCE, "policy/inemsoft.yaml")) as f:
