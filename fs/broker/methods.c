@@ -6,6 +6,7 @@
 
 #include "common/scope.h"
 #include "fs/broker/broker.h"
+#include "fs/broker/pages.h"
 #include "fs/broker/verify_job.h"
 
 #define READERS (ROLE_AUDITOR | ROLE_OWNER)
@@ -77,11 +78,11 @@ static int hex_bytes(const char *hex, uint8_t *to, size_t n)
 	return 0;
 }
 
-static int reply_rows(struct varlink_call *call, struct broker *b, const struct ledger_filter *f)
+static int reply_rows(struct varlink_call *call, struct broker *b, const struct ledger_filter *f, const json_t *params)
 {
-	scoped(freep) char *next = NULL;
+	scoped(freep) char *next = NULL, *go_on = NULL;
 	struct chain_batch head;
-	char at[64];
+	char at[PAGE_PLACE_MAX];
 	json_t *rows;
 	int r = ledger_query(b->ledger, f, &rows, &next);
 
@@ -93,11 +94,12 @@ static int reply_rows(struct varlink_call *call, struct broker *b, const struct 
 	/* Without next all was looked through that is there: `at` is where to go on for what comes in from now on. */
 	(void)ledger_head(b->ledger, &head);
 	snprintf(at, sizeof(at), "r%llda%lld", (long long)head.to[CHAIN_RECORD], (long long)head.to[CHAIN_ACT]);
-	return varlink_reply(call, json_pack("{s:o,s:b,s:s?,s:s?}", "rows", rows, "all", f->uid < 0, "next", next, "at",
-					   next ? NULL : at));
+	go_on = page_seal(varlink_call_peer(call)->uid, params, next ? next : at);
+	return varlink_reply(call, json_pack("{s:o,s:b,s:s?,s:s?}", "rows", rows, "all", f->uid < 0, "next", next ? go_on : NULL,
+					   "at", next ? NULL : go_on));
 }
 
-/* Who reads what others did leaves a trace as well; pages after the first belong to it. */
+/* Who reads what others did leaves a trace as well; pages after the first belong to it (pages.h). */
 static int note_search(struct broker *b, const struct peer *peer, json_t *params)
 {
 	scoped(freep) char *detail = json_dumps(params, JSON_COMPACT | JSON_SORT_KEYS);
@@ -126,9 +128,11 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	const struct peer *peer = varlink_call_peer(call);
 	json_int_t session = 0, since = INT64_MIN, until = INT64_MAX, limit = 1000;
 	const char *outcome = NULL, *file = NULL;
+	char place[PAGE_PLACE_MAX];
 	struct ledger_filter f = {0};
 	struct broker *b = userdata;
 	struct file_id id;
+	bool goes_on = false;
 	json_error_t e;
 	int r;
 
@@ -143,6 +147,9 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	if (limit < 1 || limit > LEDGER_QUERY_MAX)
 		return varlink_errorf(
 			call, "InvalidParameter", NULL, "limit must be 1 to %d", LEDGER_QUERY_MAX);
+	if (f.after && !page_open(peer->uid, params, f.after, place, &goes_on))
+		return varlink_error(call, "InvalidParameter", "`after` is not what an earlier answer gave as `next`", NULL);
+	f.after = f.after ? place : NULL;
 	f.session = (uint64_t)session;
 	f.since = since;
 	f.until = until;
@@ -151,9 +158,9 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	r = drain_run(b->drain);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
-	if (f.uid < 0 && !f.after && note_search(b, peer, params) < 0)
+	if (f.uid < 0 && !goes_on && note_search(b, peer, params) < 0)
 		return varlink_error(call, "LedgerUnavailable", "the search could not be recorded", "see fsd.log");
-	return reply_rows(call, b, &f);
+	return reply_rows(call, b, &f, params);
 }
 
 /* [{key (hex), until}] */
