@@ -123,3 +123,23 @@ void log_line(enum log_level level, const char *fmt, ...)
 	}
 	errno = saved;
 }
+
+bool log_limit_allows(struct log_limit *l)
+{
+	struct timespec ts;
+	uint64_t now;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	now = (uint64_t)ts.tv_sec + 1;
+	if (l->since == 0 || now - l->since >= 60) {
+		if (l->left_out)
+			log_warning("%u more lines like the next one were left out", l->left_out);
+		*l = (struct log_limit){.since = now};
+	}
+	if (l->written < LOG_LIMIT_LINES) {
+		l->written++;
+		return true;
+	}
+	l->left_out++;
+	return false;
+}

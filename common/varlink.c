@@ -400,7 +400,7 @@ static struct varlink_call *call_new(struct conn *c, json_t *message, int *fds)
 
 static void conn_bad_message(struct conn *c)
 {
-	log_warning("a malformed message from %s (uid %u, pid %d); connection closed", c->peer.user,
+	log_warning_limited(&c->server->log_limit, "a malformed message from %s (uid %u, pid %d); connection closed", c->peer.user,
 		(unsigned)c->peer.uid, (int)c->peer.pid);
 	c->closing = true;
 	conn_send(c,
@@ -466,7 +466,7 @@ static int on_late(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct conn *c = userdata;
 
-	log_warning("a message of %s (uid %u) was not finished in %u seconds; connection closed", c->peer.user,
+	log_warning_limited(&c->server->log_limit, "a message of %s (uid %u) was not finished in %u seconds; connection closed", c->peer.user,
 		(unsigned)c->peer.uid, c->server->part_seconds);
 	varlink_conn_drop(c);
 	return 0;
@@ -522,9 +522,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 			r = conn_read(c);
 			if (r == 0 || (r < 0 && r != -EAGAIN)) {
 				if (r == -EMSGSIZE)
-					log_warning("a message beyond %zu bytes from %s (uid %u); connection "
-						    "closed",
-						c->wire.in_max, c->peer.user, (unsigned)c->peer.uid);
+					log_warning_limited(&c->server->log_limit,
+						"a message beyond %zu bytes from %s (uid %u); connection closed", c->wire.in_max, c->peer.user, (unsigned)c->peer.uid);
 				varlink_conn_drop(c);
 				return 0;
 			}

@@ -2,6 +2,7 @@
 #ifndef COFFER_VARLINK_CONN_H
 #define COFFER_VARLINK_CONN_H
 
+#include "common/log.h"
 #include "common/varlink.h"
 #include "common/varlink_wire.h"
 
@@ -35,6 +36,7 @@ struct varlink_server {
 	struct listener *listeners;
 	size_t message_max;
 	unsigned part_seconds;
+	struct log_limit log_limit; /* what peers do wrong */
 	bool (*fds_from)(const struct peer *p, void *userdata);
 	unsigned (*usable)(const struct peer *p, void *userdata);
 };

@@ -43,7 +43,7 @@ static int on_accept(sd_event_source *source, int listen_fd, uint32_t events, vo
 	if (fd < 0) {
 		if (errno != EMFILE && errno != ENFILE)
 			return 0;
-		log_error("no descriptor left for a new connection; it is refused");
+		log_warning_limited(&l->server->log_limit, "no descriptor left for a new connection; it is refused");
 		close_fdp(&l->reserve);
 		fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		close_fdp(&fd);
@@ -53,10 +53,10 @@ static int on_accept(sd_event_source *source, int listen_fd, uint32_t events, vo
 	r = peer_from_socket(fd, l->server->owner, &peer);
 	if (r < 0 || over_quota(l->server, peer.uid)) {
 		if (r < 0)
-			log_warning(
+			log_warning_limited(&l->server->log_limit,
 				"a connection is refused: who it is cannot be found out: %s", strerror(-r));
 		else
-			log_warning("a connection of %s is refused: he has %u already", peer.user,
+			log_warning_limited(&l->server->log_limit, "a connection of %s is refused: he has %u already", peer.user,
 				VARLINK_PEER_CONNECTIONS_MAX);
 		close(fd);
 		return 0;

@@ -23,6 +23,7 @@
 #include "keyd/holders.h"
 #include "keyd/member.h"
 #include "keyd/outbox.h"
+#include "keyd/refusals.h"
 #include "keyd/prune.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
@@ -181,6 +182,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	sessions_tick(k);
 	rules_tick(k);
 	members_tick(k);
+	refusals_tick(k);
 	fsck_tick(k);
 	jobs_tick(k);
 	if (!keyd_is_sealed(k) && fsd_is_running(k)) {
@@ -244,6 +246,7 @@ void keyd_shutdown(struct keyd *k)
 		return;
 	sessions_end(k, NULL, "shutdown", EKEYREVOKED, FACTS_CLOCK);
 	children_stop_workers(k);
+	refusals_flush(k);
 	(void)outbox_put(k, &e);
 	if (fsd_is_running(k) && outbox_deliver(k) == 0 && !keyd_is_sealed(k))
 		(void)head_sign(k, NULL);

@@ -51,6 +51,7 @@ struct keyd {
 	int fusectl_fd;		/* see fusectl.h; -1: none */
 	struct children children;
 	struct session *sessions;
+	struct refusals *refusals;	/* counted, refusals.h */
 	struct member_work *members;	/* of shared mounts; NULL before the first */
 	struct fsck *fsck;	/* the one that runs, or NULL */
 	struct restoring *restoring;	/* the one that runs, or NULL */

@@ -14,9 +14,12 @@
 #include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/refusals.h"
 #include "keyd/restore.h"
 #include "keyd/session.h"
 #include "keyd/survey.h"
+
+#define UNATTACHED_MAX 64u /* sessions of one user that wait for their mount: each is searched for by all */
 
 static int refuse(struct keyd *k, struct varlink_call *call, const struct asked *a, const struct decision *d)
 {
@@ -27,14 +30,17 @@ static int refuse(struct keyd *k, struct varlink_call *call, const struct asked 
 		.client = a->client,
 		.purpose = a->purpose,
 		.ticket = a->ticket,
-		.detail = decision_detail(d),
 	};
-	int r = outbox_put(k, &e);
+	int r = 0;
 
-	expiry_alarm(k, a->client, a->purpose, d->error, e.by);
-	if (r < 0)
-		return reply_failure(k, call, r, "the refusal cannot be recorded");
-	(void)outbox_deliver(k);
+	if (refusal_is_recorded(k, e.by)) {
+		e.detail = decision_detail(d);
+		r = outbox_put(k, &e);
+		expiry_alarm(k, a->client, a->purpose, d->error, e.by);
+		if (r < 0)
+			return reply_failure(k, call, r, "the refusal cannot be recorded");
+		(void)outbox_deliver(k);
+	}
 	return varlink_error(
 		call, *d->error ? d->error : "NotGranted", d->message, *d->remedy ? d->remedy : NULL);
 }
@@ -325,6 +331,9 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (survey_excludes_sessions(k, client.client))
 		return varlink_errorf(call, "Unavailable", "try again in a moment",
 			"something of %s is being destroyed", client.client);
+	if (sessions_unattached(k, p->uid) >= UNATTACHED_MAX)
+		return varlink_errorf(call, "TooMany", "wait a minute: they end by themselves",
+			"%s has asked for %u mounts that were not made", p->user, UNATTACHED_MAX);
 	other = session_in_the_way(k, client.client, exclusive);
 	if (other)
 		return refuse_beside(call, other, exclusive);

@@ -387,6 +387,15 @@ static int on_attached(sd_event_source *source, void *userdata)
 }
 
 /* The breaker goes down a moment later: this may be called in the middle of a call to coffer-fsd. */
+size_t sessions_unattached(const struct keyd *k, uid_t uid)
+{
+	size_t n = 0;
+
+	for (const struct session *s = k->sessions; s; s = s->next)
+		n += s->uid == uid && !s->attached && !s->member_of;
+	return n;
+}
+
 void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint, unsigned connection)
 {
 	struct session *s = session_find(k, id);

@@ -78,6 +78,8 @@ int sessions_class_changed(struct keyd *k, const char *client, uint16_t class, s
 /* Ends what is past its time, and what was never mounted. */
 void sessions_tick(struct keyd *k);
 
+/* Of this user: asked for, and nothing mounted yet. */
+size_t sessions_unattached(const struct keyd *k, uid_t uid);
 void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint, unsigned connection);
 size_t sessions_count(const struct keyd *k);
 /* Rows of the Sessions method; uid (uid_t)-1: of everybody. */

@@ -1,9 +1,12 @@
 """What somebody does who writes his own client: calls that no tool makes, and more of them than anybody needs."""
+import ast
 import inspect
+import os
 
-import pytest
+import harness
 
 import varlink
+from harness import REFUSED
 from varlink import Connection
 
 SOURCE = inspect.getsource(varlink)
@@ -35,3 +38,64 @@ def test_a_search_leaves_its_trace_wherever_it_begins(acme):
     assert len(searches(acme)) == n + 2
     for bad in ("x", "x" * 100, "r1a1x", "r-1a0"):
         assert "error" in fsd.call("org.coffer.fsd.LogQuery", after=bad), bad
+
+
+ASK = SOURCE + r'''
+import sys, collections
+_, path, n, client, purpose, ticket = sys.argv
+keyd, said = Connection(path + "/run/keyd.sock"), collections.Counter()
+for i in range(int(n)):
+    answer = keyd.call("org.coffer.keyd.Mount", client=client, purpose=purpose, ticket=ticket)
+    said[answer.get("error", "ok").rsplit(".", 1)[-1]] += 1
+print(dict(said))
+'''
+
+
+def asks(v, user, n, client="acme", purpose="data-migration"):
+    return ast.literal_eval(user.python(ASK, v.dir, n, client, purpose, "CHG-1", timeout=60).out)
+
+
+def test_refusals_without_end_do_not_fill_the_disk(acme):
+    """Bounded for each user, and none is lost: those that are not recorded one by one are counted in the book."""
+    assert asks(acme, acme.bob, 200) == {"NotGranted": 200}
+    rows = [r for r in acme.log("--user", acme.bob.name) if r["op"] == "refused"]
+    single = [r for r in rows if r["outcome"] == "NotGranted"]
+    assert 30 <= len(single) <= 60 and len(rows) - len(single) in (1, 2), rows  # a minute may end meanwhile
+    acme.mount(acme.carol, check=REFUSED)
+    assert [r for r in acme.log("--user", acme.carol.name) if r["outcome"] == "NotGranted"]
+    assert isinstance(acme.mount(acme.alice), harness.Mount)
+    acme.down()
+    acme.up()
+    rows = [r for r in acme.log("--user", acme.bob.name) if r["op"] == "refused" and r["outcome"] == "TooMany"]
+    assert sum(r["detail"].get("left_out", 0) for r in rows) == 200 - len(single)
+
+
+def test_sessions_that_nobody_mounts_are_bounded(acme):
+    assert asks(acme, acme.alice, 80) == {"ok": 64, "TooMany": 16}
+    acme.grant("acme", acme.bob)
+    assert isinstance(acme.mount(acme.bob), harness.Mount)
+
+
+def test_garbage_without_end_does_not_fill_the_log(acme):
+    """Nor do connections beyond what one user may have."""
+    def size():
+        return sum(os.path.getsize(f"{acme.dir}/log/{n}") for n in os.listdir(acme.dir + "/log"))
+
+    before = size()
+    acme.bob.python("""
+import socket, sys
+def connect():
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    return s
+for i in range(500):
+    s = connect()
+    s.sendall(b"{}\\0")
+    s.recv(1000)
+    s.close()
+keep = [connect() for i in range(64)]
+for i in range(500):
+    connect().close()
+""", acme.dir + "/run/keyd.sock", timeout=60)
+    acme.status()
+    assert size() - before < 20000

@@ -128,6 +128,34 @@ static void the_journal_gets_a_priority(void **state)
 	close(saved);
 }
 
+/* What a stranger can cause without end is bounded, and what is left out is counted. */
+static void lines_of_strangers_are_bounded(void **state)
+{
+	int fd = memfd_create("log", MFD_CLOEXEC), saved = dup(STDERR_FILENO);
+	struct log_limit l = {0};
+	size_t lines = 0;
+	ssize_t n;
+
+	log_init("test");
+	assert_true(fd >= 0 && saved >= 0);
+	dup2(fd, STDERR_FILENO);
+	for (unsigned i = 0; i < 1000; i++)
+		log_warning_limited(&l, "line %u", i);
+	l.since -= 60; /* a minute later */
+	log_warning_limited(&l, "the last");
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	n = pread(fd, captured, sizeof(captured) - 1, 0);
+	close(fd);
+	assert_true(n > 0);
+	captured[n] = '\0';
+	for (const char *p = captured; (p = strchr(p, '\n')); p++)
+		lines++;
+	assert_int_equal(lines, LOG_LIMIT_LINES + 2);
+	assert_non_null(strstr(captured, "970 more lines"));
+	assert_non_null(strstr(captured, "the last"));
+}
+
 static void errno_is_kept(void **state)
 {
 	errno = ENOTTY;
@@ -147,6 +175,7 @@ int main(void)
 		cmocka_unit_test(long_lines_are_cut),
 		cmocka_unit_test(levels),
 		cmocka_unit_test(the_journal_gets_a_priority),
+		cmocka_unit_test(lines_of_strangers_are_bounded),
 		cmocka_unit_test(errno_is_kept),
 	};
 
