@@ -108,6 +108,7 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 		json_object_set_new(e.detail, "shared", json_true());
 	if (s->exclusive)
 		json_object_set_new(e.detail, "exclusive", json_true());
+	session_put_export(s, e.detail);
 	if (s->emergency) {
 		e.kind = "emergency";
 		json_object_set_new(e.detail, "reason", json_string(s->emergency));
@@ -214,6 +215,7 @@ static int open_session(struct keyd *k, struct varlink_call *call, struct sessio
 	answer = json_pack("{s:I, s:s, s:s, s:s}", "session", (json_int_t)(*s)->id, "token", token,
 		"client_id", (*s)->hex, "rights", policy_rights_name((*s)->rights));
 	json_object_set_new(answer, "until", (*s)->until ? json_integer((*s)->until) : json_null());
+	session_put_export(*s, answer);
 	sodium_memzero(token, sizeof(token));
 	id = (*s)->id;
 	session_enter(k, take_ptr(s), w);
@@ -286,15 +288,15 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	const struct peer *p = varlink_call_peer(call);
 	struct asked a = {.user = p->user, .uid = p->uid};
 	const char *rights = NULL, *reason = NULL;
-	int shared = 0, exclusive = 0, emergency = 0;
+	int shared = 0, exclusive = 0, emergency = 0, shell = 0;
 	const struct session *other;
 	struct fact_client client;
 	struct decision d;
 	int r;
 
-	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b, s?b, s?b, s?s}", "client", &a.client, "purpose", &a.purpose,
+	if (!params_unpack(call, params, "{s:s, s:s, s?s, s?s, s?b, s?b, s?b, s?b, s?s}", "client", &a.client, "purpose", &a.purpose,
 		    "ticket", &a.ticket, "rights", &rights, "shared", &shared, "exclusive", &exclusive,
-		    "emergency", &emergency, "reason", &reason) ||
+		    "emergency", &emergency, "shell", &shell, "reason", &reason) ||
 		!params_text(call, "reason", reason) ||
 		!params_text(call, "client", a.client) || !params_text(call, "purpose", a.purpose) ||
 		!params_text(call, "ticket", a.ticket) || !params_rights(call, rights, &a.rights))
@@ -303,6 +305,10 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (shared && emergency)
 		return varlink_error(call, "PermissionDenied", "an emergency is one person's: nobody else comes in with him",
 			"leave --shared out");
+	if (shared && shell)
+		return varlink_error(call, "PermissionDenied", "coffer shell is one person's: nobody else comes in with him",
+			"leave --shared out");
+	a.shell = shell;
 	if (!shared && !roles_may_consult(k, p))
 		return varlink_errorf(call, "RolesTogether",
 			"let the policy say which roles go together with consultant (together), or use an account without the role",
@@ -345,6 +351,7 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 		return -ENOMEM;
 	s->shared = shared;
 	s->exclusive = exclusive;
+	s->shell = shell;
 	return open_session(k, call, &s, &client, &d);
 }
 

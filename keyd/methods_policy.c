@@ -155,7 +155,8 @@ static const char *outcome_text(const struct decision *d, char buf[256])
 {
 	if (d->verdict != VERDICT_ALLOW)
 		return d->error;
-	snprintf(buf, 256, "%s%s%zu classes", policy_rights_name(d->rights), d->all_classes ? ", all of " : ", ", d->classes_count);
+	snprintf(buf, 256, "%s%s%zu classes%s%s", policy_rights_name(d->rights), d->all_classes ? ", all of " : ", ", d->classes_count,
+		d->export == EXPORT_FREE ? "" : ", export: ", policy_export_name(d->export));
 	return buf;
 }
 
@@ -169,7 +170,7 @@ static void compare_grant(struct diff *d, const struct facts_view *view, const s
 	for (size_t i = 0; i < was->purposes_count; i++) {
 		const struct policy_purpose *u = &was->purposes[i];
 		struct asked a = {.user = g->is_group ? "(a member)" : g->subject, .uid = g->is_group ? (uid_t)-1 : g->uid,
-			.client = view->client.client, .purpose = u->id};
+			.client = view->client.client, .purpose = u->id, .shell = true};
 		struct decision before, after;
 		char was_text[256], will_text[256];
 

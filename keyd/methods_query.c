@@ -272,7 +272,7 @@ static void asker_done(struct asker *q)
 static json_t *share_row(struct keyd *k, const json_t *grant, const struct policy_purpose *purpose, const struct fact_client *c,
 	const struct asker *q)
 {
-	const struct asked a = {.user = q->peer->user, .uid = q->peer->uid, .client = c->client, .purpose = purpose->id};
+	const struct asked a = {.user = q->peer->user, .uid = q->peer->uid, .client = c->client, .purpose = purpose->id, .shell = true};
 	struct decision d;
 	json_t *row;
 
@@ -339,7 +339,7 @@ int keyd_why(struct varlink_call *call, json_t *params, void *userdata)
 	struct keyd *k = userdata;
 	const struct peer *p = varlink_call_peer(call);
 	int64_t at = FACTS_LATEST;
-	struct asked a = {0};
+	struct asked a = {.shell = true}; /* the step says when an ordinary mount would not do */
 	const char *class = NULL;
 	struct decision d;
 	gid_t gid;

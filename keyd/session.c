@@ -54,6 +54,7 @@ int session_take_decision(struct session *s, const struct decision *d)
 	s->rights = d->rights;
 	s->until = d->until;
 	s->idle = d->idle;
+	s->export = d->export;
 	s->rules = d->rules;
 	return 0;
 }
@@ -77,6 +78,14 @@ void session_put_classes(const struct session *s, json_t *o)
 			json_array_append_new(uncached, json_integer(s->rules->classes[i].number));
 	json_object_set_new(o, "classes", classes);
 	json_object_set_new(o, "uncached", uncached);
+}
+
+void session_put_export(const struct session *s, json_t *o)
+{
+	if (s->shell)
+		json_object_set_new(o, "shell", json_true());
+	if (s->export != EXPORT_FREE)
+		json_object_set_new(o, "export", json_string(policy_export_name(s->export)));
 }
 
 void session_enter(struct keyd *k, struct session *s, struct worker *w)
@@ -240,12 +249,15 @@ static struct asked asked_by(const struct session *s)
 		.ticket = s->ticket,
 		.rights = s->rights,
 		.emergency = s->emergency,
+		.shell = s->shell,
 	};
 }
 
 static bool carries(const struct session *s, const struct decision *d)
 {
-	return d->verdict == VERDICT_ALLOW && (d->rights & s->rights) == s->rights && keeps_classes(s, d);
+	/* A program that runs is not confined afterwards. */
+	return d->verdict == VERDICT_ALLOW && (d->rights & s->rights) == s->rights && keeps_classes(s, d) &&
+	       (d->export != EXPORT_NO || s->export == EXPORT_NO);
 }
 
 bool session_would_stand(struct keyd *k, const struct session *s, const struct policy *rules, struct decision *ret)
@@ -274,6 +286,8 @@ static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 	if (d.until && (!s->until || d.until < s->until))
 		s->until = d.until;
 	s->rules = d.rules;
+	if (d.export > s->export) /* how it was opened stays true of it */
+		s->export = d.export;
 	return true;
 }
 
@@ -437,6 +451,7 @@ json_t *sessions_json(const struct keyd *k, uid_t uid)
 			json_object_set_new(row, "shared", json_true());
 		if (s->exclusive)
 			json_object_set_new(row, "exclusive", json_true());
+		session_put_export(s, row);
 		if (s->member_of)
 			json_object_set_new(row, "member_of", json_integer((json_int_t)s->member_of));
 		json_array_insert_new(rows, 0, row); /* oldest first */

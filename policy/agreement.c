@@ -16,7 +16,7 @@
 
 struct raw_rule {
 	char *purpose, *class, *source, *max_session, *event, *period;
-	int rights;
+	int rights, export;
 	int *parties;
 	unsigned parties_count;
 };
@@ -47,7 +47,9 @@ static const cyaml_schema_field_t forbid_fields[] = {
 static const cyaml_schema_field_t session_fields[] = {
 	TEXT("purpose", struct raw_rule, purpose, ID_MAX),
 	TEXT("source", struct raw_rule, source, SOURCE_MAX),
-	TEXT("max_session", struct raw_rule, max_session, ID_MAX),
+	TEXT_OPTIONAL("max_session", struct raw_rule, max_session, ID_MAX),
+	CYAML_FIELD_ENUM("export", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct raw_rule, export, policy_export_words,
+		ARRAY_SIZE(policy_export_words)),
 	CYAML_FIELD_END,
 };
 
@@ -132,6 +134,21 @@ static int check_subject(const struct check *c, const struct agreement_rule *to,
 	return 0;
 }
 
+/* What an agreement says of copies can only be stricter: the policy's word was given to all clients. */
+static int take_session(const struct check *c, struct agreement_rule *to, const struct raw_rule *raw)
+{
+	const struct policy_purpose *u = c->p ? policy_purpose(c->p, to->subject) : NULL;
+
+	if (!raw->max_session && !raw->export)
+		return refuse(c, to->line, "this rule says nothing: give max_session or export");
+	if (raw->max_session && policy_length_parse(raw->max_session, &to->period) < 0)
+		return refuse(c, to->line, "\"%s\" is no length: write 30min, 8h or 1d", raw->max_session);
+	if (u && to->export && to->export < u->export)
+		return refuse(c, to->line, "the policy says export: %s of %s, and an agreement can only be stricter: leave export out",
+			policy_export_name(u->export), u->id);
+	return 0;
+}
+
 static int take_rules(const struct check *c, struct agreement *a, enum agreement_kind kind, const char *list,
 	const struct raw_rule *raw, unsigned n)
 {
@@ -147,12 +164,14 @@ static int take_rules(const struct check *c, struct agreement *a, enum agreement
 			.parties = raw[i].parties,
 			.parties_count = raw[i].parties_count,
 			.event = raw[i].event,
+			.export = (enum policy_export)raw[i].export,
 			.line = policy_lines_at(c->lines, list, i, NULL)};
 		r = check_subject(c, to, class);
 		if (r < 0)
 			return r;
-		if (kind == AGREEMENT_SESSION && policy_length_parse(raw[i].max_session, &to->period) < 0)
-			return refuse(c, to->line, "\"%s\" is no length: write 30min, 8h or 1d", raw[i].max_session);
+		r = kind == AGREEMENT_SESSION ? take_session(c, to, &raw[i]) : 0;
+		if (r < 0)
+			return r;
 		if (class && policy_period_parse(raw[i].period, &to->period) < 0)
 			return refuse(c, to->line, "\"%s\" is no period: write 90d, 18m or 7y", raw[i].period);
 		if (class && c->p && !policy_retention_event(c->p, raw[i].event, &(struct policy_retention){0}))

@@ -15,7 +15,8 @@ struct agreement_rule {
 	enum rights rights;		/* PERMIT: these, too; NONE: it says nothing of rights */
 	const int *parties;		/* PERMIT: enum party, these, too */
 	size_t parties_count;
-	struct period period;		/* SESSION, RETENTION: instead of the policy's */
+	struct period period;		/* SESSION, RETENTION: instead of the policy's; zero: a SESSION rule that says nothing of it */
+	enum policy_export export;	/* SESSION: at least so strict; FREE: it says nothing of it */
 	const char *event;		/* RETENTION: what it counts from */
 	unsigned line;
 };

@@ -1,15 +1,12 @@
 #include "policy/decide.h"
 
 #include <errno.h>
-#include <regex.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/date.h"
 #include "common/utf8.h"
-
-#define TICKET_MAX 256 /* bounds the matching; a ticket is a number, not a text */
 
 /* What the walk has found so far. */
 struct walk {
@@ -444,23 +441,6 @@ static bool check_rights(struct walk *w)
 		w, "rights", true, w->purpose->source, "the rights are %s", policy_rights_name(w->rights));
 }
 
-/* 0: it matches; -EINVAL: it does not. */
-static int match_ticket(const char *pattern, const char *ticket)
-{
-	regex_t re;
-	int r;
-
-	if (strlen(ticket) > TICKET_MAX)
-		return -EINVAL;
-	if (!pattern)
-		return 0;
-	if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
-		return -EINVAL;
-	r = regexec(&re, ticket, 0, NULL, 0);
-	regfree(&re);
-	return r == 0 ? 0 : -EINVAL;
-}
-
 /* ---- approvals and record classes ---- */
 
 static const struct decide_approval *approval_of(const struct walk *w, uint16_t class)
@@ -600,12 +580,30 @@ static bool check_ticket(struct walk *w)
 		return refuse(w, "TicketMissing", "name the ticket you work on with --ticket%s%s",
 			u->ticket ? "; it must match " : "", u->ticket ? u->ticket : "");
 	}
-	if (match_ticket(u->ticket, ticket) < 0) {
+	if (!policy_ticket_fits(u, ticket)) {
 		step(w, "ticket", false, u->source, "\"%.64s\" is no ticket as %s needs one", ticket, u->id);
-		return refuse(w, "TicketInvalid", "a ticket has at most %d characters%s%s", TICKET_MAX,
+		return refuse(w, "TicketInvalid", "a ticket has at most %d characters%s%s", POLICY_TICKET_MAX,
 			u->ticket ? " and must match " : "", u->ticket ? u->ticket : "");
 	}
 	return step(w, "ticket", true, u->source, "the ticket is %.64s", ticket);
+}
+
+/* Copies outside the share: an ordinary mount cannot keep programs from making them, `coffer shell` can. */
+static bool check_export(struct walk *w)
+{
+	const struct policy_purpose *u = w->purpose;
+
+	w->d->export = u->export;
+	if (u->export == EXPORT_FREE)
+		return true;
+	if (u->export == EXPORT_RECORDED)
+		return step(w, "export", true, u->source, "copies outside the share are allowed, and the session is marked (export: recorded)");
+	if (w->rq->shell)
+		return step(w, "export", true, u->source,
+			"in coffer shell only, whose program cannot write outside the share (export: no)");
+	step(w, "export", false, u->source, "%s is not for an ordinary mount: no copies are to be made outside the share (export: no)",
+		u->id);
+	return refuse(w, "ShellNeeded", "work inside the share: coffer shell %s --purpose %s", w->f->client, u->id);
 }
 
 static void limit_to(struct walk *w, const struct period *longest)
@@ -662,6 +660,7 @@ static bool facts_are_complete(const struct decide_facts *f)
 static int denied(struct decision *d)
 {
 	d->until = d->idle = 0;
+	d->export = EXPORT_FREE;
 	d->classes_count = 0;
 	d->all_classes = false;
 	return 0;
@@ -681,7 +680,8 @@ int decide(const struct policy *p, const struct decide_facts *f, const struct de
 		return denied(ret);
 	if (rq->emergency ? !check_emergency(&w) : !check_grant(&w) || !check_party(&w))
 		return denied(ret);
-	if (!check_rights(&w) || !check_classes(&w) || (!rq->emergency && (!check_ticket(&w) || !check_approval(&w))))
+	if (!check_rights(&w) || !check_classes(&w) || (!rq->emergency && (!check_ticket(&w) || !check_approval(&w))) ||
+		!check_export(&w))
 		return denied(ret);
 	set_length(&w);
 	ret->rights = w.rights;

@@ -71,6 +71,7 @@ struct decide_request {
 	const char *ticket;	/* or NULL */
 	bool emergency;		/* break-glass: without grant, ticket and approval, for who may */
 	const char *reason;	/* of an emergency */
+	bool shell;		/* asked by `coffer shell`, which keeps its program inside the share; false: an ordinary mount */
 	uint16_t class;		/* of the file that is asked about; 0: none */
 };
 
@@ -79,7 +80,7 @@ enum verdict { VERDICT_DENY = 0, VERDICT_ALLOW };	/* forgotten means refused */
 #define DECIDE_STEPS_MAX 20
 struct decide_step {
 	const char *rule;	/* "client", "state", "purpose", "agreement", "service", "basis", "grant", "emergency", "party",
-				 * "rights", "classes", "ticket", "approval", "length" */
+				 * "rights", "classes", "ticket", "approval", "export", "length" */
 	bool passed;
 	char text[384];		/* what was looked at and found */
 	char source[192];	/* the heading of the policy it rests on */
@@ -93,6 +94,7 @@ struct decision {
 	int64_t until;		/* when it ends by itself: grant's end, session length, client's end; 0: never */
 	const struct policy *rules;	/* that it was made under; the caller's */
 	int64_t consent;	/* id of the consent it rests on; 0: none */
+	enum policy_export export;	/* what the policy says of copies; FREE when refused */
 	int64_t idle;		/* it ends when it is not used for so many seconds; 0: no limit */
 	bool all_classes;	/* else only those in `classes` */
 	uint16_t classes[POLICY_CLASSES_MAX];

@@ -1,5 +1,6 @@
 /* Finding things in a loaded policy, and the words for its enumerations. */
 #include <errno.h>
+#include <regex.h>
 #include <string.h>
 
 #include "common/scope.h"
@@ -139,6 +140,27 @@ const char *policy_rights_name(enum rights r)
 		return "rw";
 	}
 	return "unknown";
+}
+
+const char *policy_export_name(enum policy_export e)
+{
+	return e == EXPORT_NO ? "no" : e == EXPORT_RECORDED ? "recorded" : "";
+}
+
+bool policy_ticket_fits(const struct policy_purpose *purpose, const char *ticket)
+{
+	regex_t re;
+	int r;
+
+	if (strlen(ticket) > POLICY_TICKET_MAX)
+		return false;
+	if (!purpose->ticket)
+		return true;
+	if (regcomp(&re, purpose->ticket, REG_EXTENDED | REG_NOSUB) != 0)
+		return false;
+	r = regexec(&re, ticket, 0, NULL, 0);
+	regfree(&re);
+	return r == 0;
 }
 
 int policy_role_parse(const char *id, enum policy_role *ret)

@@ -56,6 +56,26 @@ static int add_parties(struct policy_purpose *u, const struct agreement_rule *ru
 	return 0;
 }
 
+static void apply_session(const struct merge *g, const struct agreement_rule *rule, size_t i)
+{
+	struct policy_purpose *u = &g->m->policy.purposes[i];
+	const struct policy_purpose *was = &g->p->purposes[i];
+
+	if (!policy_period_is_zero(&rule->period)) {
+		u->max_session = rule->period;
+		u->override = say(g, i, rule, true,
+			"says how long a session for %s may last; the policy %s %s (%s): the agreement prevails", u->id,
+			g->p->name, policy_period_is_zero(&was->max_session) ? "has no limit" : "has another limit",
+			was->source);
+	}
+	if (rule->export > u->export) { /* never looser, whatever the policy says by now */
+		u->export = rule->export;
+		u->override = say(g, i, rule, true, "says export: %s of %s; the policy %s %s (%s): the agreement prevails",
+			policy_export_name(rule->export), u->id, g->p->name,
+			was->export ? "says it less strictly" : "says nothing of copies", was->source);
+	}
+}
+
 static int apply_to_purpose(const struct merge *g, const struct agreement_rule *rule, size_t i)
 {
 	struct policy_purpose *u = &g->m->policy.purposes[i];
@@ -81,11 +101,7 @@ static int apply_to_purpose(const struct merge *g, const struct agreement_rule *
 			g->p->name, prohibited ? "prohibits it too" : "allows it", was->source);
 		return 0;
 	case AGREEMENT_SESSION:
-		u->max_session = rule->period;
-		u->override = say(g, i, rule, true,
-			"says how long a session for %s may last; the policy %s %s (%s): the agreement prevails", u->id,
-			g->p->name, policy_period_is_zero(&was->max_session) ? "has no limit" : "has another limit",
-			was->source);
+		apply_session(g, rule, i);
 		return 0;
 	case AGREEMENT_RETENTION:
 		break;

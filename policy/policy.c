@@ -218,7 +218,7 @@ static int take_ticket(const struct check *c, size_t i, const struct raw_ticket 
 	return to->ticket ? check_pattern(c, i, to->ticket) : 0;
 }
 
-/* A node gives its children what they do not say themselves: their place, prohibition, service lines. */
+/* A node gives its children what they do not say themselves: their place, prohibition, export, service lines. */
 static int take_place(const struct check *c, size_t i, const struct raw_purpose *u, const struct policy *p,
 	struct policy_purpose *to)
 {
@@ -229,6 +229,11 @@ static int take_place(const struct check *c, size_t i, const struct raw_purpose 
 			"there is no purpose \"%s\" above this one: a parent stands before its children", u->parent);
 	to->parent = above ? (int)(above - p->purposes) : -1;
 	to->prohibited_at = u->prohibited ? (int)i : above ? above->prohibited_at : -1;
+	to->export = u->export ? (enum policy_export)u->export : above ? above->export : EXPORT_FREE;
+	if (above && to->export < above->export)
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "export"),
+			"\"%s\" above this one says export: %s, and that covers it: leave export out here", above->id,
+			policy_export_name(above->export));
 	to->services = u->services;
 	to->services_count = u->services_count;
 	for (unsigned k = 0; k < u->services_count; k++)

@@ -9,6 +9,9 @@
 
 enum rights { RIGHTS_NONE = 0, RIGHTS_READ = 1, RIGHTS_WRITE = 2, RIGHTS_RW = 3 };
 enum party { PARTY_EMPLOYEE = 0, PARTY_PROVIDER, PARTY_PARTNER, PARTY_AFFILIATE };
+/* What the policy says of copies outside the share, the strictest last: nothing; they are allowed, and every session is
+ * marked; only `coffer shell` opens it, whose program cannot write elsewhere. */
+enum policy_export { EXPORT_FREE = 0, EXPORT_RECORDED, EXPORT_NO };
 enum retention_event { EVENT_CREATED = 0, EVENT_MODIFIED, EVENT_RELATIONSHIP_END, EVENT_NAMED };
 
 struct period {		/* "90d", "18m", "7y", or a sum "1y 6m" */
@@ -34,6 +37,7 @@ struct policy_purpose {
 	struct period max_session;	/* zero: no limit */
 	struct period idle;	/* a session that is not used for so long ends; zero: no limit */
 	struct period approval;	/* how long the approval lasts that it needs; zero: it needs none */
+	enum policy_export export;	/* its own, or the stricter one of a purpose above it */
 	char **parties;		/* party ids that may use it; NULL: all */
 	size_t parties_count;
 	int parent;		/* index of the purpose above it in the tree, smaller than its own; -1: none */
@@ -158,6 +162,10 @@ int policy_party_parse(const char *id, enum party *ret);	/* -EINVAL */
 const char *policy_party_name(enum party party);
 int policy_rights_parse(const char *text, enum rights *ret);	/* "r", "rw" */
 const char *policy_rights_name(enum rights r);
+const char *policy_export_name(enum policy_export e);	/* "", "recorded", "no" */
+/* Whether `ticket` has the form that the purpose asks for. */
+#define POLICY_TICKET_MAX 256 /* bounds the matching; a ticket is a number, not a text */
+bool policy_ticket_fits(const struct policy_purpose *purpose, const char *ticket);
 /* Sets the event of a rule from its word.  False: there is no such event. */
 bool policy_retention_event(const struct policy *p, const char *id, struct policy_retention *to);
 int policy_period_parse(const char *text, struct period *ret);

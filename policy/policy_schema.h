@@ -15,7 +15,7 @@ struct raw_ticket {
 
 struct raw_purpose {
 	char *id, *title, *basis, *source, *max_session, *idle, *approval, *parent;
-	int rights, after_end, node, law, prohibited;
+	int rights, after_end, node, law, prohibited, export;
 	struct raw_ticket *ticket;
 	int *parties;
 	char **services;
@@ -90,7 +90,7 @@ struct raw_policy {
 #define SOURCE_MAX 160 /* fits a step of decide() */
 #define ID_MAX 64
 
-extern const cyaml_strval_t policy_bool_words[2], policy_rights_words[2], policy_party_words[4];
+extern const cyaml_strval_t policy_bool_words[2], policy_rights_words[2], policy_party_words[4], policy_export_words[2];
 extern const cyaml_schema_value_t policy_party_value, policy_id_value;
 
 #define TEXT(key, type, member, max) CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER, type, member, 1, max)

@@ -13,6 +13,7 @@
 #include "tools/commands.h"
 #include "tools/fusemount.h"
 #include "tools/request.h"
+#include "tools/session_mount.h"
 
 #define UNMOUNT_WAIT_MS 3000
 #define BUSY_TRIES 5
@@ -54,27 +55,6 @@ static int check_mountpoint(const char *given, char **ret)
 	return EXIT_OK;
 }
 
-/* Asks keyd; *ret_answer has session and token. */
-static int ask(struct tool *t, json_t *params, json_t **ret_answer)
-{
-	if (json_is_true(json_object_get(params, "read_only")))
-		json_object_set_new(params, "rights", json_string("r"));
-	json_object_del(params, "read_only");
-	json_object_del(params, "mountpoint");
-	return tool_call(t, DAEMON_KEYD, "Mount", params, NULL, 0, ret_answer);
-}
-
-static int attach(struct tool *t, const json_t *session, const char *path, int fuse_fd, int keeper_fd)
-{
-	const int fds[] = {fuse_fd, keeper_fd};
-	json_t *params = json_pack("{s:O, s:O, s:s}", "session", json_object_get(session, "session"), "token",
-		json_object_get(session, "token"), "mountpoint", path);
-
-	if (!params)
-		return fail(EXIT_USAGE, "%s: the path is not UTF-8 text", path);
-	return tool_call(t, DAEMON_FSD, "Attach", params, fds, 2, NULL);
-}
-
 static void say_mounted(struct tool *t, const json_t *params, const json_t *session, const char *path)
 {
 	int64_t until = json_integer_value(json_object_get(session, "until"));
@@ -101,43 +81,6 @@ static void say_mounted(struct tool *t, const json_t *params, const json_t *sess
 		say("It is exclusive: nobody else can mount %s meanwhile, and what a program has written and neither "
 		    "closed nor synced (fsync) is lost if a daemon is killed.",
 			json_string_value(json_object_get(params, "client")));
-}
-
-/* keyd keeps a place for the session until its token is used or too old: say that it will not be. */
-static void give_up(struct tool *t, const json_t *session)
-{
-	tool_try(t, DAEMON_KEYD, "SessionEnd",
-		json_pack("{s:O, s:s}", "session", json_object_get(session, "session"), "reason",
-			"the mount failed"),
-		NULL);
-}
-
-/* The keeper is there before the session is: whatever ends this process, an end of file wakes it and the
- * mount goes. */
-static int mount_session(struct tool *t, const json_t *params, const json_t *session, const char *path)
-{
-	scoped(close_fdp) int fuse_fd = -1, daemon_end = -1, keeper_end = -1;
-	char why[512] = "no descriptors";
-	int r;
-
-	r = fusemount_keeper_pair(&daemon_end, &keeper_end);
-	if (r == 0)
-		r = fusemount_mount(path, json_string_value(json_object_get(params, "client")),
-			json_is_true(json_object_get(params, "shared")), &fuse_fd, why, sizeof(why));
-	if (r != 0)
-		return fail(EXIT_FAILED, "%s cannot be mounted: %s", path, why);
-	r = fusemount_keep(path, keeper_end);
-	if (r < 0)
-		r = fail(EXIT_FAILED, "no process to keep the mount: %s", strerror(-r));
-	else
-		r = attach(t, session, path, fuse_fd, daemon_end);
-	if (r != EXIT_OK) {
-		/* close first: while the descriptor lives an unanswered request would hold fusermount3 */
-		close_fdp(&fuse_fd);
-		close_fdp(&daemon_end);
-		fusemount_unmount(path, true);
-	}
-	return r;
 }
 
 int cmd_mount(struct tool *t, int argc, char **argv)
@@ -174,13 +117,13 @@ int cmd_mount(struct tool *t, int argc, char **argv)
 	r = check_mountpoint(json_string_value(json_object_get(params, "mountpoint")), &path);
 	asked = json_copy(params);
 	if (r == EXIT_OK)
-		r = ask(t, asked, &session);
+		r = session_mount_ask(t, asked, &session);
 	else
 		json_decref(asked);
 	if (r == EXIT_OK) {
-		r = mount_session(t, params, session, path);
+		r = session_mount(t, params, session, path);
 		if (r != EXIT_OK)
-			give_up(t, session);
+			session_mount_give_up(t, session, "the mount failed");
 	}
 	if (r == EXIT_OK)
 		say_mounted(t, params, session, path);

@@ -88,11 +88,11 @@ static json_t *purposes_json(const struct policy *p)
 		const struct policy_purpose *u = &p->purposes[i];
 
 		json_array_append_new(
-			rows, json_pack("{s:s, s:s, s:s?, s:s?, s:s, s:b, s:b, s:b, s:s, s:s}", "purpose", u->id, "title",
+			rows, json_pack("{s:s, s:s, s:s?, s:s?, s:s, s:b, s:b, s:b, s:s, s:s, s:s}", "purpose", u->id, "title",
 				      u->title, "basis", u->basis, "parent", u->parent < 0 ? NULL : p->purposes[u->parent].id,
 				      "rights", u->node ? "" : policy_rights_name(u->rights), "prohibited", u->prohibited_at >= 0,
 				      "ticket_required", u->ticket_required, "after_end", u->after_end,
-				      "max_session", policy_period_text(&u->max_session, buf), "source", u->source));
+				      "export", policy_export_name(u->export), "max_session", policy_period_text(&u->max_session, buf), "source", u->source));
 	}
 	return rows;
 }
@@ -143,6 +143,7 @@ static int print_policy(const struct policy *p, const json_t *j)
 		{"parent", "BELOW", CELL_TEXT},
 		{"rights", "RIGHTS", CELL_TEXT},
 		{"ticket_required", "TICKET", CELL_FLAG},
+		{"export", "EXPORT", CELL_TEXT},
 		{"basis", "BASIS", CELL_TEXT},
 		{"title", "TITLE", CELL_WRAP},
 		{"source", "RESTS ON", CELL_WRAP},

@@ -130,6 +130,7 @@ int cmd_sessions(struct tool *t, int argc, char **argv)
 		{"purpose", "PURPOSE", CELL_TEXT},
 		{"ticket", "TICKET", CELL_TEXT},
 		{"rights", "RIGHTS", CELL_TEXT},
+		{"export", "EXPORT", CELL_TEXT},
 		{"since", "SINCE", CELL_TIME},
 		{"until", "UNTIL", CELL_TIME},
 		{"mountpoint", "MOUNTED AT", CELL_WRAP},

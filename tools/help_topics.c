@@ -12,6 +12,13 @@ const struct help_topic help_topics[] = {
 		"When you are done (what is still open there keeps it; --lazy does not wait):\n"
 		"    coffer unmount ~/acme\n"
 		"Each file that you open is recorded with your name, the purpose and the ticket.\n"},
+	{"consultant", "inside", "work without leaving copies elsewhere",
+		"A shell, or one program, with a mount and temporary files of its own in the share; all of it is gone at the end:\n"
+		"    coffer shell acme --purpose data-migration --ticket CHG-1042\n"
+		"    coffer shell acme --purpose data-migration -- git status\n"
+		"Where the policy says export: no of a purpose, nothing else opens it, and programs write only in the share.\n"
+		"Which purposes those are:\n"
+		"    coffer policy show\n"},
 	{"consultant", "refused", "find out why a mount or a file is refused",
 		"The whole decision, step by step, with the sentences of the policy behind it:\n"
 		"    coffer why $USER acme --purpose data-migration\n"

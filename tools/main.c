@@ -16,6 +16,7 @@ const struct command commands[] = {
 	{"status", cmd_status, "what runs, how it is protected, what to mind"},
 	{"doctor", cmd_doctor, "whether this installation is as it should be, and how to mend it"},
 	{"mount", cmd_mount, "mount a client's share for a purpose"},
+	{"shell", cmd_shell, "run a shell or program inside a share, with its temporary files"},
 	{"unmount", cmd_unmount, "end a session and remove its mount"},
 	{"umount", cmd_unmount, NULL},
 	{"shares", cmd_shares, "what may I mount, for which purposes"},

@@ -109,6 +109,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	X(EXIT_REFUSED, "ReferenceMissing")                                                                  \
 	X(EXIT_REFUSED, "RightsNotGranted")                                                                  \
 	X(EXIT_REFUSED, "NotSuspended")                                                                      \
+	X(EXIT_REFUSED, "ShellNeeded")                                                                       \
 	X(EXIT_REFUSED, "Suspended")                                                                         \
 	X(EXIT_REFUSED, "TicketInvalid")                                                                     \
 	X(EXIT_REFUSED, "TicketMissing")                                                                     \
@@ -301,10 +302,15 @@ int tool_try(struct tool *t, enum daemon d, const char *method, json_t *params, 
 	return call(t, d, method, params, NULL, 0, ret, true);
 }
 
-void tool_done(struct tool *t)
+void tool_disconnect(struct tool *t)
 {
 	forget(t, DAEMON_KEYD);
 	forget(t, DAEMON_FSD);
+}
+
+void tool_done(struct tool *t)
+{
+	tool_disconnect(t);
 	statedir_done(&t->dir);
 }
 

@@ -57,6 +57,8 @@ int tool_call(struct tool *t, enum daemon d, const char *method, json_t *params,
 /* The same, silent: only the exit code. */
 int tool_try(struct tool *t, enum daemon d, const char *method, json_t *params, json_t **ret);
 enum exit_code exit_code_of(const char *varlink_error);
+/* For a program that asks nothing for a long time: the next call connects again. */
+void tool_disconnect(struct tool *t);
 void tool_done(struct tool *t);
 
 int print_json(const json_t *value); /* pretty, sorted; an exit code */

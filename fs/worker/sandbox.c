@@ -1,7 +1,6 @@
 #include "fs/worker/sandbox.h"
 
 #include <errno.h>
-#include <linux/landlock.h>
 #include <seccomp.h>
 #include <stdint.h>
 #include <sys/capability.h>
@@ -9,52 +8,29 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/landlock.h"
 #include "common/scope.h"
 
-#define FS_ABI1 0x1fffu /* execute .. make_sym */
-#define FS_REFER LANDLOCK_ACCESS_FS_REFER
-#define FS_TRUNCATE (1u << 14)  /* ABI 3 */
-#define FS_IOCTL_DEV (1u << 15) /* ABI 5 */
-#define FS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-
-static int allow(int ruleset, int fd, uint64_t access)
-{
-	struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = fd};
-
-	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
-		return -errno;
-	return 0;
-}
-
-static int landlock_enter(int store_fd, int proc_fd, int copy_fd, int *ret_abi)
+static int confine_files(int store_fd, int proc_fd, int copy_fd, int *ret_abi)
 {
 	scoped(close_fdp) int ruleset = -1;
-	struct landlock_ruleset_attr attr = {.handled_access_fs = FS_ABI1};
-	uint64_t all;
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	int r;
+	int abi = landlock_abi(), r;
+	uint64_t all = landlock_fs_all(abi);
 
 	*ret_abi = 0;
-	if (abi < 2) /* the first version forbids moves between directories, which the store needs */
+	if (abi == 0)
 		return 0;
-	attr.handled_access_fs |= FS_REFER;
-	if (abi >= 3)
-		attr.handled_access_fs |= FS_TRUNCATE;
-	all = attr.handled_access_fs & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE;
-	if (abi >= 5)
-		attr.handled_access_fs |= FS_IOCTL_DEV;
-	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
-	if (ruleset < 0)
-		return -errno;
-	r = allow(ruleset, store_fd, all);
-	if (r == 0 && proc_fd >= 0)
-		r = allow(ruleset, proc_fd, FS_READ);
-	if (r == 0 && copy_fd >= 0)
-		r = allow(ruleset, copy_fd, FS_READ);
-	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-		r = -errno;
+	r = landlock_new(all, &ruleset);
 	if (r == 0)
-		*ret_abi = (int)abi;
+		r = landlock_allow(ruleset, store_fd, all & ~(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_FS_IOCTL_DEV));
+	if (r == 0 && proc_fd >= 0)
+		r = landlock_allow(ruleset, proc_fd, LANDLOCK_FS_READ);
+	if (r == 0 && copy_fd >= 0)
+		r = landlock_allow(ruleset, copy_fd, LANDLOCK_FS_READ);
+	if (r == 0)
+		r = landlock_enter(ruleset);
+	if (r == 0)
+		*ret_abi = abi;
 	return r;
 }
 
@@ -251,7 +227,7 @@ int sandbox_enter(int store_fd, int proc_fd, int copy_fd, struct sandbox_report 
 	*ret = (struct sandbox_report){.landlock = 0};
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	r = landlock_enter(store_fd, proc_fd, copy_fd, &ret->landlock);
+	r = confine_files(store_fd, proc_fd, copy_fd, &ret->landlock);
 	if (r == 0)
 		r = capabilities_drop();
 #if !COFFER_SANITIZED /* their runtimes need what the list does not have */

@@ -344,6 +344,10 @@ def test_completion(share):
     assert completions(v, "coffer", "mount", "acme", "--purpose", "data") == {PURPOSE}
     assert "--ticket" in completions(v, "coffer", "mount", "acme", "--")
     assert share.point in completions(v, "coffer", "unmount", share.vault.base)
+    assert completions(v, "coffer", "shell", "a") == {"acme"}
+    assert "--purpose" in completions(v, "coffer", "shell", "acme", "--")
+    assert "base64" in completions(v, "coffer", "shell", "acme", "--purpose", "support", "--", "base6")
+    assert completions(v, "coffer", "shell", "acme", "--", "cat", "/etc/hostnam") == {"/etc/hostname"}
     assert completions(v, "coffer", "no-such", "") == set()
 
 

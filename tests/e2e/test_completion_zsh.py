@@ -53,5 +53,8 @@ def test_completion(acme):
         z.complete("coffer mount acme --purpose data", "--purpose " + PURPOSE)
         z.complete("coffer mount acme --tick", "--ticket")
         z.complete("coffer help ho", "coffer help hold")
+        z.complete("coffer shell a", "coffer shell acme")
+        z.complete("coffer shell acme --purpose data", "--purpose " + PURPOSE)
+        z.complete("coffer shell acme --purpose support -- base64 /etc/hostn", "/etc/hostname")
     finally:
         z.close()

@@ -276,6 +276,8 @@ static const struct mistake mistakes[] = {
 	{18, "    parent: look", 18, "stands before its children"},
 	{18, "    parent: work", 18, "stands before its children"},
 	{18, "    node: true", 18, "only a heading"},
+	{18, "    export: yes", 18, "yes"},
+	{18, "    export: \"\"", 18, NULL},
 	{43, "    source: DATA\n    purposes: [nothing]", 44, "no purpose"},
 	{18, "    max_session: 0d", 18, "0d"},
 	{19, "    parties: [employee, partner]", 19, "partner"},

@@ -34,6 +34,9 @@ static const char policy_text[] =
 	"- {id: court, title: C, law: true, basis: interest, source: LAW, rights: r, approval: 1d, idle: 30min}\n"
 	"- {id: never, title: N, node: true, prohibited: true, source: NEVER}\n"
 	"- {id: sell, title: S, parent: never, basis: interest, source: SELL, rights: r, parties: [employee]}\n"
+	"- {id: inside, title: I, node: true, export: recorded, source: COPIES}\n"
+	"- {id: move, title: M, parent: inside, basis: interest, source: COPIES, rights: rw}\n"
+	"- {id: read, title: R, parent: inside, basis: interest, source: COPIES, rights: rw, export: no}\n"
 	"emergency: {groups: [oncall], max_session: 1h, rights: r, source: ALARM}\n"
 	"parties:\n- {id: employee, title: E, source: PEOPLE}\n- {id: partner, title: P, source: PEOPLE, only_shareable: true}\n"
 	"classes:\n"
@@ -418,6 +421,62 @@ static void agreement_shortens_and_lengthens(void **state)
 	done(m, g);
 }
 
+/* What is said of copies covers what stands below; only a shell opens what allows none. */
+static void copies(void **state)
+{
+	struct decision d;
+	struct all a;
+
+	make(&a, "help");
+	d = verdict_of(policy, &a);
+	assert_int_equal(d.export, EXPORT_FREE);
+	make(&a, "move");
+	d = verdict_of(policy, &a);
+	assert_int_equal(d.export, EXPORT_RECORDED);
+	expect_source(&d, "export", "COPIES");
+	make(&a, "read");
+	expect(policy, &a, "ShellNeeded");
+	assert_int_equal(verdict_of(policy, &a).export, EXPORT_FREE);
+	assert_non_null(strstr(verdict_of(policy, &a).remedy, "coffer shell acme --purpose read"));
+	a.rq.shell = true;
+	d = verdict_of(policy, &a);
+	assert_int_equal(d.export, EXPORT_NO);
+	expect_source(&d, "export", "COPIES");
+	a.f.grants_count = 0;
+	expect(policy, &a, "NotGranted"); /* a shell lets nobody in */
+	make(&a, "read");
+	a.rq.emergency = true;
+	a.rq.reason = "fire";
+	a.rq.groups = groups;
+	a.rq.groups_count = 1;
+	expect(policy, &a, "ShellNeeded"); /* neither does an emergency lift it */
+	a.rq.shell = true;
+	expect(policy, &a, "");
+}
+
+static void agreement_is_stricter_about_copies(void **state)
+{
+	struct agreement *g;
+	struct policy *m = merged("sessions:\n- {purpose: inside, export: no, source: \"§ 5\"}\n"
+				  "- {purpose: build, export: recorded, source: \"§ 6\"}\n", &g);
+	struct decision d;
+	struct all a;
+
+	make(&a, "move");
+	expect(m, &a, "ShellNeeded");
+	a.rq.shell = true;
+	d = verdict_of(m, &a);
+	expect_source(&d, "agreement", "§ 5");
+	make(&a, "build");
+	d = verdict_of(m, &a);
+	assert_true(d.export == EXPORT_RECORDED && d.until == NOW + 8 * HOUR); /* the length stays the policy's */
+	done(m, g);
+	m = merged("sessions:\n- {purpose: inside, export: recorded, source: \"§ 5\"}\n", &g);
+	make(&a, "read");
+	expect(m, &a, "ShellNeeded"); /* what stands below it is stricter, and stays so */
+	done(m, g);
+}
+
 static void agreement_cannot_change_the_law(void **state)
 {
 	static const char text[] = "format: 1\nname: MSA\nversion: \"1\"\neffective: \"2021-01-01\"\nforbid:\n"
@@ -455,6 +514,10 @@ static void agreement_mistakes_have_lines(void **state)
 		{"retention:\n- {class: billing, event: never, period: 1y, source: s}\n", 6, "no event"},
 		{"retention:\n- {class: billing, event: created, period: 8h, source: s}\n", 6, "no period"},
 		{"sessions:\n- {purpose: help, max_session: long, source: s}\n", 6, "no length"},
+		{"sessions:\n- {purpose: help, source: s}\n", 6, "says nothing"},
+		{"sessions:\n- {purpose: help, source: s, export: yes}\n", 6, "yes"},
+		{"sessions:\n- {purpose: read, source: s, export: recorded}\n", 6, "only be stricter"},
+		{"sessions:\n- {purpose: court, source: s, export: no}\n", 6, "rests on the law"},
 		{"until: \"2020-01-01\"\n", 5, "end before"},
 		{"until: soon\n", 5, "no date"},
 		{"allow: yes\n", 5, "no key"},
@@ -478,7 +541,7 @@ static void agreement_mistakes_have_lines(void **state)
 
 static const char *word(unsigned n)
 {
-	static const char *const words[] = {NULL, "", "bob", "eve", "help", "work", "build", "ads", "pay", "court", "never", "sell",
+	static const char *const words[] = {NULL, "", "bob", "eve", "help", "work", "build", "ads", "pay", "court", "never", "sell", "inside", "move", "read",
 		"consulting", "marketing", "*", "Org", "oncall", "nonsense"};
 
 	return words[n % ARRAY_SIZE(words)];
@@ -498,6 +561,7 @@ static void check_allowed(const struct policy *p, const struct all *a, size_t gr
 	assert_true(!u->node && u->prohibited_at < 0 && a->f.client && !a->f.all_suspended && !a->f.user_suspended);
 	assert_true(d->rights != RIGHTS_NONE && (d->rights & ~u->rights) == 0);
 	assert_true(d->until == 0 || d->until > NOW);
+	assert_true(d->export == u->export && (u->export != EXPORT_NO || a->rq.shell));
 	if (a->rq.emergency)
 		assert_true(d->until && d->rights == RIGHTS_READ && a->rq.reason);
 	else
@@ -590,6 +654,8 @@ int main(void)
 		cmocka_unit_test(agreement_forbids),
 		cmocka_unit_test(agreement_permits),
 		cmocka_unit_test(agreement_shortens_and_lengthens),
+		cmocka_unit_test(copies),
+		cmocka_unit_test(agreement_is_stricter_about_copies),
 		cmocka_unit_test(agreement_cannot_change_the_law),
 		cmocka_unit_test(agreement_mistakes_have_lines),
 		cmocka_unit_test(random_facts_are_answered),
