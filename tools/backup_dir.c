@@ -12,6 +12,7 @@
 
 #include "common/scope.h"
 #include "tools/tool.h"
+#include "tools/progress.h"
 #include "tools/tree_copy.h"
 
 #define HASH_BYTES 32
@@ -254,8 +255,13 @@ int backup_check(const char *path, const struct public_key *key, json_t **ret_ma
 
 int backup_copy_part(const char *from, const char *to, const char *name, bool needed)
 {
-	struct tree_copy c = {0};
-	int r = tree_copy(&c, from, to, name);
+	struct progress progress;
+	struct tree_copy c = {.progress = &progress};
+	int r;
+
+	progress_begin(&progress, false);
+	r = tree_copy(&c, from, to, name);
+	progress_clear(&progress);
 
 	if (r == -ENOENT && !needed)
 		r = 0;

@@ -25,6 +25,7 @@
 #include "common/sql.h"
 #include "tools/backup_dir.h"
 #include "tools/commands.h"
+#include "tools/progress.h"
 #include "tools/request.h"
 #include "tools/tree_copy.h"
 
@@ -35,6 +36,7 @@ struct backup {
 	struct tool *t;
 	char *to, *partial, *path, *earlier;
 	struct tree_copy tree;
+	struct progress progress;
 	json_t *rows;
 	bool drained;
 };
@@ -160,6 +162,7 @@ static int copy_store(struct backup *b)
 	if (asprintf(&from, "%s/store", b->t->dir.root) < 0 || asprintf(&to, "%s/store", b->partial) < 0 ||
 		asprintf(&earlier, "%s/store", b->earlier ? b->earlier : "") < 0)
 		return fail(EXIT_FAILED, "out of memory");
+	b->tree.progress = &b->progress;
 	b->tree.list = list;
 	b->tree.earlier_list = old;
 	b->tree.earlier = earlier;
@@ -412,8 +415,10 @@ int cmd_backup(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	umask(0077);
 	r = prepare(&b, json_string_value(json_object_get(params, "to")));
+	progress_begin(&b.progress, t->json);
 	if (r == EXIT_OK)
 		r = copy_until_still(&b);
+	progress_clear(&b.progress);
 	if (r == EXIT_OK)
 		r = make_manifest(&b, &manifest);
 	if (r == EXIT_OK)

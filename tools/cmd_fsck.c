@@ -8,30 +8,16 @@
 
 #include "common/scope.h"
 #include "tools/commands.h"
+#include "tools/progress.h"
 #include "tools/request.h"
 
 #define ASK_EVERY_NS 100000000
-#define BAR_CELLS 24
-
-struct progress {
-	bool shown, terminal;
-	double began;
-	json_int_t first_bytes; /* of an earlier run that this one goes on with */
-};
 
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal)
 {
 	interrupted = 1;
-}
-
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
 static json_int_t count_of(const json_t *counts, const char *key)
@@ -41,44 +27,22 @@ static json_int_t count_of(const json_t *counts, const char *key)
 
 /* ---- what people see ---- */
 
-static void progress_clear(struct progress *p)
-{
-	if (p->shown)
-		fputs("\r\033[K", stderr);
-	p->shown = false;
-}
-
-static void progress_show(struct progress *p, const char *state, const json_t *counts)
+static void show(struct progress *p, json_int_t *first_bytes, const char *state, const json_t *counts)
 {
 	json_int_t bytes = count_of(counts, "bytes"), total = count_of(counts, "total");
-	double took = seconds() - p->began, part = total > 0 ? (double)bytes / (double)total : 0;
-	int cells, i;
+	double took = progress_seconds(p);
 
-	if (!p->terminal)
-		return;
-	if (p->first_bytes < 0)
-		p->first_bytes = bytes;
-	part = part > 1 ? 1 : part;
-	cells = (int)(part * BAR_CELLS);
-	fputs("\r\033[K", stderr);
-	if (total > 0) {
-		fputc('[', stderr);
-		for (i = 0; i < BAR_CELLS; i++)
-			fputc(i < cells ? '#' : '.', stderr);
-		fprintf(stderr, "] %3.0f %%  ", part * 100);
-	}
-	fprintf(stderr, "%s: %lld files, %.1f of %.1f MB, %.1f MB/s, %lld damaged", state,
+	if (*first_bytes < 0)
+		*first_bytes = bytes;
+	progress_show(p, (uint64_t)bytes, (uint64_t)total, "%s: %lld files, %.1f of %.1f MB, %.1f MB/s, %lld damaged", state,
 		count_of(counts, "files"), (double)bytes / 1e6, (double)total / 1e6,
-		took > 0.1 ? (double)(bytes - p->first_bytes) / took / 1e6 : 0, count_of(counts, "damaged"));
-	fflush(stderr);
-	p->shown = true;
+		took > 0.1 ? (double)(bytes - *first_bytes) / took / 1e6 : 0, count_of(counts, "damaged"));
 }
 
-static void say_finding(struct progress *p, const json_t *f)
+static void say_finding(const json_t *f)
 {
 	const char *what = "", *done = "", *store = "", *detail = "", *path = NULL;
 
-	progress_clear(p);
 	json_unpack((json_t *)f, "{s:s, s:s, s:s, s:s, s?s}", "what", &what, "done", &done, "store", &store, "detail",
 		&detail, "path", &path);
 	say("%-11s  %s%s  (store: %s)%s%s%s%s", what, json_is_true(json_object_get(f, "damage")) ? "" : "legal: ",
@@ -124,6 +88,7 @@ struct check {
 	json_t *findings; /* for --json */
 	json_t *counts;
 	struct progress progress;
+	json_int_t first_bytes; /* of an earlier run that this one goes on with */
 };
 
 static int stop(struct check *c)
@@ -143,7 +108,7 @@ static int take_piece(struct check *c, const json_t *piece, bool *ret_more)
 	json_array_foreach(findings, i, f)
 	{
 		if (!c->t->json)
-			say_finding(&c->progress, f);
+			say_finding(f);
 	}
 	if (c->t->json)
 		json_array_extend(c->findings, (json_t *)findings);
@@ -151,7 +116,7 @@ static int take_piece(struct check *c, const json_t *piece, bool *ret_more)
 	c->counts = json_incref(json_object_get(piece, "counts"));
 	*ret_more = strcmp(state, "checking") == 0 || strcmp(state, "comparing") == 0;
 	if (*ret_more)
-		progress_show(&c->progress, state, c->counts);
+		show(&c->progress, &c->first_bytes, state, c->counts);
 	else
 		progress_clear(&c->progress);
 	if (error)
@@ -210,7 +175,7 @@ int cmd_fsck(struct tool *t, int argc, char **argv)
 		"changed unless asked for, and nothing is ever removed that holds data. Exit status: 0 clean, 8 damage "
 		"that is still there, 9 something was mended, isolated or accepted, and no damage is left."};
 	const struct sigaction act = {.sa_handler = on_interrupt};
-	struct check c = {.t = t, .progress = {.first_bytes = -1}};
+	struct check c = {.t = t, .first_bytes = -1};
 	scoped(freep) char *client = NULL;
 	json_auto_t *answer = NULL;
 	json_t *params;
@@ -219,8 +184,7 @@ int cmd_fsck(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	client = strdup(json_string_value(json_object_get(params, "client")));
 	c.client = client;
-	c.progress.terminal = isatty(STDERR_FILENO) && !t->json;
-	c.progress.began = seconds();
+	progress_begin(&c.progress, t->json);
 	c.findings = json_array();
 	r = tool_call(t, DAEMON_KEYD, "Fsck", params, NULL, 0, &answer);
 	if (r == EXIT_OK) {

@@ -13,6 +13,7 @@
 #include "tools/backup_dir.h"
 #include "tools/commands.h"
 #include "tools/request.h"
+#include "tools/progress.h"
 #include "tools/tree_copy.h"
 
 #define BUNDLE "BUNDLE.json"
@@ -55,7 +56,8 @@ static int find_client(struct tool *t, const char *client, json_t **ret)
 static int copy_out(struct tool *t, const char *id, const char *out, json_t **ret)
 {
 	scoped(freep) char *from = NULL, *to = NULL, *list = NULL;
-	struct tree_copy c = {0};
+	struct progress progress;
+	struct tree_copy c = {.progress = &progress};
 	json_t *row = NULL;
 	int r;
 
@@ -67,7 +69,9 @@ static int copy_out(struct tool *t, const char *id, const char *out, json_t **re
 	c.list = fopen(list, "wxe");
 	if (!c.list)
 		return fail(EXIT_FAILED, "%s: %s", list, strerror(errno));
+	progress_begin(&progress, t->json);
 	r = tree_copy(&c, from, to, id);
+	progress_clear(&progress);
 	if (fclose(c.list) != 0 && r == 0)
 		r = -EIO;
 	if (r == 0)

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "common/scope.h"
+#include "tools/progress.h"
 #include "tools/table.h"
 
 struct parse {
@@ -147,7 +148,11 @@ int request_run_job(struct tool *t, const char *method, json_t *params, json_t *
 	const struct timespec wait = {.tv_nsec = ASK_EVERY_NS};
 	json_auto_t *begun = NULL;
 	json_t *answer = NULL;
-	int r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &begun);
+	struct progress progress;
+	int r;
+
+	progress_begin(&progress, t->json);
+	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &begun);
 
 	while (r == EXIT_OK) {
 		const char *state;
@@ -159,9 +164,12 @@ int request_run_job(struct tool *t, const char *method, json_t *params, json_t *
 			break;
 		json_decref(answer);
 		answer = NULL;
-		if (r == EXIT_OK)
+		if (r == EXIT_OK) {
+			progress_show(&progress, 0, 0, "going through the store: %.0f s", progress_seconds(&progress));
 			nanosleep(&wait, NULL);
+		}
 	}
+	progress_clear(&progress);
 	if (r == EXIT_OK)
 		*ret = answer;
 	return r;

@@ -11,6 +11,7 @@
 
 #include "common/date.h"
 #include "common/scope.h"
+#include "tools/progress.h"
 
 #define CALL_TIMEOUT_MS 60000     /* a rotation of all keys, a large query */
 #define VERIFY_TIMEOUT_MS 3600000 /* the whole ledger is read */
@@ -42,6 +43,7 @@ int say(const char *fmt, ...)
 	va_end(ap);
 	if (n < 0)
 		return fail(EXIT_FAILED, "out of memory");
+	progress_interrupt();
 	put_escaped(stdout, text);
 	putchar('\n');
 	return EXIT_OK;
@@ -56,6 +58,7 @@ int fail(enum exit_code code, const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vasprintf(&text, fmt, ap);
 	va_end(ap);
+	progress_interrupt();
 	fputs("coffer: ", stderr);
 	put_escaped(stderr, n < 0 ? "out of memory" : text);
 	putc('\n', stderr);

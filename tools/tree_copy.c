@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/scope.h"
+#include "tools/progress.h"
 
 #define TRIES 5
 #define STILL_NS 20000000 /* clocks of file systems tick at 1 to 10 ms: a younger change may have a later twin */
@@ -289,6 +290,8 @@ static int copy_file(struct tree_copy *c, const char *top, struct item *e)
 
 	c->files++;
 	c->bytes += (uint64_t)e->st.st_size;
+	if (c->progress)
+		progress_show(c->progress, 0, 0, "copying: %llu files, %.1f MB", (unsigned long long)c->files, (double)c->bytes / 1e6);
 	if (link_twin(c, top, e) == 0)
 		return 0;
 	if (link_earlier(c, e) == 0)

@@ -8,11 +8,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
+struct progress;
+
 struct tree_copy {
 	/* given */
 	FILE *list;		/* gets a line for each entry: ["path", kind, size, mtime, ctime, inode], times in ns; or NULL */
 	FILE *earlier_list;	/* such a list of the earlier copy, or NULL */
 	const char *earlier;	/* and its folder */
+	struct progress *progress;	/* or NULL */
 	/* counted */
 	uint64_t files, bytes, linked, copied_bytes;
 	json_t *unsettled;	/* paths of what changed while it was copied (folders: were renamed), at most UNSETTLED_MAX */
