@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/log.h"
 #include "common/pathseal.h"
@@ -79,11 +80,20 @@ int keyd_seal_method(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, json_pack("{s:i}", "sessions_ended", ended));
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 /* Reads to the end of file, PASSPHRASE_MAX at most, without one newline at the end.  *ret is from the arena.
  */
 static int read_passphrase(int fd, char **ret, size_t *ret_n)
 {
 	char *buf = secret_alloc(PASSPHRASE_MAX + 1);
+	int64_t end = now_ms() + PASSPHRASE_WAIT_MS;
 	size_t n = 0;
 	ssize_t got = 1;
 	int r = 0;
@@ -92,8 +102,9 @@ static int read_passphrase(int fd, char **ret, size_t *ret_n)
 		return -ENOMEM;
 	while (r == 0 && got > 0) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
+		int64_t left = end - now_ms(); /* for all of it: byte by byte gives no more time */
 
-		if (poll(&p, 1, PASSPHRASE_WAIT_MS) <= 0) {
+		if (left <= 0 || poll(&p, 1, (int)left) <= 0) {
 			r = -ETIME;
 			break;
 		}

@@ -41,6 +41,13 @@ static const char *result(const json_t *row)
 	return name ? name : failed(row) ? "failed" : "ok";
 }
 
+/* Somebody should look at it, also where it succeeded. */
+static bool is_alarming(const char *op)
+{
+	return strcmp(op, "emergency") == 0 || strcmp(op, "alarm") == 0 || strcmp(op, "attach-refused") == 0 ||
+	       strcmp(op, "damage") == 0;
+}
+
 /* ---- CSV ---- */
 
 static const char *const csv_columns[] = {"time", "user", "uid", "client", "purpose", "ticket", "session", "op", "result",
@@ -51,6 +58,12 @@ static void csv_begin(void)
 	for (size_t i = 0; i < ARRAY_SIZE(csv_columns); i++)
 		printf("%s%s", i ? "," : "", csv_columns[i]);
 	fputs("\r\n", stdout);
+}
+
+/* A spreadsheet takes what begins so for a formula, and whoever names files writes it. */
+static bool is_formula(const char *s)
+{
+	return *s && strchr("=+-@\t\r", *s);
 }
 
 static void csv_text(const char *s)
@@ -68,6 +81,13 @@ static void csv_text(const char *s)
 	putchar('"');
 }
 
+static void csv_outside_text(const char *s)
+{
+	scoped(freep) char *marked = NULL;
+
+	csv_text(is_formula(s) && asprintf(&marked, "'%s", s) >= 0 ? marked : s);
+}
+
 static void csv_row(const json_t *row)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(csv_columns); i++) {
@@ -82,7 +102,7 @@ static void csv_row(const json_t *row)
 		else if (strcmp(key, "result") == 0)
 			csv_text(result(row));
 		else if (json_is_string(v))
-			csv_text(json_string_value(v));
+			csv_outside_text(json_string_value(v));
 		else if (json_is_integer(v))
 			printf("%lld", (long long)json_integer_value(v));
 	}
@@ -96,6 +116,10 @@ static void cef_escaped(const char *s, const char *special)
 	for (; *s; s++) {
 		if (*s == '\n' || *s == '\r') {
 			fputs(*s == '\n' ? "\\n" : "\\r", stdout);
+			continue;
+		}
+		if ((unsigned char)*s < 0x20 || *s == 0x7f) {
+			putchar('?'); /* CEF has no way to write it, and a collector may take it for the end of a line */
 			continue;
 		}
 		if (strchr(special, *s))
@@ -125,7 +149,7 @@ static void cef_row(const json_t *row)
 	cef_escaped(op, "\\|");
 	putchar('|');
 	cef_escaped(op, "\\|");
-	printf("|%d|rt=%lld", failed(row) ? 6 : 2, (long long)(number(row, "time_ns") / 1000000));
+	printf("|%d|rt=%lld", is_alarming(op) ? 8 : failed(row) ? 6 : 2, (long long)(number(row, "time_ns") / 1000000));
 	cef_field("externalId", text(row, "id"));
 	cef_field("suser", text(row, "user"));
 	if (json_is_integer(json_object_get(row, "uid")))
@@ -172,7 +196,8 @@ static int ocsf_activity(const char *op)
 		{"open", 14}, {"opendir", 14}, {"create", 1}, {"mkdir", 1}, {"mknod", 1}, {"symlink", 1}, {"link", 1},
 		{"readlink", 2}, {"close", 99}, {"truncate", 3}, {"fallocate", 3}, {"unlink", 4}, {"rmdir", 4},
 		{"rename", 5}, {"setxattr", 6}, {"subject-label", 6}, {"subject-unlabel", 6}, {"removexattr", 6}, {"chmod", 7}, {"chown", 7}, {"getxattr", 8},
-		{"mount", 12}, {"session-end", 13}, {"refused", 99}, {"damage", 99},
+		{"mount", 12}, {"emergency", 12}, {"enter", 12}, {"mount-failed", 12}, {"session-end", 13}, {"refused", 99},
+		{"attach-refused", 99}, {"alarm", 99}, {"damage", 99},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
@@ -204,7 +229,7 @@ static void ocsf_row(const json_t *row)
 			  "s:{s:s,s:{s:s,s:s,s:s}},s:{s:{s:s,s:s+},s:{s:s,s:I},s:{s:s+}},"
 			  "s:{s:s,s:i},s:o,s:{s:s,s:s,s:s,s:s}}",
 		"class_uid", OCSF_CLASS, "category_uid", 1, "activity_id", activity, "type_uid", OCSF_CLASS * 100 + activity,
-		"activity_name", op, "severity_id", failed(row) ? 3 : 1, "time", number(row, "time_ns") / 1000000, "status_id",
+		"activity_name", op, "severity_id", is_alarming(op) ? 4 : failed(row) ? 3 : 1, "time", number(row, "time_ns") / 1000000, "status_id",
 		failed(row) ? 2 : 1, "status_detail", result(row), "metadata", "version", "1.1.0", "product", "name",
 		"Coffer", "vendor_name", "Coffer", "version", COFFER_VERSION, "actor", "user", "name", text(row, "user"),
 		"uid", "", "", "process", "name", text(row, "comm"), "pid", number(row, "pid"), "session", "uid", "", "",
@@ -294,10 +319,23 @@ void pseudonyms_free(struct pseudonyms *p)
 	free(p);
 }
 
+static bool is_one_of(const char *key, const char *const *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(key, list[i]) == 0)
+			return true;
+	return false;
+}
+
 void pseudonyms_apply(const struct pseudonyms *p, json_t *row)
 {
 	static const char *const replaced[] = {"user", "client", "path", "path2", "file"};
-	static const char *const removed[] = {"uid", "loginuid", "client_id", "ticket", "comm", "pid", "detail"};
+	/* What tells nothing about a person; all else goes, also what comes to be written in later versions. */
+	static const char *const kept[] = {"id", "time", "time_ns", "op", "outcome", "purpose", "session", "size", "bytes_read",
+		"bytes_written", "flags", "name_lost"};
+	const char *key;
+	json_t *member;
+	void *next;
 
 	for (size_t i = 0; i < ARRAY_SIZE(replaced); i++) {
 		const char *kind = strcmp(replaced[i], "path2") == 0 ? "path" : replaced[i];
@@ -306,8 +344,11 @@ void pseudonyms_apply(const struct pseudonyms *p, json_t *row)
 		unsigned char hash[16];
 		char hex[2 * sizeof(hash) + 1];
 
-		if (!value)
+		if (!value) {
+			if (json_object_get(row, replaced[i]))
+				json_object_set_new(row, replaced[i], json_null());
 			continue;
+		}
 		crypto_generichash_init(&h, p->key, sizeof(p->key), sizeof(hash));
 		crypto_generichash_update(&h, (const unsigned char *)kind, strlen(kind) + 1);
 		crypto_generichash_update(&h, (const unsigned char *)value, strlen(value));
@@ -315,6 +356,9 @@ void pseudonyms_apply(const struct pseudonyms *p, json_t *row)
 		sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
 		json_object_set_new(row, replaced[i], json_sprintf("%s-%s", kind, hex));
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(removed); i++)
-		json_object_del(row, removed[i]);
+	json_object_foreach_safe(row, next, key, member)
+	{
+		if (!is_one_of(key, replaced, ARRAY_SIZE(replaced)) && !is_one_of(key, kept, ARRAY_SIZE(kept)))
+			json_object_del(row, key);
+	}
 }

@@ -1,6 +1,8 @@
 """What somebody does who writes his own client: calls that no tool makes, and more of them than anybody needs."""
 import ast
+import csv
 import inspect
+import io
 import os
 
 import harness
@@ -99,3 +101,58 @@ for i in range(500):
 """, acme.dir + "/run/keyd.sock", timeout=60)
     acme.status()
     assert size() - before < 20000
+
+
+def test_names_of_files_are_no_formulas_and_end_no_line(share):
+    """Whoever names a file must not run anything on the auditor's desk, nor forge an event."""
+    names = ["=HYPERLINK(1)", "+1", "-1", "@x", "plain", "\x0b\x1b[31m\x0c", "\t=1"]
+    for n in names:
+        share.write(n, "x")
+    v = share.vault
+
+    def log(form):
+        return v.coffer("log", "--op", "create", "--format", form).out
+
+    paths = [r["path"] for r in csv.DictReader(io.StringIO(log("csv"), newline=""))]
+    assert sorted(paths) == sorted(("'" + n) if n[0] in "=+-@\t" else n for n in names)
+    lines = log("cef").splitlines()
+    assert len(lines) == len(names) and all(li.startswith("CEF:0|Coffer|") for li in lines), lines
+    assert "\x1b" not in log("cef")
+
+
+def test_pseudonyms_leave_nothing_else(share):
+    """Only what is known to be harmless stays."""
+    share.write("secret-name", "x")
+    v = share.vault
+    for row in v.rows("log", "--pseudonyms", v.base + "/key"):
+        assert set(row) <= {"id", "time", "time_ns", "op", "outcome", "purpose", "session", "size", "bytes_read", "bytes_written",
+                            "flags", "name_lost", "user", "client", "path", "path2", "file"}, row
+        for key in ("user", "client", "path", "path2", "file"):
+            assert row.get(key) is None or "-" in row[key] and len(row[key]) > 32, row
+
+
+def test_a_passphrase_that_drips_holds_up_nobody(acme):
+    """Two seconds for all of it, not for each byte."""
+    acme.down()
+    acme.up_with_groups()
+    acme.join(acme.bob, "coffer-custodian")
+    a = acme.actor(acme.bob, limit=60)
+    a.do(f"""
+import array, json, socket, threading, time
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(30)
+s.connect({acme.dir + '/run/keyd.sock'!r})
+r, w = os.pipe()
+def drip():
+    for i in range(8):
+        try: os.write(w, b'x')
+        except OSError: return
+        time.sleep(1)
+    os.close(w)
+threading.Thread(target=drip, daemon=True).start()
+s.sendmsg([json.dumps({{"method": "org.coffer.keyd.PassphraseSet", "parameters": {{}}}}).encode() + b"\\0"],
+          [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [r]))])
+os.close(r)
+said = s.recv(10000)
+""")
+    assert b"NoPassphrase" in a.get("said")

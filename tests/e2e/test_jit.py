@@ -1,6 +1,7 @@
 """Just in time: approvals by a second person, idle limits, emergencies and their reviews, roles that exclude each other."""
 import errno
 import glob
+import json
 import time
 
 import harness
@@ -84,6 +85,8 @@ def test_emergency(acme):
     assert len(letters) == 1 and "the server burns" in open(letters[0]).read()
     assert "EMERGENCY" in acme.logs()
     assert len([r for r in acme.log() if r["op"] == "emergency"]) == 1
+    event, = [e for e in map(json.loads, acme.coffer("log", "--format", "ocsf").out.splitlines()) if e["activity_name"] == "emergency"]
+    assert event["activity_id"] == 12 and event["severity_id"] == 4, event  # a SIEM sees that somebody came in, and that it is grave
     assert "wait for a review" in str(acme.status()["warnings"])
     row = acme.rows("reviews")[0]
     assert (row["user"], row["reason"]) == (bob.name, "the server burns")
