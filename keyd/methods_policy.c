@@ -28,21 +28,52 @@ static bool params_policy(struct keyd *k, struct varlink_call *call, const char 
 	return r == 0;
 }
 
-/* Keys are derived from the numbers: one that meant another class would open its files by the wrong rules. */
+struct numbers {
+	struct varlink_call *call;
+	const struct policy *p;
+};
+
+static int compare_numbers(const struct policy *old, void *arg)
+{
+	const struct numbers *n = arg;
+
+	for (size_t i = 0; i < n->p->classes_count; i++) {
+		const struct policy_class *c = &n->p->classes[i], *was = policy_class_by_number(old, c->number);
+		const struct policy_class *same = policy_class(old, c->id);
+
+		if ((!was || strcmp(was->id, c->id) == 0) && (!same || same->number == c->number))
+			continue;
+		varlink_errorf(n->call, "InvalidPolicy", "a number belongs to its class for ever: give the new class another",
+			"the class %s had the number %u, %s has it now", was ? was->id : c->id, was ? was->number : same->number,
+			was ? c->id : "another");
+		return 1;
+	}
+	return 0;
+}
+
+/* Keys are derived from the numbers: one that ever meant another class would open its files by the wrong rules. */
 static bool numbers_are_kept(struct keyd *k, struct varlink_call *call, const struct policy *p)
 {
-	for (size_t i = 0; i < p->classes_count; i++) {
-		const struct policy_class *c = &p->classes[i], *was = policy_class_by_number(k->policy, c->number);
-		const struct policy_class *same = policy_class(k->policy, c->id);
+	struct numbers n = {call, p};
+	int r = rules_each_version(k, compare_numbers, &n);
 
-		if ((was && strcmp(was->id, c->id) != 0) || (same && same->number != c->number)) {
-			varlink_errorf(call, "InvalidPolicy", "a number belongs to its class for ever: give the new class another",
-				"the class %s had the number %u, %s has it now", was ? was->id : c->id,
-				was ? was->number : same->number, was ? c->id : "another");
-			return false;
-		}
-	}
-	return true;
+	if (r < 0)
+		reply_failure(k, call, r, "the earlier versions cannot be compared");
+	return r == 0;
+}
+
+/* We run it, as who we are: an admin must not become that.  Nor would it do to ask whose file it is: a shell takes a letter for
+ * a script. */
+static bool program_is_the_owners(const struct keyd *k, struct varlink_call *call, const struct policy *p)
+{
+	const char *now = k->policy->sendmail;
+
+	if (!p->sendmail || has_role(call, ROLE_OWNER) || (now && strcmp(now, p->sendmail) == 0))
+		return true;
+	varlink_errorf(call, "PermissionDenied",
+		"leave it as the policy in force has it, or let the owner of the state directory apply this one",
+		"the mail program is run by coffer-keyd: only the owner of the state directory names one");
+	return false;
 }
 
 int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
@@ -56,7 +87,7 @@ int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 	int ended = 0, r;
 
 	if (!params_unpack(call, params, "{s:s}", "text", &text) || !params_policy(k, call, text, &p) ||
-		!numbers_are_kept(k, call, p))
+		!numbers_are_kept(k, call, p) || !program_is_the_owners(k, call, p))
 		return 0;
 	t.effective = p->effective;
 	t.text = (char *)text;

@@ -143,6 +143,25 @@ int64_t rules_row(const struct keyd *k)
 	return k->rules->row;
 }
 
+int rules_each_version(struct keyd *k, int (*fn)(const struct policy *p, void *arg), void *arg)
+{
+	scoped(json_decrefp) json_t *rows = NULL;
+	const json_t *row;
+	size_t i;
+	int r = facts_policies(k->facts, &rows);
+
+	json_array_foreach(rows, i, row)
+	{
+		struct policy *p = NULL;
+
+		if (r == 0)
+			r = version_load(k, json_integer_value(json_object_get(row, "id")), &p);
+		if (r == 0)
+			r = fn(p, arg);
+	}
+	return r;
+}
+
 /* ---- start ---- */
 
 static int record_version(struct keyd *k, const struct policy *p, const char *text, const char *origin)

@@ -1,14 +1,17 @@
 """What somebody does who writes his own client: calls that no tool makes, and more of them than anybody needs."""
 import ast
+import contextlib
 import csv
 import inspect
 import io
 import os
+import re
 
 import harness
 
 import varlink
-from harness import REFUSED
+from harness import REFUSED, USAGE, wait_for
+from test_policy import builtin_policy, write
 from varlink import Connection
 
 SOURCE = inspect.getsource(varlink)
@@ -156,3 +159,56 @@ os.close(r)
 said = s.recv(10000)
 """)
     assert b"NoPassphrase" in a.get("said")
+
+
+def test_an_admin_does_not_become_root_by_the_policy(acme):
+    """coffer-keyd runs the policy's mail program, as itself: only the owner of the state directory names one."""
+    acme.down()
+    acme.up_with_groups()
+    bob = acme.bob
+    acme.join(bob, "coffer-admin")
+    keys, program = bob.home + "/keys", bob.home + "/program"
+    with open(program, "w") as f:
+        f.write(f"#!/bin/sh\ncat {acme.dir}/keyd/slot/root.key > {keys}\nid > {bob.home}/id\n")
+    os.chmod(program, 0o755)
+    text = builtin_policy().replace('version: "2024-05-10"', 'version: "2"', 1)
+
+    def with_program(name, path):
+        return write(acme, name, text.replace("legal_bases:", f'destruction: {{sendmail: "{path}"}}\nlegal_bases:', 1))
+
+    def letter(user):
+        said = user.python(SOURCE + """
+import sys
+print(Connection(sys.argv[1]).call("org.coffer.keyd.Incident", client="acme", **{"from": 1, "until": 2}, persons=1, files=1,
+                                   categories="names"))""", acme.dir + "/run/keyd.sock").out
+        assert "incident-" in said, said
+
+    r = acme.coffer("policy", "apply", with_program("a.yaml", program), user=bob, check=None)
+    letter(bob)
+    with contextlib.suppress(harness.Timeout):
+        wait_for(lambda: os.path.exists(bob.home + "/id"), "what must not be", limit=1)
+    assert not os.path.exists(bob.home + "/id"), "an admin's program ran as " + open(bob.home + "/id").read()
+    assert r.rc == REFUSED and "owner" in r.err, r
+    # what the owner named stays in force under versions that an admin applies
+    theirs = acme.base + "/sendmail"
+    with open(theirs, "w") as f:
+        f.write(f"#!/bin/sh\ncat > {acme.base}/sent\n")
+    os.chmod(theirs, 0o755)
+    acme.coffer("policy", "apply", with_program("b.yaml", theirs))
+    acme.coffer("policy", "apply", with_program("c.yaml", program), user=bob, check=REFUSED)
+    text = text.replace('version: "2"', 'version: "3"', 1)
+    acme.coffer("policy", "apply", with_program("d.yaml", theirs), user=bob)
+    letter(bob)
+    wait_for(lambda: os.path.exists(acme.base + "/sent"), "the letter")
+
+
+def test_a_number_that_a_class_ever_had_is_no_others(acme):
+    """Not even when a version between them left the class out, or begins later."""
+    text = builtin_policy()
+    without = text.replace('version: "2024-05-10"', 'version: "2"', 1).replace("number: 20\n    id: contact", "number: 99\n    id: names")
+    reused = without.replace("number: 99\n    id: names", "number: 20\n    id: other").replace('version: "2"', 'version: "3"', 1)
+    name = "contact"
+    assert "number: 99" in without and "number: 20" in reused
+    acme.coffer("policy", "apply", write(acme, "2.yaml", without))
+    r = acme.coffer("policy", "apply", write(acme, "3.yaml", reused), check=USAGE)
+    assert name in r.err and "for ever" in r.err
