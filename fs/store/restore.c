@@ -37,6 +37,7 @@ struct restore {
 	char name[STORE_NAME_MAX + 1], *path, *target;
 	struct stat st;
 	uint64_t at;
+	struct subjects *above;	/* labels that what is restored had of directories above it, and has not where it goes */
 	uint8_t *buf;
 };
 
@@ -99,6 +100,10 @@ static int copy_file_attributes(struct restore *r)
 
 		e = size < 0 ? size : file_setxattr(r->out, a, r->buf, (size_t)size, 0);
 	}
+	if (e == 0)
+		e = file_inherit_subjects(r->out, r->in, false);
+	if (e == 0 && !r->top)
+		e = file_add_subjects(r->out, r->above);
 	return e;
 }
 
@@ -112,6 +117,10 @@ static int copy_dir_attributes(struct restore *r, const struct frame *f)
 
 		e = size < 0 ? size : store_setxattr(f->to, NULL, a, r->buf, (size_t)size, 0);
 	}
+	if (e == 0)
+		e = dir_add_subjects(f->to, f->from->own);
+	if (e == 0 && !f->up)
+		e = dir_add_subjects(f->to, r->above);
 	return e;
 }
 
@@ -531,6 +540,8 @@ static int begin(struct restore *r)
 		e = find_parent(r->to, target, r->opt.to ? NULL : r->from, &to, new_name);
 	if (e == 0)
 		e = find_free(r, to, new_name);
+	if (e == 0)
+		e = subjects_missing(from, to, &r->above);
 	if (e < 0)
 		return e;
 	r->target = target_of(target, new_name);
@@ -583,6 +594,7 @@ void restore_free(struct restore *r)
 	if (r->buf)
 		sodium_memzero(r->buf, CHUNK);
 	free(r->buf);
+	subjects_free(r->above);
 	free(r->target);
 	free(r);
 }

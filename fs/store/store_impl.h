@@ -91,6 +91,9 @@ int dir_load_subjects(struct store_dir *d, const struct store_dir *parent);
 int dir_all_subjects(const struct store_dir *d, struct subjects **ret);
 /* What moves from d to `to` and has only d's label there.  `sub` or f; both NULL: nothing can be written to it. */
 int subjects_stick(const struct store_dir *d, const struct store_dir *to, struct store_dir *sub, struct file *f);
+/* The labels of d that `to` has not: NULL: none, else the caller's. */
+int subjects_missing(const struct store_dir *d, const struct store_dir *to, struct subjects **ret);
+int dir_add_subjects(struct store_dir *d, const struct subjects *s);
 /* The attribute of whoever has these keys.  -EBADMSG; *ret NULL: none. */
 struct xattr_owner;
 int subjects_read(const struct xattr_owner *o, struct subjects **ret);

@@ -142,6 +142,14 @@ int store_dir_subject_set(struct store_dir *d, const char *id, size_t n, bool re
 	return subject_id_ok(id, n) ? dir_change(d, &c) : -EINVAL;
 }
 
+int dir_add_subjects(struct store_dir *d, const struct subjects *s)
+{
+	const struct change c = {.more = s};
+	int r = subjects_is_empty(s) ? 0 : dir_change(d, &c);
+
+	return r < 0 ? r : 0;
+}
+
 /* ---- files ---- */
 
 int file_subjects(struct file *f, struct subjects **ret)
@@ -211,8 +219,7 @@ int file_inherit_subjects(struct file *f, struct file *replaced, bool both)
 
 /* ---- what leaves a directory ---- */
 
-/* What of `from` is not in `to`: *ret NULL: nothing. */
-static int missing(const struct store_dir *from, const struct store_dir *to, struct subjects **ret)
+int subjects_missing(const struct store_dir *from, const struct store_dir *to, struct subjects **ret)
 {
 	scoped(subjects_freep) struct subjects *there = NULL, *lost = NULL;
 	const struct subjects *const sets[] = {from->above, from->own};
@@ -237,11 +244,10 @@ int subjects_stick(const struct store_dir *d, const struct store_dir *to, struct
 
 	if (!store_dir_is_labelled(d) || dir_is(d, to))
 		return 0;
-	r = missing(d, to, &lost);
+	r = subjects_missing(d, to, &lost);
 	if (r < 0 || !lost)
 		return r;
 	if (f)
 		return file_add_subjects(f, lost);
-	r = sub ? dir_change(sub, &(struct change){.more = lost}) : 0;
-	return r < 0 ? r : 0;
+	return sub ? dir_add_subjects(sub, lost) : 0;
 }

@@ -280,6 +280,50 @@ static void test_refusals(void **state)
 
 #define WITH_STORE(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
+static bool is_about(struct fixture *x, const char *path, const char *name, const char *id)
+{
+	scoped(subjects_freep) struct subjects *s = NULL;
+	struct store_dir *d = *path ? dir(x->root, path) : store_dir_ref(x->root);
+	struct file *f;
+	bool yes;
+
+	assert_int_equal(file_open(d, name, &f), 0);
+	assert_int_equal(file_subjects(f, &s), 0);
+	yes = subjects_has(s, id, strlen(id)) || subjects_has(d->own, id, strlen(id)) || subjects_has(d->above, id, strlen(id));
+	file_close(f);
+	store_dir_unref(d);
+	return yes;
+}
+
+/* Whom a file was about comes back with it, also what it had of directories above it. */
+static void test_labels_come_back(void **state)
+{
+	struct fixture *x = *state;
+	struct copy c = {0};
+	struct store_dir *a;
+	struct file *f;
+
+	a = dir(x->root, "a");
+	put(a, "one", "first", 0);
+	assert_int_equal(file_open(a, "one", &f), 0);
+	assert_int_equal(file_subject_set(f, "bob", 3, false), 1);
+	file_close(f);
+	store_dir_unref(a);
+	a = dir(x->root, "a");
+	assert_int_equal(store_dir_subject_set(a, "alice", 5, false), 1);
+	store_dir_unref(a);
+	fill(x, &c);
+	assert_int_equal(all(x, &c, "a/one", "moved", "moved"), 0);
+	assert_true(is_about(x, "", "moved", "alice") && is_about(x, "", "moved", "bob"));
+	assert_int_equal(all(x, &c, "a/b", "b", "b"), 0);
+	assert_true(is_about(x, "b", "three", "alice") && !is_about(x, "b", "three", "bob"));
+	assert_int_equal(all(x, &c, "a", "again", "again"), 0);
+	assert_true(is_about(x, "again", "two", "alice") && !is_about(x, "again", "two", "bob"));
+	assert_true(is_about(x, "again", "one", "bob"));
+	assert_int_equal(c.n, 0);
+	drop(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +331,7 @@ int main(void)
 		WITH_STORE(test_a_tree_comes_back),
 		WITH_STORE(test_what_was_shredded_does_not),
 		WITH_STORE(test_damage_gives_no_part_of_a_file),
+		WITH_STORE(test_labels_come_back),
 		WITH_STORE(test_refusals),
 	};
 
