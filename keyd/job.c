@@ -17,7 +17,7 @@ struct job {
 	uid_t uid;
 	bool over;
 	uint64_t over_at; /* tick */
-	json_t *answer;
+	json_t *answer, *progress;
 	char error[64], text[512], remedy[256];
 };
 
@@ -69,9 +69,18 @@ void job_fail(struct job *j, const char *error, const char *remedy, const char *
 	va_end(ap);
 }
 
+void job_progress(struct job *j, const json_t *counts)
+{
+	if (!j)
+		return;
+	json_decref(j->progress);
+	j->progress = json_incref((json_t *)counts);
+}
+
 static void job_free(struct job *j)
 {
 	json_decref(j->answer);
+	json_decref(j->progress);
 	free(j);
 }
 
@@ -115,7 +124,7 @@ int keyd_job(struct varlink_call *call, json_t *params, void *userdata)
 		return varlink_error(
 			call, "UnknownJob", "you have no such job", "`coffer log` shows what became of it");
 	if (!j->over)
-		return varlink_reply(call, json_pack("{s:s}", "state", "running"));
+		return varlink_reply(call, json_pack("{s:s, s:O*}", "state", "running", "counts", j->progress));
 	if (j->answer)
 		r = varlink_reply(call, json_incref(j->answer));
 	else

@@ -15,6 +15,8 @@ struct job *job_new(struct keyd *k, struct varlink_call *call);
 void job_done(struct job *j, json_t *answer);	/* steals */
 void job_fail(struct job *j, const char *error, const char *remedy, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+/* What the asker is told meanwhile: how far it is.  NULL is fine. */
+void job_progress(struct job *j, const json_t *counts);
 void jobs_tick(struct keyd *k);
 void jobs_free(struct keyd *k);
 

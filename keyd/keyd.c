@@ -17,6 +17,7 @@
 #include "keyd/erase.h"
 #include "keyd/fsck.h"
 #include "keyd/job.h"
+#include "keyd/subjects.h"
 #include "keyd/leaves.h"
 #include "keyd/sweeps.h"
 #include "keyd/head.h"
@@ -76,6 +77,7 @@ void keyd_seal(struct keyd *k, int *ret_ended)
 {
 	*ret_ended = sessions_end(k, NULL, "sealed", EKEYREVOKED, FACTS_CLOCK);
 	children_stop_workers(k);
+	subjects_forget(k);
 	keyring_free(k->ring);
 	slot_set_close(k->slot);
 	k->ring = NULL;
@@ -185,6 +187,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	refusals_tick(k);
 	fsck_tick(k);
 	jobs_tick(k);
+	subjects_tick(k);
 	if (!keyd_is_sealed(k) && fsd_is_running(k)) {
 		classes_tick(k);
 		erase_tick(k);

@@ -27,6 +27,7 @@ struct member_work;
 struct reserved;
 struct restoring;
 struct session;
+struct subject_list;
 struct window;
 
 struct keyd {
@@ -60,6 +61,7 @@ struct keyd {
 	struct window *window;	/* the destructions that are under way together, or NULL */
 	unsigned looks;		/* under way, at what is due */
 	struct job *jobs;	/* what somebody waits for */
+	struct subject_list *subject_lists;	/* what was found about persons, for who fetches it */
 
 	unsigned window_seconds;	/* how long old leaves wait for a destruction */
 	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */

@@ -20,6 +20,7 @@
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
 #include "keyd/slots.h"
+#include "keyd/subjects.h"
 #include "keyd/terms.h"
 #include "keyd/transfer.h"
 
@@ -102,7 +103,10 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("ClassSet"), ROLE_ADMIN | ROLE_CUSTODIAN, KEYD_OPEN, keyd_class_set},
 	{NAME("ClassShow"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_class_show},
 	{NAME("Erase"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_erase},
-	{NAME("Job"), ROLES_OVERSIGHT, ANY_STATE, keyd_job},
+	{NAME("SubjectFind"), ROLES_ALL, KEYD_OPEN, keyd_subject_find},
+	{NAME("SubjectRows"), ROLES_ALL, KEYD_OPEN, keyd_subject_rows},
+	{NAME("SubjectExport"), ROLES_ALL, KEYD_OPEN, keyd_subject_export},
+	{NAME("Job"), ROLES_ALL, ANY_STATE, keyd_job},
 	{NAME("TransferKey"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_transfer_key},
 	{NAME("Transfer"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_transfer},
 	{NAME("TransferFinish"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_transfer_finish},

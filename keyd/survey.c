@@ -244,6 +244,8 @@ static void take_answer(struct survey *s, const json_t *answer)
 	if (r < 0) {
 		fail(s, r, strerror(-r));
 	} else if (state && strcmp(state, "running") == 0) {
+		if (s->spec.running)
+			s->spec.running(counts, s->spec.arg);
 		ask_in(s, EVERY_USEC);
 	} else if (state && strcmp(state, "done") == 0) {
 		result.store = json_string_value(json_object_get(answer, "store"));
@@ -333,7 +335,7 @@ static int begin(struct survey *s, json_t *params)
 	json_object_set_new(params, "mode", json_string(s->spec.mode));
 	if (!s->dead)
 		r = varlink_call(s->worker->child.client, "org.coffer.worker.Survey", json_incref(params),
-			&fd, fd >= 0 ? 1 : 0, WORKER_TIMEOUT_MS, NULL, NULL, &failure);
+			fd >= 0 ? &fd : &s->spec.list_fd, fd >= 0 || s->spec.list_fd > 0 ? 1 : 0, WORKER_TIMEOUT_MS, NULL, NULL, &failure);
 	if (r == -EREMOTEIO)
 		log_error("the survey of %s: %s", s->client, failure.message);
 	else if (r < 0)
@@ -368,6 +370,7 @@ static int start(struct keyd *k, const struct fact_client *c, const struct surve
 		return r;
 	}
 	s->spec.leaves = NULL;
+	s->spec.list_fd = 0;
 	s->next = k->surveys;
 	k->surveys = s;
 	return 0;

@@ -40,6 +40,8 @@ struct survey_spec {
 	json_t *params;		/* the other members of the call's parameters, or NULL; stolen, also on failure */
 	const uint64_t *leaves;	/* "check": what is asked about */
 	size_t leaves_n;
+	int list_fd;		/* "subject": gets a line for each that is found; stays the caller's; 0: none */
+	void (*running)(const json_t *counts, void *arg);	/* now and then; or NULL */
 	bool gives_way;		/* to what a person asks for: then done's error is -ECANCELED */
 	bool alone;		/* ends the client's sessions (`why`), and lets none begin until it is done */
 	const char *why;

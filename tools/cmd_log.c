@@ -68,16 +68,17 @@ static int open_names(struct tool *t, struct names *n)
 	return r == EXIT_UNREACHABLE ? EXIT_UNREACHABLE : EXIT_OK;
 }
 
-static int want_name(struct tool *t, struct names *n, json_t *row, const char *key)
+/* client_id: whose key it is under.  o: where the sealed name stands. */
+static int want_name(struct tool *t, struct names *n, json_t *client_id, json_t *o, const char *key)
 {
-	json_t *path = json_object_get(row, key);
+	json_t *path = json_object_get(o, key);
 
 	if (!json_is_object(path))
 		return EXIT_OK;
 	json_array_append_new(n->items,
-		json_pack("{s:O, s:O, s:O}", "client_id", json_object_get(row, "client_id"), "month",
+		json_pack("{s:O, s:O, s:O}", "client_id", client_id, "month",
 			json_object_get(path, "month"), "sealed", json_object_get(path, "sealed")));
-	json_array_append_new(n->targets, json_pack("[O, s]", row, key));
+	json_array_append_new(n->targets, json_pack("[O, s]", o, key));
 	n->bytes += json_string_length(json_object_get(path, "sealed"));
 	return json_array_size(n->items) < NAMES_MAX && n->bytes < NAMES_BYTES_MAX ? EXIT_OK : open_names(t, n);
 }
@@ -91,10 +92,14 @@ static int name_rows(struct tool *t, json_t *rows, bool sealed)
 
 	json_array_foreach(rows, i, row)
 	{
+		json_t *client_id = json_object_get(row, "client_id"), *detail = json_object_get(row, "detail");
+
 		if (r == EXIT_OK)
-			r = want_name(t, &n, row, "path");
+			r = want_name(t, &n, client_id, row, "path");
 		if (r == EXIT_OK)
-			r = want_name(t, &n, row, "path2");
+			r = want_name(t, &n, client_id, row, "path2");
+		if (r == EXIT_OK) /* an act about a person */
+			r = want_name(t, &n, json_object_get(json_object_get(detail, "subject"), "client_id"), detail, "subject");
 	}
 	if (r == EXIT_OK && json_array_size(n.items) > 0)
 		r = open_names(t, &n);

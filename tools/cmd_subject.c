@@ -154,3 +154,104 @@ int cmd_subject_list(struct tool *t, int argc, char **argv)
 		return print_json(rows);
 	return table_print(rows, columns, ARRAY_SIZE(columns), "no labels");
 }
+
+/* ---- what there is ---- */
+
+/* All of it.  *ret_counts and *ret_rows: the caller's. */
+static int search(struct tool *t, const char *client, const char *id, json_t **ret_counts, json_t **ret_rows)
+{
+	json_auto_t *answer = NULL, *rows = json_array();
+	json_t *at = NULL;
+	int r = request_run_job(t, "SubjectFind", json_pack("{s:s, s:s}", "client", client, "subject", id), &answer);
+
+	while (r == EXIT_OK) {
+		json_auto_t *piece = NULL;
+
+		r = tool_call(t, DAEMON_KEYD, "SubjectRows",
+			json_pack("{s:O, s:o*}", "list", json_object_get(answer, "list"), "at", at), NULL, 0, &piece);
+		at = json_incref(json_object_get(piece, "next"));
+		if (r == EXIT_OK)
+			json_array_extend(rows, json_object_get(piece, "rows"));
+		if (!at)
+			break;
+	}
+	if (r != EXIT_OK)
+		return r;
+	if (json_is_true(json_object_get(answer, "moved")))
+		fputs("coffer: something was renamed while it was searched: search again to be sure\n", stderr);
+	*ret_counts = json_incref(json_object_get(answer, "counts"));
+	*ret_rows = json_incref(rows);
+	return EXIT_OK;
+}
+
+static json_int_t number(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+/* Names that are no UTF-8 are shown by their bytes; directories with a slash. */
+static json_t *path_text(const json_t *row)
+{
+	const json_t *path = json_object_get(row, "path");
+	const char *hex = text(path, "hex");
+
+	return *hex ? json_sprintf("(bytes) %s", hex)
+		    : json_sprintf("%s%s", json_string_length(path) ? json_string_value(path) : "/",
+			      strcmp(text(row, "kind"), "d") == 0 ? "/" : "");
+}
+
+static json_t *notes_text(const json_t *row)
+{
+	bool shared = json_is_true(json_object_get(row, "shared")), held = json_is_true(json_object_get(row, "held"));
+
+	return json_sprintf("%s%s%s", shared ? "others too" : "", shared && held ? ", " : "", held ? "on hold" : "");
+}
+
+static void say_unclear(const json_t *counts)
+{
+	if (number(counts, "unclear") + number(counts, "damaged") + number(counts, "failed") > 0)
+		fprintf(stderr,
+			"coffer: whom %lld files or directories are about cannot be told: they are damaged (`coffer fsck`)\n",
+			(long long)(number(counts, "unclear") + number(counts, "damaged") + number(counts, "failed")));
+}
+
+int cmd_subject_find(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"subject", NULL, "ID", FIELD_TEXT, true, NULL},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT ID",
+		"Lists what a client's share has about a person: all that is labelled so, or lies in a directory that is.\vFor "
+		"custodians, auditors, and who has the share mounted. The search is recorded."};
+	static const struct column columns[] = {
+		{"shown", "PATH", CELL_WRAP},
+		{"size", "BYTES", CELL_NUMBER},
+		{"modified", "MODIFIED", CELL_DAY},
+		{"notes", "", CELL_TEXT},
+	};
+	json_auto_t *params = NULL, *counts = NULL, *rows = NULL;
+	json_t *row;
+	size_t i;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	r = check_id(text(params, "subject"));
+	if (r == EXIT_OK)
+		r = search(t, text(params, "client"), text(params, "subject"), &counts, &rows);
+	if (r != EXIT_OK)
+		return r;
+	if (t->json) {
+		json_auto_t *all = json_pack("{s:O, s:O}", "counts", counts, "found", rows);
+
+		return print_json(all);
+	}
+	json_array_foreach(rows, i, row)
+	{
+		json_object_set_new(row, "shown", path_text(row));
+		json_object_set_new(row, "notes", notes_text(row));
+	}
+	say_unclear(counts);
+	return table_print(rows, columns, ARRAY_SIZE(columns), "nothing is labelled so");
+}

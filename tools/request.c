@@ -143,12 +143,23 @@ int request_list(struct tool *t, int argc, char **argv, const struct request *rq
 	return r;
 }
 
+/* "": it does not say. */
+static void so_far(const json_t *answer, char *text, size_t size)
+{
+	const json_t *files = json_object_get(json_object_get(answer, "counts"), "files");
+
+	*text = 0;
+	if (files)
+		snprintf(text, size, ", %lld files", (long long)json_integer_value(files));
+}
+
 int request_run_job(struct tool *t, const char *method, json_t *params, json_t **ret)
 {
 	const struct timespec wait = {.tv_nsec = ASK_EVERY_NS};
 	json_auto_t *begun = NULL;
 	json_t *answer = NULL;
 	struct progress progress;
+	char seen[64] = "";
 	int r;
 
 	progress_begin(&progress, t->json);
@@ -162,10 +173,11 @@ int request_run_job(struct tool *t, const char *method, json_t *params, json_t *
 		state = json_string_value(json_object_get(answer, "state"));
 		if (r == EXIT_OK && state && strcmp(state, "done") == 0)
 			break;
+		so_far(answer, seen, sizeof(seen));
 		json_decref(answer);
 		answer = NULL;
 		if (r == EXIT_OK) {
-			progress_show(&progress, 0, 0, "going through the store: %.0f s", progress_seconds(&progress));
+			progress_show(&progress, 0, 0, "going through the store: %.0f s%s", progress_seconds(&progress), seen);
 			nanosleep(&wait, NULL);
 		}
 	}

@@ -11,61 +11,10 @@
 #include "common/scope.h"
 #include "fs/store/backing.h"
 #include "fs/store/check_impl.h"
-#include "fs/store/file_impl.h"
+#include "fs/store/survey_impl.h"
 
 #define BATCH 128
 #define HAND_OUT 4096
-
-struct frame { /* one open directory */
-	struct frame *up;
-	struct store_dir *dir;
-	DIR *entries;
-	bool kept;
-};
-
-struct known { /* ERASE: a leaf that is to be destroyed, and whose it is */
-	uint64_t leaf;
-	uint8_t id[16];
-	char kind;
-};
-
-struct move { /* one that goes to another leaf with the next batch */
-	struct store_dir *dir;
-	char entry[NAME_MAX_BYTES + 1];
-	struct file *file; /* NULL: a symlink */
-	struct rewrap to;
-	uint64_t old;
-};
-
-struct item { /* what stands at an entry */
-	struct store_dir *dir;
-	const char *entry;
-	struct stat st;
-	char kind;
-	bool kept, top;
-	struct leaf_index leaf;
-	uint16_t class, day; /* of origin */
-	uint8_t id[16];
-	uint64_t line;
-};
-
-struct survey {
-	struct store *store;
-	const struct survey_options *opt;
-	struct survey_counts *counts;
-	struct frame *top;
-	ino_t *keep;
-	struct known *known;
-	size_t known_n, known_cap;
-	bool second; /* ERASE: the walk that looks for others */
-	ino_t only_ino;
-	bool only_is_leaf; /* no directory */
-	bool below_kept;   /* what find() came to is in a directory on hold */
-	uint64_t *out;
-	size_t out_n;
-	struct move *moves;
-	size_t moves_n;
-};
 
 /* ---- what is handed out ---- */
 
@@ -196,6 +145,8 @@ static int look_file(struct survey *v, struct item *i)
 	i->day = h.rec.origin_day;
 	memcpy(i->id, h.id.b, sizeof(i->id));
 	i->line = header_line(&h);
+	if (v->opt->subject)
+		survey_whose_file(v, fd, &content, i);
 	return 0;
 }
 
@@ -240,11 +191,18 @@ static int look(struct survey *v, struct item *i)
 		return 0;
 	}
 	i->kind = S_ISREG(i->st.st_mode) ? 'f' : S_ISLNK(i->st.st_mode) ? 'l' : 'o';
+	if (v->linking && i->st.st_nlink < 2)
+		return -ENODATA;
+	if (v->opt->subject)
+		i->whose = survey_whose_dir(v, i->dir);
 	if (i->kind == 'f') {
 		int r = look_file(v, i);
+		bool taken = !v->opt->subject || (i->whose & WHOSE_THIS);
 
-		return r == 0 && v->opt->mode == SURVEY_ERASE && !v->second ? is_at_its_place(i) : r;
+		return r == 0 && v->opt->mode == SURVEY_ERASE && !v->second && !v->linking && taken ? is_at_its_place(i) : r;
 	}
+	if (v->opt->subject && i->st.st_nlink > 1)
+		survey_whose_linked(v, i);
 	return i->kind == 'l' ? look_link(v, i) : -ENODATA;
 }
 
@@ -273,7 +231,7 @@ static int do_class(struct survey *v, const struct item *i)
 	return plan_move(v, i, &to);
 }
 
-static bool is_kept(const struct survey *v, const struct item *i)
+bool survey_is_kept(const struct survey *v, const struct item *i)
 {
 	if (i->kept)
 		return true;
@@ -308,7 +266,7 @@ static bool is_doomed(const struct survey *v, const struct item *i)
 static int do_move(struct survey *v, const struct item *i)
 {
 	const struct survey_options *o = v->opt;
-	bool inside = i->leaf.class == o->class && i->leaf.day < o->before, kept = is_kept(v, i);
+	bool inside = i->leaf.class == o->class && i->leaf.day < o->before, kept = survey_is_kept(v, i);
 	bool doomed = is_doomed(v, i) && !kept;
 	struct rewrap to = {i->class, i->day, i->class};
 
@@ -341,7 +299,7 @@ static void do_due(struct survey *v, const struct item *i)
 	if (i->day < c->oldest_day)
 		c->oldest_day = i->day;
 	if (is_doomed(v, i))
-		(*(is_kept(v, i) ? &c->held : &c->dying))++;
+		(*(survey_is_kept(v, i) ? &c->held : &c->dying))++;
 }
 
 static int by_leaf(const void *a, const void *b)
@@ -358,7 +316,7 @@ static int by_number(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-static int remember(struct survey *v, const struct item *i)
+int survey_remember(struct survey *v, const struct known *k)
 {
 	struct known *more;
 
@@ -369,10 +327,16 @@ static int remember(struct survey *v, const struct item *i)
 		v->known = more;
 		v->known_cap = v->known_cap * 2 + 64;
 	}
-	more = &v->known[v->known_n++];
-	*more = (struct known){.leaf = leaf_index_u64(i->leaf), .kind = i->kind};
-	memcpy(more->id, i->id, sizeof(more->id));
+	v->known[v->known_n++] = *k;
 	return 0;
+}
+
+static int remember(struct survey *v, const struct item *i)
+{
+	struct known k = {.leaf = leaf_index_u64(i->leaf), .kind = i->kind, .ino = i->st.st_ino};
+
+	memcpy(k.id, i->id, sizeof(k.id));
+	return survey_remember(v, &k);
 }
 
 /* Somebody outside of what is to be erased.  Another name of the same thing goes with it; whoever else shares
@@ -387,6 +351,9 @@ static int do_others(struct survey *v, const struct item *i)
 		return 0;
 	while (k > v->known && k[-1].leaf == key.leaf)
 		k--;
+	for (const struct known *self = k; v->opt->subject && self < v->known + v->known_n && self->leaf == key.leaf; self++)
+		if (self->kind == i->kind && self->ino == i->st.st_ino)
+			return 0; /* what is to be erased, wherever it is */
 	for (; k < v->known + v->known_n && k->leaf == key.leaf; k++)
 		if (k->kind == i->kind && memcmp(k->id, i->id, sizeof(k->id)) == 0 &&
 			(i->kind != 'l' || i->st.st_nlink > 1)) {
@@ -414,8 +381,10 @@ static bool is_kept_class(const struct survey *v, const struct item *i)
 	return false;
 }
 
-static int act_on(struct survey *v, const struct item *i)
+static int act_on(struct survey *v, struct item *i)
 {
+	if (v->linking)
+		return i->kind == 'd' ? 0 : survey_note_linked(v, i);
 	switch (v->opt->mode) {
 	case SURVEY_FIND:
 		return 0;
@@ -434,10 +403,14 @@ static int act_on(struct survey *v, const struct item *i)
 	case SURVEY_ERASE:
 		if (v->second)
 			return do_others(v, i);
-		v->counts->held += is_kept(v, i) || (i->kind != 'd' && is_kept_class(v, i));
+		if (v->opt->subject)
+			return survey_choose(v, i);
+		v->counts->held += survey_is_kept(v, i) || (i->kind != 'd' && is_kept_class(v, i));
 		return remember(v, i);
 	case SURVEY_CHECK:
 		return do_check(v, i);
+	case SURVEY_SUBJECT:
+		return survey_tell(v, i);
 	}
 	return -EINVAL;
 }
@@ -446,7 +419,7 @@ static void count(struct survey *v, const struct item *i, int r)
 {
 	struct survey_counts *c = v->counts;
 
-	if (v->second)
+	if (v->second || v->linking)
 		return;
 	c->directories += i->kind == 'd' && r == 0;
 	c->files += i->kind == 'f';
@@ -467,11 +440,27 @@ static void pop(struct survey *v)
 	v->top = f->up;
 	closedir(f->entries);
 	store_dir_unref(f->dir);
+	free(f->entry);
+	free(f->name);
 	free(f);
 }
 
+/* How what is in it is called. */
+static int name_frame(const struct survey *v, struct frame *f, const struct item *i)
+{
+	char name[NAME_MAX_BYTES + 1];
+
+	if (!v->opt->found || !i->dir || !i->entry)
+		return 0;
+	if (dir_entry_name(i->dir, i->entry, name) < 0)
+		snprintf(name, sizeof(name), "?");
+	f->entry = strdup(i->entry);
+	f->name = strdup(name);
+	return f->entry && f->name ? 0 : -ENOMEM;
+}
+
 /* Takes d. */
-static int push(struct survey *v, struct store_dir *d, bool kept)
+static int push(struct survey *v, struct store_dir *d, const struct item *i)
 {
 	struct frame *f = calloc(1, sizeof(*f));
 	int fd = f ? openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -487,10 +476,13 @@ static int push(struct survey *v, struct store_dir *d, bool kept)
 		return r;
 	}
 	f->dir = d;
-	f->kept = kept;
+	f->kept = i->kept;
+	f->whole = i->chosen;
+	f->self = (struct known){.leaf = leaf_index_u64(i->leaf), .kind = 'd', .ino = i->st.st_ino};
+	memcpy(f->self.id, i->id, sizeof(f->self.id));
 	f->up = v->top;
 	v->top = f;
-	return 0;
+	return name_frame(v, f, i);
 }
 
 /* Its own label goes where the whole tree gets a class. */
@@ -533,6 +525,10 @@ static int enter(struct survey *v, struct store_dir *d, struct item *i)
 	i->leaf = d->id.leaf;
 	place_dir_bytes(&d->id, i->id);
 	i->kept |= is_kept_dir(v, i->id);
+	if (v->opt->subject) {
+		i->whose = survey_whose_dir(v, d);
+		i->own = subjects_has(d->own, v->opt->subject, strlen(v->opt->subject));
+	}
 	if (i->top)
 		v->counts->class = store_dir_class(d, &v->counts->labelled);
 	r = act_on(v, i);
@@ -542,7 +538,7 @@ static int enter(struct survey *v, struct store_dir *d, struct item *i)
 		store_dir_unref(d);
 		return r;
 	}
-	return push(v, d, i->kept);
+	return push(v, d, i);
 }
 
 /* An empty file that a session has open learns what its header is to say.  True: it has one by now. */
@@ -577,12 +573,16 @@ static int visit(struct survey *v, struct item *i)
 	if (r == 0 && i->kind == 'd')
 		r = open_dir(v, i, &d);
 	count(v, i, r);
+	if (v->opt->subject && (r == -EBADMSG || (r < 0 && r != -ENODATA && r != -ENOKEY)))
+		survey_stays(v);
 	if (d)
 		return enter(v, d, i);
 	if (r == 0 && i->top)
 		v->counts->class = i->class;
 	if (r == 0 && i->kind != 'd')
 		return act_on(v, i);
+	if (r == -ENODATA && i->kind == 'f' && v->opt->mode == SURVEY_SUBJECT && !v->linking)
+		return survey_tell(v, i);
 	if (r == -ENODATA && i->kind == 'f' && v->opt->mode == SURVEY_CLASS)
 		return tell_open(v, i) ? visit(v, i) : 0;
 	if (r == 0 || r == -ENODATA || r == -ENOKEY || r == -EBADMSG)
@@ -598,6 +598,7 @@ static int walk(struct survey *v, const struct frame *base)
 	while (r == 0 && v->top != base) {
 		e = readdir(v->top->entries);
 		if (!e) {
+			r = survey_leave(v);
 			pop(v);
 		} else if (e->d_name[0] != '.') {
 			struct item i = {.dir = v->top->dir, .entry = e->d_name, .kept = v->top->kept};
@@ -793,7 +794,7 @@ static int erase_others(struct survey *v)
 	if (v->known_n > 0)
 		qsort(v->known, v->known_n, sizeof(*v->known), by_leaf);
 	v->second = true;
-	if (v->opt->only && *v->opt->only)
+	if (v->opt->subject || (v->opt->only && *v->opt->only))
 		r = walk_root(v);
 	if (v->counts->other_names > 0 && v->only_is_leaf)
 		v->counts->other_names--; /* its own */
@@ -805,12 +806,26 @@ static int erase_others(struct survey *v)
 	return r;
 }
 
+/* What has several names is whose any of them is: so those are looked at before the first is judged by. */
+static int look_for_linked(struct survey *v)
+{
+	int r;
+
+	v->linking = true;
+	r = walk_root(v);
+	v->linking = false;
+	survey_sort_linked(v);
+	return r;
+}
+
 static int run(struct survey *v, char **ret_store)
 {
 	int r = find_kept(v);
 
 	if (v->opt->mode == SURVEY_CHECK && v->opt->leaves_n > 0)
 		qsort(v->opt->leaves, v->opt->leaves_n, sizeof(uint64_t), by_number);
+	if (r == 0 && v->opt->subject)
+		r = look_for_linked(v);
 	if (r == 0)
 		r = walk_only(v, ret_store);
 	if (r == 0)
@@ -841,6 +856,7 @@ int store_survey(
 	free(v.moves);
 	free(v.out);
 	free(v.known);
+	free(v.linked);
 	free(v.keep);
 	if (r == 0 && ret_store)
 		*ret_store = take_ptr(&at);

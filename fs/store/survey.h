@@ -7,8 +7,10 @@
  *	MOVE	(class, before) is about to be destroyed: what survives moves to fresh leaves; the leaves of what does not,
  *		but lies elsewhere, are handed out
  *	DUE	(class, before) may be due: counts what of it would die, and how old the class is; changes nothing
- *	ERASE	hands out the leaves of all at and below `only`; whoever else is under one of them moves to a fresh one
+ *	ERASE	hands out the leaves of all at and below `only`, or (`subject`) of what is about that person alone and not on
+ *		hold, and of directories in which nothing stays; whoever else is under one of them moves to a fresh one
  *	CHECK	hands out those of `leaves` that something is under
+ *	SUBJECT	tells of all that is labelled with `subject`, itself or by a directory above it
  *
  * Origin day, and but for CLASS the origin class too, stay what they are. */
 #ifndef COFFER_SURVEY_H
@@ -19,7 +21,7 @@
 
 #include "fs/store/store.h"
 
-enum survey_mode { SURVEY_FIND = 1, SURVEY_LOOK, SURVEY_CLASS, SURVEY_MOVE, SURVEY_ERASE, SURVEY_CHECK, SURVEY_DUE };
+enum survey_mode { SURVEY_FIND = 1, SURVEY_LOOK, SURVEY_CLASS, SURVEY_MOVE, SURVEY_ERASE, SURVEY_CHECK, SURVEY_DUE, SURVEY_SUBJECT };
 
 #define SURVEY_CLASSES 64
 
@@ -30,7 +32,10 @@ struct survey_counts {
 	uint64_t destroyed;	/* their key is gone already */
 	uint64_t rewrapped, failed;
 	uint64_t dying;		/* MOVE: what the prefix takes with it; DUE: all that would go */
-	uint64_t held;		/* MOVE, DUE: what would go but for a hold; ERASE: what must not */
+	uint64_t held;		/* MOVE, DUE: what would go but for a hold; ERASE: what must not; SUBJECT: what is told of */
+	uint64_t about, about_bytes;	/* SUBJECT: files and symlinks told of; ERASE, with a subject: that go */
+	uint64_t shared;	/* of them, about others as well; ERASE: that stay for it */
+	uint64_t unclear;	/* a label does not open: nobody knows */
 	uint16_t oldest_day;	/* DUE: of the class: the first day of origin, UINT16_MAX: there is nothing */
 	int64_t oldest_change;	/* DUE: of the class: the first time of change */
 	uint64_t leaves;	/* handed out, or left */
@@ -46,6 +51,13 @@ struct survey_counts {
 		uint16_t class;
 		uint64_t files, bytes;
 	} classes[SURVEY_CLASSES];	/* LOOK; those that find no room count in `files` only */
+};
+
+struct survey_found { /* SUBJECT */
+	const char *path, *store; /* in the share; in the store */
+	char kind; /* 'f', 'l', 'd': a directory that is labelled itself */
+	const struct stat *st;
+	bool own, shared, held;
 };
 
 struct survey_options {
@@ -68,6 +80,9 @@ struct survey_options {
 	uint16_t keep_class;	/* MOVE: class of the leaves of what `keep` saves; 0: its own */
 	uint64_t *leaves;	/* CHECK; are sorted by the call */
 	size_t leaves_n;
+	const char *subject;	/* SUBJECT, ERASE; NULL: of all */
+	bool shared;		/* ERASE: also what is about others as well */
+	int (*found)(const struct survey_found *f, void *arg);	/* SUBJECT */
 	pthread_rwlock_t *names;	/* the namespace lock */
 	/* Before anything moves away from them; returns when they are noted for good.  Both copies of a header open while
 	 * the old leaf lives: whoever moved here must be able to see to its end.  Modes CLASS, MOVE, ERASE. */

@@ -1,6 +1,7 @@
 #include "fs/worker/survey_job.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sodium.h>
@@ -11,6 +12,7 @@
 
 #include "common/bytes.h"
 #include "common/scope.h"
+#include "common/subject.h"
 #include "fs/store/backing.h"
 #include "fs/store/survey.h"
 #include "fs/store/store_impl.h"
@@ -43,6 +45,8 @@ struct survey_job {
 	bool leaving; /* what `leaves` is */
 	struct survey_counts counts;
 	struct sweep_counts swept;
+	FILE *out; /* SUBJECT: a line for each */
+	bool names;
 	char *store;
 	bool stop, done;
 	int result;
@@ -136,6 +140,39 @@ static void *run_sweep(void *arg)
 	return NULL;
 }
 
+/* A path that is no UTF-8 goes as the bytes it has. */
+static void put_path(json_t *o, const char *key, const char *path)
+{
+	json_t *text = json_string(path);
+	scoped(freep) char *hex = NULL;
+	size_t n = strlen(path);
+
+	if (!text) {
+		hex = malloc(2 * n + 1);
+		text = hex ? json_pack("{s:s}", "hex", sodium_bin2hex(hex, 2 * n + 1, (const uint8_t *)path, n)) : NULL;
+	}
+	json_object_set_new(o, key, text ? text : json_null());
+}
+
+static int found(const struct survey_found *f, void *arg)
+{
+	struct survey_job *j = arg;
+	json_t *o = json_pack("{s:s#, s:b, s:b, s:b}", "kind", &f->kind, (size_t)1, "own", f->own, "shared", f->shared,
+		"held", f->held);
+	int r;
+
+	if (!o)
+		return -ENOMEM;
+	if (j->names)
+		put_path(o, "path", f->path);
+	json_object_set_new(o, "store", json_string(f->store));
+	json_object_set_new(o, "size", json_integer(f->kind == 'f' ? (json_int_t)f->st->st_size : 0));
+	json_object_set_new(o, "modified", json_integer((json_int_t)f->st->st_mtim.tv_sec));
+	r = json_dumpf(o, j->out, JSON_COMPACT) == 0 && fputc('\n', j->out) != EOF ? 0 : -EIO;
+	json_decref(o);
+	return r;
+}
+
 static void relabelled(void *arg)
 {
 	struct survey_job *j = arg;
@@ -156,6 +193,9 @@ static void *run(void *arg)
 	struct survey_counts counts = {0};
 	char *store = NULL;
 	int r = store_survey(j->worker->store, &j->opt, &counts, &store);
+
+	if (j->out && fflush(j->out) != 0 && r == 0)
+		r = -EIO;
 
 	pthread_mutex_lock(&j->lock);
 	j->counts = counts;
@@ -193,6 +233,21 @@ static int take_leaves(struct survey_options *o, int fd)
 	return 0;
 }
 
+/* Where the lines go: keyd's, in memory. */
+static int take_list(struct survey_job *j, int fd)
+{
+	scoped(close_fdp) int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (own < 0)
+		return -errno;
+	j->out = fdopen(own, "w");
+	if (!j->out)
+		return -errno;
+	own = -1;
+	j->opt.found = found;
+	return 0;
+}
+
 bool survey_job_line(const json_t *v, uint64_t *ret)
 {
 	const char *text = json_string_value(v);
@@ -211,7 +266,8 @@ static int mode_of(const char *text, enum survey_mode *ret)
 		[SURVEY_MOVE] = "move",
 		[SURVEY_ERASE] = "erase",
 		[SURVEY_CHECK] = "check",
-		[SURVEY_DUE] = "due"};
+		[SURVEY_DUE] = "due",
+		[SURVEY_SUBJECT] = "subject"};
 
 	for (size_t i = SURVEY_FIND; i < sizeof(names) / sizeof(*names); i++)
 		if (strcmp(names[i], text) == 0) {
@@ -297,26 +353,33 @@ static int take_keep(struct survey_job *j, json_t *paths, json_t *ids)
 
 static int take_params(struct survey_job *j)
 {
-	int by_name = 0, class = 0, before = 0, keep_class = 0;
+	int by_name = 0, class = 0, before = 0, keep_class = 0, shared = 0;
 	json_int_t since = INT64_MAX;
 	json_t *paths = NULL, *ids = NULL, *held = NULL;
 	int r;
-	const char *mode, *only = NULL;
+	const char *mode, *only = NULL, *subject = NULL;
 
 	j->sweep = json_object_size(j->params) == 1 && json_unpack(j->params, "{s:s}", "mode", &mode) == 0 &&
 		   strcmp(mode, "sweep") == 0;
 	if (j->sweep)
 		return 0;
-	if (json_unpack_ex(j->params, NULL, JSON_STRICT, "{s:s, s?s, s?b, s?i, s?i, s?I, s?o, s?o, s?i, s?o}",
+	if (json_unpack_ex(j->params, NULL, JSON_STRICT, "{s:s, s?s, s?b, s?i, s?i, s?I, s?o, s?o, s?i, s?o, s?s, s?b}",
 		    "mode", &mode, "only", &only, "names", &by_name, "class", &class, "before", &before,
 		    "modified_since", &since, "keep", &paths, "keep_ids", &ids, "keep_class",
-		    &keep_class, "held", &held) < 0 ||
+		    &keep_class, "held", &held, "subject", &subject, "shared", &shared) < 0 ||
 		mode_of(mode, &j->opt.mode) < 0 || class < 0 || class > UINT16_MAX || before < 0 ||
 		before > UINT16_MAX || keep_class < 0 || keep_class > UINT16_MAX)
 		return -EINVAL;
 	if ((j->opt.mode == SURVEY_CLASS || j->opt.mode == SURVEY_MOVE || j->opt.mode == SURVEY_DUE) && class < CLASS_FIRST_POLICY)
 		return -EINVAL;
+	if ((j->opt.mode == SURVEY_SUBJECT && !subject) ||
+		(subject && (!subject_id_ok(subject, strlen(subject)) || only ||
+				    (j->opt.mode != SURVEY_SUBJECT && j->opt.mode != SURVEY_ERASE))))
+		return -EINVAL;
 	j->opt.only = only;
+	j->opt.subject = subject;
+	j->opt.shared = shared;
+	j->names = by_name;
 	j->opt.by_name = by_name;
 	j->opt.class = (uint16_t) class;
 	j->opt.before = (uint16_t)before;
@@ -332,6 +395,8 @@ static void job_free(struct survey_job *j)
 	json_decref(j->leaves);
 	pthread_mutex_destroy(&j->lock);
 	pthread_cond_destroy(&j->moved_on);
+	if (j->out)
+		fclose(j->out);
 	free(j->opt.leaves);
 	free(j->keep);
 	free(j->keep_ids);
@@ -364,7 +429,7 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 	j->opt.arg = j;
 	r = take_params(j);
 	if (r == 0)
-		r = take_leaves(&j->opt, leaves_fd);
+		r = j->opt.mode == SURVEY_SUBJECT ? take_list(j, leaves_fd) : take_leaves(&j->opt, leaves_fd);
 	if (r == 0)
 		r = -pthread_create(&j->thread, NULL, j->sweep ? run_sweep : run, j);
 	if (r < 0)
@@ -436,6 +501,10 @@ static json_t *counts_json(const struct survey_counts *c)
 	json_object_set_new(o, "labelled", json_boolean(c->labelled));
 	json_object_set_new(o, "moved", json_boolean(c->moved));
 	json_object_set_new(o, "held", json_integer((json_int_t)c->held));
+	json_object_set_new(o, "about", json_integer((json_int_t)c->about));
+	json_object_set_new(o, "about_bytes", json_integer((json_int_t)c->about_bytes));
+	json_object_set_new(o, "shared", json_integer((json_int_t)c->shared));
+	json_object_set_new(o, "unclear", json_integer((json_int_t)c->unclear));
 	add_found(o, c);
 	if (c->oldest_day != UINT16_MAX) {
 		json_object_set_new(o, "oldest_day", json_integer(c->oldest_day));

@@ -159,3 +159,118 @@ def test_labels_are_recorded_and_sealed(acme):
             path = os.path.join(top, name)
             attrs = [] if os.path.islink(path) else os.listxattr(path)
             assert not any(JANE.encode() in os.getxattr(path, a) for a in attrs)
+
+
+def find(vault, who, client="acme", **kw):
+    """{path: row} of what is told, and the counts."""
+    r = vault.json("subject", "find", client, who, **kw)
+    return {x["path"]: x for x in r["found"]}, r["counts"]
+
+
+def people(m):
+    """Jane's tree, a file about both, one about John; a hard link, a symlink, an empty file; what is about nobody."""
+    m.sh("mkdir -p hr/jane/deep other && echo cv > hr/jane/cv && echo x > hr/jane/deep/x && : > hr/jane/empty && "
+         "ln -s /etc/hostname hr/jane/link && echo both > minutes && echo john > john && echo plain > other/plain && "
+         "echo twice > other/first && ln other/first hr/jane/second")
+    label(m, "hr/jane", JANE)
+    label(m, "minutes", JANE)
+    label(m, "minutes", JOHN)
+    label(m, "john", JOHN)
+
+
+def test_find(acme):
+    """What there is about somebody: by whoever may, recorded, complete, also what has a name elsewhere."""
+    m = acme.mount(acme.alice)
+    people(m)
+    found, counts = find(acme, JANE, user=acme.alice)
+    assert set(found) == {"hr/jane", "hr/jane/cv", "hr/jane/deep/x", "hr/jane/empty", "hr/jane/link", "hr/jane/second",
+                          "other/first", "minutes"}
+    assert counts["about"] == 7 and counts["shared"] == 1 and counts["unclear"] == counts["held"] == 0
+    assert [p for p, x in found.items() if x["shared"]] == ["minutes"]
+    assert [p for p, x in found.items() if x["own"]] == ["hr/jane", "minutes"]
+    assert found["hr/jane/cv"]["size"] == 3 and found["hr/jane/link"]["kind"] == "l"
+    assert set(find(acme, JOHN)[0]) == {"minutes", "john"}
+    assert find(acme, "jane")[0] == find(acme, JANE.upper())[0] == {}  # taken as it is
+    text = acme.coffer("subject", "find", "acme", JANE).out
+    assert "hr/jane/" in text and "others too" in text
+    acme.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "x", "--path", "hr/jane/deep")
+    found, counts = find(acme, JANE)
+    # Another name of what has several may be in there.
+    assert {p for p, x in found.items() if x["held"]} == {"hr/jane/deep/x", "hr/jane/second", "other/first"}
+    assert counts["held"] == 3
+    # Without a mount, and after a restart.
+    m.unmount()
+    acme.down()
+    acme.up()
+    assert "hr/jane/cv" in find(acme, JANE)[0]
+    rows = acts(acme, "subject-find")
+    assert len(rows) == 7 and {r["detail"]["subject"] for r in rows} >= {JANE, JOHN, "jane"}
+    assert rows[0]["client"] == "acme" and rows[0]["detail"]["counts"]["about"] == 7 and rows[0]["user"] == acme.alice.name
+
+
+def test_who_may_find(make_vault):
+    """Custodians, auditors, who has it mounted himself: not an administrator, not one who had, not a stranger."""
+    v = make_vault(up=False)
+    v.up_with_groups()
+    v.add()
+    v.grant("acme", v.alice)
+    m = v.mount(v.alice)
+    people(m)
+    v.join(v.bob, "coffer-custodian")
+    v.join(v.carol, "coffer-admin")
+    assert "minutes" in find(v, JANE, user=v.alice)[0]
+    v.coffer("subject", "find", "acme", "a\nb", user=v.alice, check=USAGE)
+    v.coffer("subject", "find", "nobody", JANE, user=v.alice, check=NOT_FOUND)
+    m.unmount()
+    v.coffer("subject", "find", "acme", JANE, user=v.alice, check=REFUSED)
+    v.coffer("suspend", "acme", "--reason", "x")
+    assert "minutes" in find(v, JANE)[0]
+    refused = [r for r in v.log() if r["op"] == "subject-find" and r["outcome"]]
+    assert [r["user"] for r in refused] == [v.alice.name] and refused[0]["detail"]["subject"] == JANE
+
+
+def test_find_in_a_large_tree(acme):
+    """More than one answer holds; names that are no text go as their bytes."""
+    m = acme.mount(acme.alice)
+    m.python("""
+import os
+os.mkdir('d')
+for i in range(3000):
+    open('d/' + 'n' * 180 + str(i), 'w').close()
+os.makedirs(b'd/\\xff\\xfe')
+open(b'd/\\xff\\xfe/x', 'w').write('x')
+""")
+    label(m, "d", JANE)
+    r = acme.json("subject", "find", "acme", JANE, user=acme.alice)
+    paths = [x["path"] for x in r["found"]]
+    assert len(paths) == 3002 and {"hex": b"d/\xff\xfe/x".hex()} in paths
+    assert acme.coffer("subject", "find", "acme", JANE, user=acme.alice).out.count("nnnn") > 3000
+
+
+def test_labels_come_back_and_damage_is_told(acme, tmp_path):
+    """From a backup, through fsck; a label that was altered on disk makes nobody's file anybody's."""
+    m = acme.mount(acme.alice)
+    people(m)
+    m.unmount()
+    acme.coffer("backup", tmp_path)
+    acme.coffer("restore", tmp_path, "acme", "hr/jane/cv", "--to", "cv-restored")
+    acme.coffer("restore", tmp_path, "acme", "minutes")
+    found, _ = find(acme, JANE)
+    assert "cv-restored" in found and any(p.startswith("minutes.restored") for p in found)
+    assert acme.coffer("fsck", "acme").rc == 0
+    acme.down()
+    hurt = 0
+    for name in os.listdir(acme.store()):
+        path = os.path.join(acme.store(), name)
+        for a in os.listxattr(path) if os.path.isfile(path) else []:
+            if a.startswith("user.coffer.x."):
+                value = bytearray(os.getxattr(path, a))
+                value[40] ^= 1
+                os.setxattr(path, a, bytes(value))
+                hurt += 1
+    assert hurt == 4  # john, minutes and what was restored of it, cv-restored
+    acme.up()
+    found, counts = find(acme, JANE)
+    assert "minutes" not in found and counts["unclear"] == 4
+    assert "cannot be told" in acme.coffer("subject", "find", "acme", JANE).err
+    assert acme.coffer("fsck", "acme", check=False).rc == harness.DAMAGED
