@@ -17,7 +17,8 @@ const char *policy_period_text(const struct period *p, char buf[PERIOD_TEXT_MAX]
 	const struct {
 		int n;
 		const char *unit;
-	} parts[] = {{p->years, "y"}, {p->months, "m"}, {p->days, "d"}, {p->seconds / 3600, "h"}, {p->seconds % 3600 / 60, "min"}};
+	} parts[] = {{p->years, "y"}, {p->months, "m"}, {p->days, "d"}, {p->seconds / 3600, "h"}, {p->seconds % 3600 / 60, "min"},
+		{p->seconds % 60, "s"}};
 	int n = 0;
 
 	*buf = '\0';

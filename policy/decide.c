@@ -7,6 +7,7 @@
 
 #include "common/date.h"
 #include "common/utf8.h"
+#include "policy/compare.h"
 
 /* What the walk has found so far. */
 struct walk {
@@ -616,7 +617,7 @@ static void limit_to(struct walk *w, const struct period *longest)
 static void set_length(struct walk *w)
 {
 	const struct period *idle = &w->purpose->idle;
-	char when[DATE_TEXT_MAX], unused[64] = "";
+	char when[DATE_TEXT_MAX], length[PERIOD_TEXT_MAX], unused[PERIOD_TEXT_MAX + 40] = "";
 
 	limit(w, w->grant ? w->grant->until : 0);
 	limit_to(w, &w->purpose->max_session);
@@ -626,8 +627,7 @@ static void set_length(struct walk *w)
 		limit(w, w->f->ended_on); /* the relationship ends while the session lasts */
 	if (!policy_period_is_zero(idle)) {
 		w->d->idle = policy_period_add(w->now, idle) - w->now;
-		snprintf(unused, sizeof(unused), ", or when it is not used for %lld minutes",
-			(long long)(w->d->idle + 59) / 60);
+		snprintf(unused, sizeof(unused), ", or when it is not used for %s", policy_period_text(idle, length));
 	}
 	if (w->d->until == 0)
 		step(w, "length", true, w->purpose->source, "the session has no fixed end%s", unused);

@@ -26,6 +26,9 @@ static int *unit_of(struct period *p, const char **text, bool times, int *ret_ma
 		return &p->seconds;
 	}
 	switch (**text) {
+	case 's':
+		*ret_max = 24 * 3600;
+		return times ? &p->seconds : NULL;
 	case 'h':
 		*ret_max = 24 * 366;
 		*ret_times = 3600;
@@ -44,7 +47,13 @@ static int *unit_of(struct period *p, const char **text, bool times, int *ret_ma
 	}
 }
 
-/* Each unit once (hours before minutes); a period of nothing is a mistake, not a wish. */
+/* Each unit once, hours before minutes before seconds. */
+static bool in_order(const struct period *p, const int *unit, int each)
+{
+	return unit != &p->seconds || each == 3600 ? *unit == 0 : *unit % (60 * each) == 0;
+}
+
+/* A period of nothing is a mistake, not a wish. */
 static int parse(const char *text, bool times, struct period *ret)
 {
 	struct period p = {0};
@@ -61,7 +70,7 @@ static int parse(const char *text, bool times, struct period *ret)
 			n = n * 10 + (*text - '0');
 		}
 		unit = unit_of(&p, &text, times, &max, &each);
-		if (!unit || (*unit != 0 && each != 60) || (each == 60 && *unit % 3600 != 0) || n == 0 || n > max)
+		if (!unit || !in_order(&p, unit, each) || n == 0 || n > max)
 			return -EINVAL;
 		*unit += n * each;
 		text++;

@@ -16,7 +16,7 @@ enum retention_event { EVENT_CREATED = 0, EVENT_MODIFIED, EVENT_RELATIONSHIP_END
 
 struct period {		/* "90d", "18m", "7y", or a sum "1y 6m" */
 	int years, months, days;
-	int seconds;	/* only of lengths: "8h", "30min" */
+	int seconds;	/* only of lengths: "8h", "30min", "90s" */
 };
 
 /* What a client's agreement changes of a purpose or class, and which of the two prevails (agreement.h). */
@@ -169,7 +169,7 @@ bool policy_ticket_fits(const struct policy_purpose *purpose, const char *ticket
 /* Sets the event of a rule from its word.  False: there is no such event. */
 bool policy_retention_event(const struct policy *p, const char *id, struct policy_retention *to);
 int policy_period_parse(const char *text, struct period *ret);
-int policy_length_parse(const char *text, struct period *ret);	/* also hours and minutes: "8h", "1h 30min" */
+int policy_length_parse(const char *text, struct period *ret);	/* also hours, minutes, seconds: "8h", "1h 30min", "90s" */
 bool policy_period_is_zero(const struct period *p);
 int64_t policy_period_add(int64_t t, const struct period *p);
 int policy_role_parse(const char *id, enum policy_role *ret);

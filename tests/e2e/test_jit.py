@@ -52,18 +52,60 @@ def test_nobody_approves_his_own_request(acme):
     assert "himself" in acme.coffer("approve", id, check=REFUSED).err
 
 
-def test_session_with_an_idle_limit_says_so(make_vault):
+def with_idle(make_vault, length):
     v = make_vault(up=False)
     path = v.base + "/policy.yaml"
     with open(path, "w") as f:
         f.write(builtin_policy().replace("    rights: rw\n    parties: [employee, provider, affiliate]",
-                               "    rights: rw\n    idle: 1min\n    parties: [employee, provider, affiliate]", 1))
+                               f"    rights: rw\n    idle: {length}\n    parties: [employee, provider, affiliate]", 1))
     v.coffer("up", "--policy", path, timeout=60)
     v.add()
     v.grant("acme", v.alice, "support")
+    v.grant("acme", v.alice)
+    return v
+
+
+def test_session_with_an_idle_limit_says_so(make_vault):
+    v = with_idle(make_vault, "1min")
     answer = v.json("why", v.alice.name, "acme", "--purpose", "support")
-    assert "not used for 1 minutes" in str(answer["steps"])
+    assert "not used for 1min" in str(answer["steps"])
     assert isinstance(v.mount(v.alice, "acme", "support"), Mount)
+
+
+def test_a_session_that_is_not_used_ends_and_says_why(make_vault):
+    """While something is done in it, it goes on, for longer than the limit; then it ends by itself, alone, and the record says so."""
+    v = with_idle(make_vault, "2s")
+    m, other = v.mount(v.alice, "acme", "support"), v.mount(v.alice)
+    used = v.actor(v.alice)
+    used.do(f"import os, time; d = {m.point!r}")
+    used.do("open(d + '/f', 'w').write('x' * 5000); f = open(d + '/f', 'rb')")
+    for _ in range(12):
+        used.do("open(d + '/f').close()")
+        time.sleep(0.5)
+    assert m.mounted() and used.get("f.read(1)") == b"x"
+    session = m.session()["session"]
+    wait_for(lambda: not m.mounted(), "the end of what is not used", limit=8)
+    assert used.errno("f.seek(4000); f.read(1000)") in (errno.EKEYEXPIRED, errno.ENOTCONN, errno.ECONNABORTED)  # the mount goes away behind it
+    assert other.mounted()
+    row = v.rows("sessions", "--ended")[0]
+    assert (row["session"], row["end_reason"]) == (session, "not used")
+    ends = [r["detail"] for r in v.log("--session", str(session)) if r["op"] == "session-end"]
+    assert ends == ["not used", {"reason": "not used"}]  # the worker's row, with what was read and written, and fsd's
+    assert [s["session"] for s in v.rows("sessions")] == [other.session()["session"]]
+    assert v.mount(v.alice, "acme", "support").read("f") == b"x" * 5000
+
+
+def test_a_look_from_outside_keeps_no_session_alive(make_vault):
+    """Neither `coffer sessions`, nor what another session does in the same client."""
+    v = with_idle(make_vault, "2s")
+    m, other = v.mount(v.alice, "acme", "support"), v.mount(v.alice)
+    m.write("f", "x")
+    end = time.monotonic() + 8 * harness.SLOW
+    while m.mounted():
+        assert time.monotonic() < end, "it lives on"
+        other.write("f", "y")
+        v.rows("sessions")
+    assert v.rows("sessions", "--ended")[0]["end_reason"] == "not used"
 
 
 def test_emergency(acme):

@@ -441,8 +441,9 @@ static void lengths(void **state)
 	static const struct {
 		const char *text;
 		int days, seconds;
-	} good_ones[] = {{"30min", 0, 1800}, {"8h", 0, 28800}, {"1h 30min", 0, 5400}, {"1d 12h", 1, 43200}, {"2d", 2, 0}};
-	static const char *const bad[] = {"", "h", "0h", "30m1n", "8H", "1h 1h", "30min 8h", "1min 1min", "8h ", "9000h", "1 h"};
+	} good_ones[] = {{"30min", 0, 1800}, {"8h", 0, 28800}, {"1h 30min", 0, 5400}, {"1d 12h", 1, 43200}, {"2d", 2, 0}, {"90s", 0, 90},
+		{"1h 1min 1s", 0, 3661}, {"1d 2s", 1, 2}};
+	static const char *const bad[] = {"", "h", "0h", "30m1n", "8H", "1h 1h", "30min 8h", "1min 1min", "1s 1s", "1s 1min", "1s 1h", "0s", "s", "1 s", "100000s", "8h ", "9000h", "1 h"};
 	struct period p;
 
 	for (size_t i = 0; i < ARRAY_SIZE(good_ones); i++) {
