@@ -141,7 +141,7 @@ int disk_read_block(int dirfd, const char *name, unsigned block, uint8_t buf[DIS
 	int r = -EINVAL;
 
 	/* Past the cache where possible: what counts is what the medium says. */
-	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_DIRECT);
+	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_DIRECT);
 	if (fd >= 0)
 		r = read_at(fd, aligned, DISK_BLOCK, at);
 	if (r == -EINVAL) {
@@ -164,7 +164,7 @@ int disk_write_block(int dirfd, const char *name, unsigned block, const uint8_t 
 	uint8_t back[DISK_BLOCK];
 	int r;
 
-	fd = openat(dirfd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	fd = openat(dirfd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
 	r = write_at(fd, buf, DISK_BLOCK, (off_t)block * DISK_BLOCK);
@@ -185,7 +185,7 @@ int disk_destroy(int dirfd, const char *name)
 	struct stat st;
 	int r;
 
-	fd = openat(dirfd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	fd = openat(dirfd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &st) < 0)

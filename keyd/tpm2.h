@@ -18,7 +18,8 @@ struct tpm2_place {
 	char tcti[TPM2_TCTI_MAX];
 };
 
-/* "INDEX[@TCTI]", the index in any base of strtoul.  -EINVAL. */
+/* "INDEX[@TCTI]", the index in any base of strtoul; the way to the TPM is device:/dev/tpm... (a TPM of this machine), tabrmd,
+ * swtpm or mssim (with what follows their colon), and no other: it is loaded as a library.  -EINVAL. */
 int tpm2_place_parse(const char *text, struct tpm2_place *ret);
 
 /* All: -ENXIO: no TPM there; -ENOENT: no such index; -EACCES: the TPM wants an authorisation that we do not have; -EIO.

@@ -6,9 +6,11 @@ import inspect
 import io
 import os
 import re
+import shutil
+
+import pytest
 
 import harness
-
 import varlink
 from harness import REFUSED, USAGE, wait_for
 from test_policy import builtin_policy, write
@@ -212,3 +214,40 @@ def test_a_number_that_a_class_ever_had_is_no_others(acme):
     acme.coffer("policy", "apply", write(acme, "2.yaml", without))
     r = acme.coffer("policy", "apply", write(acme, "3.yaml", reused), check=USAGE)
     assert name in r.err and "for ever" in r.err
+
+
+@pytest.mark.parametrize("how", ["library", "command", "device"])
+def test_a_custodian_does_not_become_root_by_the_way_to_a_tpm(acme, how):
+    """The way is loaded as a library of coffer-keyd, may run a command, or write to a file: only those to a TPM will do."""
+    acme.down()
+    acme.up_with_groups()
+    bob = acme.bob
+    acme.join(bob, "coffer-custodian")
+    proof, path = bob.home + "/proof", bob.home + "/evil.so"
+    with open(proof, "w") as f:
+        f.write("untouched")
+    with open(bob.home + "/evil.c", "w") as f:
+        f.write('#include <fcntl.h>\n#include <unistd.h>\n__attribute__((constructor)) static void run(void)\n'
+                f'{{ int fd = open("{proof}", O_WRONLY | O_TRUNC); if (fd >= 0 && write(fd, "I am root", 9) > 0) close(fd); }}\n')
+    if how == "library":
+        if not shutil.which("cc"):
+            pytest.skip("no compiler here")
+        harness.run(["cc", "-shared", "-fPIC", "-o", path, bob.home + "/evil.c"], check=True)
+    way = {"library": path + ":x", "command": f"cmd:cp /etc/hostname {proof}", "device": "device:" + proof}[how]
+    place = "0x01500000@" + way
+    for args in (("add", "chip", place, "--kind", "tpm2"), ("add", "stick", bob.home + "/slot", "--tpm", place)):
+        r = acme.coffer("slot", *args, user=bob, check=None)
+        with open(proof, "rb") as f:
+            assert f.read() == b"untouched", r
+        assert r.rc != 0
+    assert len(acme.rows("slot", "list")) == 1
+
+
+def test_a_pipe_in_the_place_of_a_slot_holds_up_nobody(acme):
+    """A custodian, or whoever had the medium, puts there what would be waited for."""
+    for name in ("root.slot", "root.key", "CACHEDIR.TAG"):
+        place = f"{acme.bob.home}/{name}.d"
+        os.mkdir(place)
+        os.mkfifo(place + "/" + name)
+        acme.coffer("slot", "add", name.lower().replace(".", "-"), place, check=None, timeout=10)
+        assert acme.status(timeout=5)["state"] == "open"

@@ -252,6 +252,15 @@ static void test_nv(void **state)
 	assert_string_equal(nowhere.tcti, TPM2_DEFAULT_TCTI);
 	assert_int_equal(tpm2_place_parse("0x81000000", &nowhere), -EINVAL);
 	assert_int_equal(tpm2_place_parse("0x01800100@", &nowhere), -EINVAL);
+	assert_int_equal(tpm2_place_parse("0x01800100@device:/dev/tpm0", &nowhere), 0);
+	assert_int_equal(tpm2_place_parse("0x01800100@device:/dev/tpmrm1", &nowhere), 0);
+	assert_int_equal(tpm2_place_parse("0x01800100@tabrmd", &nowhere), 0);
+	assert_int_equal(tpm2_place_parse("0x01800100@device", &nowhere), -EINVAL);
+	assert_int_equal(tpm2_place_parse("0x01800100@device:/dev/tpm/../sda", &nowhere), -EINVAL);
+	assert_int_equal(tpm2_place_parse("0x01800100@device:/etc/passwd", &nowhere), -EINVAL);
+	assert_int_equal(tpm2_place_parse("0x01800100@cmd:id", &nowhere), -EINVAL);
+	assert_int_equal(tpm2_place_parse("0x01800100@/home/x/libevil.so:", &nowhere), -EINVAL);
+	assert_int_equal(tpm2_place_parse("0x01800100@./swtpm:", &nowhere), -EINVAL);
 	assert_int_equal(tpm2_place_parse("chip", &nowhere), -EINVAL);
 	memset(a, 7, sizeof(a));
 	assert_int_equal(tpm2_read(&p, 5, b, sizeof(b)), -ENOENT);
