@@ -263,9 +263,10 @@ static int tell_worker(struct worker *w, uint64_t mount, uid_t uid, const struct
 	json_t *o;
 	int r;
 
-	o = json_pack("{s:I, s:I, s:I, s:s, s:I, s:i}", "session", (json_int_t)mount, "uid", (json_int_t)uid, "member",
+	o = json_pack("{s:I, s:I, s:I, s:s, s:I, s:i, s:I}", "session", (json_int_t)mount, "uid", (json_int_t)uid, "member",
 		(json_int_t)(s ? s->id : 0), "rights", s ? policy_rights_name(s->rights) : "r", "until",
-		(json_int_t)(s ? s->until : 0), "errno", s ? 0 : EACCES);
+		(json_int_t)(s ? s->until : 0), "errno", s ? 0 : EACCES, "idle",
+		(json_int_t)(s ? s->idle : 0));
 	if (s)
 		session_put_classes(s, o);
 	r = worker_call(w, "org.coffer.worker.MemberDecided", o, WORKER_TIMEOUT_MS, &failure);

@@ -81,17 +81,18 @@ static void member_record_end(struct control *c, uint64_t number, const char *re
 	recorder_append(c->worker.recorder, &a);
 }
 
-/* Without a parting he ended by the time that keyd had told us. */
-static void member_gone(struct control *c, struct entry *e, uint64_t number)
+/* Without a parting he ended by what keyd had told us: that is `why`. */
+static void member_gone(struct control *c, struct entry *e, uint64_t number, const char *why)
 {
 	struct parting **p = &e->partings, *gone;
 
 	while (*p && (*p)->number != number)
 		p = &(*p)->next;
 	gone = *p;
-	member_record_end(c, number, gone ? gone->reason : "expired");
-	tell_end(c->watch_keyd, number, gone ? gone->reason : "expired");
-	tell_end(c->watch_fsd, number, gone ? gone->reason : "expired");
+	why = gone ? gone->reason : why ? why : "ended";
+	member_record_end(c, number, why);
+	tell_end(c->watch_keyd, number, why);
+	tell_end(c->watch_fsd, number, why);
 	if (!gone)
 		return;
 	*p = gone->next;
@@ -103,11 +104,12 @@ static void members_look(struct control *c, struct entry *e)
 {
 	struct members *m = e->session->members;
 	uint64_t number;
+	const char *why;
 	uid_t uid;
 	gid_t gid;
 
-	while (members_next_gone(m, &number))
-		member_gone(c, e, number);
+	while (members_next_gone(m, &number, &why))
+		member_gone(c, e, number, why);
 	while (c->watch_keyd && members_next_wanted(m, &uid, &gid))
 		varlink_reply_more(c->watch_keyd, json_pack("{s:s,s:I,s:I,s:I}", "event", "member-wanted",
 							  "session", (json_int_t)e->session->number, "uid",
@@ -445,7 +447,7 @@ static int member_end(
 static int method_member_decided(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
-	json_int_t number, uid, member, until;
+	json_int_t number, uid, member, until, idle = 0;
 	struct member_terms t;
 	const char *rights;
 	struct entry *e;
@@ -454,9 +456,9 @@ static int method_member_decided(struct varlink_call *call, json_t *params, void
 	const struct class_set *set = NULL;
 	int refused, r;
 
-	if (json_unpack_ex(params, &error, 0, "{s:I,s:I,s:I,s:s,s:I,s:i,s?o,s?o}", "session", &number, "uid", &uid,
+	if (json_unpack_ex(params, &error, 0, "{s:I,s:I,s:I,s:s,s:I,s:i,s?o,s?o,s?I}", "session", &number, "uid", &uid,
 		    "member", &member, "rights", &rights, "until", &until, "errno", &refused, "classes", &classes,
-		    "uncached", &uncached) < 0)
+		    "uncached", &uncached, "idle", &idle) < 0)
 		return control_bad_parameters(call, &error);
 	r = refused ? 0 : class_set_get(&c->worker.class_sets, classes, uncached, &set);
 	if (r < 0)
@@ -469,6 +471,7 @@ static int method_member_decided(struct varlink_call *call, json_t *params, void
 		.read_only = strcmp(rights, "rw") != 0,
 		.classes = set,
 		.until = until,
+		.idle = (uint64_t)idle,
 		.error = refused};
 	if (members_decide(e->session->members, &t) < 0)
 		return varlink_error(call, "NotWanted", "that user does not wait for a decision", NULL);

@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "fs/worker/guard.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/loop.h"
 #include "fs/worker/notify.h"
 #include "fs/worker/session.h"
 #include "fs/worker/worker.h"
 
+#define NS 1000000000u
 #define BUCKETS 256u
 #define MEMBERS_MAX 4096u            /* uids that are remembered; above that the refused ones are forgotten */
 #define PARKED_BYTES_MAX (16u << 20) /* of requests that wait for a decision */
@@ -44,6 +46,8 @@ struct member {
 	bool read_only;
 	const struct class_set *classes;
 	int64_t until;
+	uint64_t idle, used; /* seconds: he ends when so many passed since */
+	const char *why;     /* he ended by himself */
 	int error, ended; /* ended: the errno of his session's end, until he is allowed again */
 	uint64_t since;   /* ns: of the state */
 	enum { END_NOT, END_BEGUN, END_DONE } end;
@@ -228,6 +232,8 @@ static int admit(struct members *m, struct member *u, const struct fuse_in_heade
 	struct member_identity *ret)
 {
 	if (u->state == MEMBER_ALLOWED) {
+		if (u->idle && !guard_wants_no_reply(in->opcode))
+			u->used = now_ns() / NS;
 		*ret = (struct member_identity){.number = u->number, .read_only = u->read_only, .classes = u->classes};
 		return 0;
 	}
@@ -427,6 +433,8 @@ int members_decide(struct members *m, const struct member_terms *t)
 		u->read_only = t->read_only;
 		u->classes = t->classes;
 		u->until = t->until;
+		u->idle = t->idle;
+		u->used = now_ns() / NS;
 		u->ended = 0;
 		set_state(u, MEMBER_ALLOWED);
 		release(m, u);
@@ -435,8 +443,10 @@ int members_decide(struct members *m, const struct member_terms *t)
 	return u ? 0 : -ENOENT;
 }
 
-static void begin_end(struct members *m, struct member *u, int error)
+/* why NULL: who asked for it knows. */
+static void begin_end(struct members *m, struct member *u, int error, const char *why)
 {
+	u->why = why;
 	u->ended = error;
 	u->ending = u->number;
 	u->end = END_BEGUN;
@@ -457,7 +467,7 @@ int members_end(struct members *m, uint64_t number, int error)
 		}
 	}
 	if (found)
-		begin_end(m, found, error);
+		begin_end(m, found, error, NULL);
 	pthread_mutex_unlock(&m->lock);
 	return found ? 0 : -ENOENT;
 }
@@ -505,7 +515,7 @@ static bool is_gone(const struct member *u)
 	return u->end == END_DONE;
 }
 
-bool members_next_gone(struct members *m, uint64_t *ret_number)
+bool members_next_gone(struct members *m, uint64_t *ret_number, const char **ret_why)
 {
 	struct member *u;
 
@@ -513,6 +523,7 @@ bool members_next_gone(struct members *m, uint64_t *ret_number)
 	u = each(m, is_gone);
 	if (u) {
 		*ret_number = u->ending;
+		*ret_why = u->why;
 		u->end = END_NOT;
 	}
 	pthread_mutex_unlock(&m->lock);
@@ -525,7 +536,9 @@ void members_tick(struct members *m, int64_t now)
 	for (unsigned b = 0; b < BUCKETS; b++) {
 		for (struct member *u = m->buckets[b]; u; u = u->next) {
 			if (u->state == MEMBER_ALLOWED && u->until && now >= u->until)
-				begin_end(m, u, EKEYEXPIRED);
+				begin_end(m, u, EKEYEXPIRED, "expired");
+			else if (u->state == MEMBER_ALLOWED && u->idle && now_ns() / NS - u->used > u->idle)
+				begin_end(m, u, EKEYEXPIRED, "not used");
 			else if (u->state == MEMBER_ASKED && now_ns() - u->since > ASK_LIMIT_NS)
 				refuse(m, u, EACCES);
 		}

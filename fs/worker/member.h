@@ -51,6 +51,7 @@ struct member_terms {
 	bool read_only;
 	const struct class_set *classes;
 	int64_t until;
+	uint64_t idle; /* he ends when he is not served for so many seconds; 0: no limit */
 	int error; /* positive: refused */
 };
 int members_decide(struct members *m, const struct member_terms *t); /* -ENOENT: nobody asked */
@@ -60,9 +61,9 @@ int members_decide(struct members *m, const struct member_terms *t); /* -ENOENT:
 int members_end(struct members *m, uint64_t number, int error);
 /* The keeper's part. */
 void members_invalidate(struct members *m);
-/* A member whose end is complete, once each. */
-bool members_next_gone(struct members *m, uint64_t *ret_number);
-/* Ends those whose time is over (seconds since 1970), and refuses those about whom keyd does not answer. */
+/* A member whose end is complete, once each.  *ret_why: why he ended; NULL: members_end() was called. */
+bool members_next_gone(struct members *m, uint64_t *ret_number, const char **ret_why);
+/* Ends those whose time is over (seconds since 1970), or who come no more, and refuses those about whom keyd does not answer. */
 void members_tick(struct members *m, int64_t now);
 
 /* ---- the access list, as the root's ACL ---- */

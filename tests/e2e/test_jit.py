@@ -1,6 +1,7 @@
 """Just in time: approvals by a second person, idle limits, emergencies and their reviews, roles that exclude each other."""
 import errno
 import glob
+import os
 import json
 import time
 
@@ -79,7 +80,7 @@ def test_a_session_that_is_not_used_ends_and_says_why(make_vault):
     used = v.actor(v.alice)
     used.do(f"import os, time; d = {m.point!r}")
     used.do("open(d + '/f', 'w').write('x' * 5000); f = open(d + '/f', 'rb')")
-    for _ in range(12):
+    for _ in range(9):
         used.do("open(d + '/f').close()")
         time.sleep(0.5)
     assert m.mounted() and used.get("f.read(1)") == b"x"
@@ -93,6 +94,35 @@ def test_a_session_that_is_not_used_ends_and_says_why(make_vault):
     assert ends == ["not used", {"reason": "not used"}]  # the worker's row, with what was read and written, and fsd's
     assert [s["session"] for s in v.rows("sessions")] == [other.session()["session"]]
     assert v.mount(v.alice, "acme", "support").read("f") == b"x" * 5000
+
+
+def test_a_user_of_a_shared_mount_who_does_nothing_is_out(make_vault):
+    """His session ends, what he had open too; the mount and the others go on; when he comes again, he is decided anew."""
+    v = with_idle(make_vault, "2s")
+    v.grant("acme", v.bob, "support")
+    point = v.base + "/shared"
+    os.mkdir(point)
+    v.coffer("mount", "acme", "--purpose", "support", "--shared", point)
+    alice, bob = v.actor(v.alice), v.actor(v.bob)
+    alice.do(f"open({point!r} + '/f', 'w').write('x' * 9000)")
+    alice.do(f"f = open({point!r} + '/f', 'rb')")
+
+    def members():
+        return {s["user"]: s["session"] for s in v.rows("sessions") if s.get("member_of")}
+
+    was = members()[v.alice.name]
+
+    def out():
+        bob.do(f"open({point!r} + '/f').close()")
+        return v.alice.name not in members()
+
+    wait_for(out, "the end of who does nothing", limit=8)
+    assert list(members()) == [v.bob.name]
+    assert alice.errno("f.seek(5000); f.read(1)") == errno.EKEYEXPIRED
+    row = v.rows("sessions", "--ended")[0]
+    assert (row["session"], row["user"], row["end_reason"]) == (was, v.alice.name, "not used")
+    wait_for(lambda: alice.errno(f"open({point!r} + '/f').close()") == 0, "his new session")
+    assert members()[v.alice.name] > was
 
 
 def test_a_look_from_outside_keeps_no_session_alive(make_vault):
