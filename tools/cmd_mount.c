@@ -174,9 +174,9 @@ static int unmount_path(struct tool *t, const char *given, bool lazy)
 
 	if (!path)
 		return fail(EXIT_USAGE, "%s: %s", given, strerror(errno));
-	if (!fusemount_is_mounted(path))
-		return fail(EXIT_NOT_FOUND,
-			"%s: nothing is mounted there; `coffer sessions` lists your mounts", path);
+	if (!fusemount_is_coffer(path))
+		return fail(EXIT_NOT_FOUND, "%s: %s; `coffer sessions` lists your mounts", path,
+			fusemount_is_mounted(path) ? "what is mounted there is no share" : "nothing is mounted there");
 	r = fusemount_unmount(path, lazy);
 	/* A program that has just ended may still hold it for a moment: the kernel closes its files behind it. */
 	for (int tries = 0; r != 0 && !lazy && tries < BUSY_TRIES; tries++) {
@@ -190,6 +190,22 @@ static int unmount_path(struct tool *t, const char *given, bool lazy)
 			path, path);
 	wait_for_end(t, path);
 	return EXIT_OK;
+}
+
+/* Where it is mounted says its user, and what he says is not unmounted by root: the session ends, and his own keeper unmounts. */
+static int end_session(struct tool *t, const json_t *row)
+{
+	const char *path = json_string_value(json_object_get(row, "mountpoint"));
+	int r = tool_call(t, DAEMON_KEYD, "SessionEnd", json_pack("{s:O}", "session", json_object_get(row, "session")), NULL, 0, NULL);
+
+	for (int ms = 0; r == EXIT_OK && path && fusemount_is_coffer(path) && ms < UNMOUNT_WAIT_MS; ms += TICK_MS)
+		poll(NULL, 0, TICK_MS);
+	return r;
+}
+
+static bool is_of_another(const json_t *row)
+{
+	return row && json_integer_value(json_object_get(row, "uid")) != (json_int_t)geteuid();
 }
 
 int cmd_unmount(struct tool *t, int argc, char **argv)
@@ -219,7 +235,9 @@ int cmd_unmount(struct tool *t, int argc, char **argv)
 	} else {
 		r = path ? EXIT_OK : fail(EXIT_USAGE, "unmount: name a MOUNTPOINT or --session N");
 	}
-	if (r == EXIT_OK)
+	if (r == EXIT_OK && is_of_another(row))
+		r = end_session(t, row);
+	else if (r == EXIT_OK)
 		r = unmount_path(t, path, json_is_true(json_object_get(params, "lazy")));
 	if (r == EXIT_OK && t->json)
 		puts("{}");

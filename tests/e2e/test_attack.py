@@ -251,3 +251,48 @@ def test_a_pipe_in_the_place_of_a_slot_holds_up_nobody(acme):
         os.mkfifo(place + "/" + name)
         acme.coffer("slot", "add", name.lower().replace(".", "-"), place, check=None, timeout=10)
         assert acme.status(timeout=5)["state"] == "open"
+
+
+LIE = SOURCE + r'''
+import array, os, subprocess, sys, time
+_, state, point, lie = sys.argv
+a = Connection(state + "/run/keyd.sock").call("org.coffer.keyd.Mount", client="acme", purpose="data-migration", ticket="CHG-1")["parameters"]
+ours, theirs = socket.socketpair()
+subprocess.run(["fusermount3", "-o", "fsname=coffer:acme,subtype=coffer,nosuid,nodev,max_read=1048576", "--", point],
+               env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}, pass_fds=[theirs.fileno()], check=True)
+fds = array.array("i")
+fds.frombytes(ours.recvmsg(1, 100)[1][0][2][:4])
+keeper, other = socket.socketpair()
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(20)
+s.connect(state + "/run/fsd.sock")
+s.sendmsg([json.dumps({"method": "org.coffer.fsd.Attach", "parameters": {"session": a["session"], "token": a["token"],
+          "mountpoint": lie}}).encode() + b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fds[0], other.fileno()]))])
+assert b"error" not in s.recv(10000)
+print(a["session"])
+'''
+
+
+def test_root_unmounts_nothing_that_a_user_names(share):
+    """A session says itself where it is mounted: root, who ends it, must not unmount that."""
+    v = share.vault
+    victim = v.base + "/victim"
+    os.mkdir(victim)
+    harness.run(["mount", "-t", "tmpfs", "none", victim], check=True)
+    try:
+        with open(victim + "/file", "w") as f:
+            f.write("there")
+        v.grant("acme", v.bob)
+        for lie in (victim, share.point):
+            n = v.bob.python(LIE, v.dir, v.bob.mkdir("p" + lie[-1]), lie).out.strip()
+            assert [s for s in v.rows("sessions") if str(s["session"]) == n and s["mountpoint"] == lie]
+            v.coffer("unmount", "--session", n, check=None)
+            assert os.path.exists(victim + "/file") and share.mounted()
+            assert not [s for s in v.rows("sessions") if str(s["session"]) == n]
+        v.coffer("unmount", victim, check=harness.NOT_FOUND)
+        assert os.path.exists(victim + "/file")
+    finally:
+        harness.run(["umount", "-l", victim])
+    n = str(share.session()["session"])
+    v.coffer("unmount", "--session", n)
+    assert not share.mounted()
