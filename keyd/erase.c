@@ -32,6 +32,8 @@ void erase_free(struct erase *e)
 		return;
 	if (e->done)
 		e->done(e->k, -ECANCELED, e->arg);
+	free(e->subject);
+	json_decref(e->book);
 	free(e->rule);
 	free(e->source);
 	free(e->user);
@@ -68,9 +70,13 @@ struct erase *erase_new(struct keyd *k, const struct fact_client *c, struct acto
 static int put(struct keyd *k, const char *kind, const char *outcome, struct actor by,
 	const struct fact_client *c, const struct fact_erasure *f, const char *text)
 {
+	scoped(json_decrefp) json_t *counts = NULL;
 	struct outbox_entry e = {.kind = kind, .outcome = outcome, .by = by, .client = c->client};
+	json_t *subject;
 
-	e.detail = json_pack("{s:s?, s:s?, s:s?, s:I}", "store", f->store, "reason", f->reason, "text", text,
+	counts = f->counts ? json_loads(f->counts, 0, NULL) : NULL;
+	subject = json_object_get(counts, "subject");
+	e.detail = json_pack("{s:O*, s:s?, s:s?, s:s?, s:I}", "subject", subject, "store", f->store, "reason", f->reason, "text", text,
 		"keys", (json_int_t)(f->leaves ? strlen(f->leaves) / HEX : 0));
 	return outbox_put(k, &e);
 }
@@ -148,7 +154,8 @@ static json_t *certificate_of(
 		json_object_del(what, "rule");
 		json_object_del(what, "source");
 	}
-	json_object_set_new(what, "store", json_string(f->store));
+	if (!json_object_get(what, "subject")) /* that is no place */
+		json_object_set_new(what, "store", json_string(f->store));
 	json_object_set_new(o, "what", what);
 	return o;
 }

@@ -18,6 +18,9 @@ struct erase {
 	uid_t uid;
 	struct job *job;
 	bool preview;
+	char *subject;	/* instead of a path: all that is about that person alone; NULL: else */
+	json_t *book;	/* ... {subject}: sealed for the book */
+	bool shared;	/* ... also what is about others as well */
 	char *reason;
 	struct fact_erasure fact;
 	json_t *held;		/* what is on hold (facts_held), as it was when the walk began */

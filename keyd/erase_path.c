@@ -13,17 +13,32 @@
 #include "keyd/job.h"
 #include "keyd/methods.h"
 #include "keyd/rules.h"
+#include "keyd/subjects.h"
 #include "keyd/survey.h"
 
-static json_t *counts_for(const json_t *counts)
+/* subject: of one that names a person, as it stands in the book; or NULL. */
+static json_t *counts_for(const json_t *counts, json_t *subject)
 {
 	static const char *const kept[] = {"directories", "files", "links", "bytes", "empty", "damaged",
 		"destroyed", "other_names", NULL};
+	static const char *const of_subject[] = {"about", "about_bytes", "shared", "held", "unclear", "damaged", NULL};
 	json_t *o = json_object();
 
+	for (const char *const *key = of_subject; subject && *key; key++)
+		json_object_set(o, *key, json_object_get(counts, *key));
+	if (subject) {
+		json_object_set(o, "subject", subject);
+		return o;
+	}
 	for (const char *const *key = kept; *key; key++)
 		json_object_set(o, *key, json_object_get(counts, *key));
 	return o;
+}
+
+/* As it was sealed when it was asked for.  Borrowed by the next call: it lives as long as e->book. */
+static json_t *sealed_subject(const struct erase *e)
+{
+	return json_object_get(e->book, "subject");
 }
 
 /* False: refused. */
@@ -36,16 +51,20 @@ static bool take_found(struct erase *e, const struct survey_result *r)
 	else if (survey_is_incomplete(r))
 		erase_refuse(e, "Failed", "log/worker.log in the state directory says more",
 			"a file that shares a key with it could not be moved: nothing was destroyed");
-	else if (json_integer_value(json_object_get(r->counts, "held")) > 0)
+	else if (!e->subject && json_integer_value(json_object_get(r->counts, "held")) > 0)
 		erase_refuse(e, "Held", "`coffer hold list` shows the holds; a custodian lifts them",
 			"a hold is on something there: nothing of it is destroyed");
+	else if (e->subject && r->leaves_n == 0)
+		erase_refuse(e, "NothingToErase", "`coffer subject find` shows what there is; --shared takes what is about others too",
+			"nothing is about that person alone and not on hold");
 	else if (r->leaves_n == 0)
 		erase_refuse(e, "NothingToErase", "what is empty or damaged can be removed like any file",
 			"nothing there has a key that could be destroyed");
 	else if (keyd_is_sealed(e->k))
 		erase_refuse(e, "Sealed", NULL, KEYD_SEALED_TEXT);
 	else {
-		counts = counts_for(r->counts);
+		counts = counts_for(r->counts, sealed_subject(e));
+		free(e->fact.counts);
 		e->fact.counts = json_dumps(counts, JSON_COMPACT | JSON_SORT_KEYS);
 		json_decref(counts);
 		e->fact.store = strdup(r->store);
@@ -82,7 +101,8 @@ static void enumerate(struct erase *taken, const char *store, bool alone,
 {
 	scoped(erase_freep) struct erase *e = taken;
 	const struct survey_spec spec = {.mode = "erase",
-		.params = json_pack("{s:s, s:O}", "only", store, "held", e->held),
+		.params = e->subject ? json_pack("{s:s, s:b, s:O}", "subject", e->subject, "shared", e->shared, "held", e->held)
+				     : json_pack("{s:s, s:O}", "only", store, "held", e->held),
 		.alone = alone,
 		.why = "data is being destroyed",
 		.by = erase_actor(e),
@@ -103,6 +123,17 @@ static void not_held(struct keyd *k, const struct survey_result *r, void *arg)
 
 	if (r->error == 0 && json_integer_value(json_object_get(r->counts, "held")) == 0)
 		enumerate(take_ptr(&e), r->store, true, enumerated);
+	else
+		(void)take_found(e, r); /* says why not */
+}
+
+/* There is something to erase: only now the sessions end. */
+static void of_subject_found(struct keyd *k, const struct survey_result *r, void *arg)
+{
+	scoped(erase_freep) struct erase *e = arg;
+
+	if (r->error == 0 && r->leaves_n > 0)
+		enumerate(take_ptr(&e), NULL, true, enumerated);
 	else
 		(void)take_found(e, r); /* says why not */
 }
@@ -202,23 +233,49 @@ static int erase_class_asked(struct keyd *k, struct varlink_call *call, const st
 	return r < 0 ? store_unreadable(call, c, r) : 0;
 }
 
+static int erase_subject(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const char *subject, bool shared,
+	const char *reason, bool preview)
+{
+	scoped(erase_freep) struct erase *e = erase_new(k, c, actor_of(call), reason);
+	struct job *job;
+
+	if (!e)
+		return -ENOMEM;
+	e->preview = preview;
+	e->shared = shared;
+	e->subject = strdup(subject);
+	e->book = json_pack("{s:o*}", "subject", subjects_seal(k, c, subject));
+	e->fact.counts = e->book ? json_dumps(e->book, JSON_COMPACT) : NULL;
+	if (!e->subject || !sealed_subject(e) || !e->fact.counts)
+		return varlink_error(call, "Failed", "the label cannot be sealed for the record", NULL);
+	job = job_new(k, call);
+	e->job = job;
+	enumerate(take_ptr(&e), NULL, false, preview ? enumerated : of_subject_found);
+	return 0;
+}
+
 int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
 {
 	scoped(erase_freep) struct erase *e = NULL;
-	const char *client, *path = NULL, *reason, *class = NULL;
+	const char *client, *path = NULL, *reason, *class = NULL, *subject = NULL;
 	struct keyd *k = userdata;
 	struct fact_client c;
 	int64_t before = 0;
 	json_t *unused = NULL;
-	int preview = 0, r;
+	int preview = 0, shared = 0, r;
 
-	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?o, s:s, s?b}", "client", &client, "path", &path,
-		    "class", &class, "before", &unused, "reason", &reason, "preview", &preview) ||
+	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?o, s:s, s?b, s?s, s?b}", "client", &client, "path", &path,
+		    "class", &class, "before", &unused, "reason", &reason, "preview", &preview, "subject", &subject, "shared",
+		    &shared) ||
+		(subject && !params_subject(call, subject)) ||
 		!params_text(call, "reason", reason) || !params_time(call, params, "before", &before) ||
 		!params_client(k, call, client, &c) || !may_erase(k, call, &c))
 		return 0;
-	if (!path == !class || !class != !before || (class && preview))
-		return varlink_error(call, "InvalidParameter", "either a path, or a class and a date", NULL);
+	if ((path != NULL) + (class != NULL) + (subject != NULL) != 1 || !class != !before || (class && preview) ||
+		(shared && !subject))
+		return varlink_error(call, "InvalidParameter", "either a path, or a class and a date, or a subject", NULL);
+	if (subject)
+		return erase_subject(k, call, &c, subject, shared, reason, preview);
 	if (class)
 		return erase_class_asked(k, call, &c, class, before, reason);
 	if (strspn(path, "/") == strlen(path))

@@ -255,3 +255,113 @@ int cmd_subject_find(struct tool *t, int argc, char **argv)
 	say_unclear(counts);
 	return table_print(rows, columns, ARRAY_SIZE(columns), "nothing is labelled so");
 }
+
+/* ---- his erasure ---- */
+
+/* Those that stay, by the reason. */
+static void say_left(const json_t *rows, const char *why, const char *title)
+{
+	json_t *row;
+	size_t i;
+	bool said = false;
+
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		json_auto_t *path = NULL;
+
+		if (!json_is_true(json_object_get(row, why)) || strcmp(text(row, "kind"), "d") == 0)
+			continue;
+		path = path_text(row);
+		if (!said)
+			fprintf(stderr, "%s\n", title);
+		said = true;
+		fputs("    ", stderr);
+		put_escaped(stderr, json_string_value(path));
+		fputc('\n', stderr);
+	}
+}
+
+static bool stays(const json_t *row, bool shared)
+{
+	return json_is_true(json_object_get(row, "held")) || (!shared && json_is_true(json_object_get(row, "shared")));
+}
+
+static json_int_t going(const json_t *rows, bool shared)
+{
+	json_t *row;
+	size_t i;
+	json_int_t n = 0;
+
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		n += strcmp(text(row, "kind"), "d") != 0 && !stays(row, shared);
+	}
+	return n;
+}
+
+static void say_what_stays(const json_t *rows, bool shared)
+{
+	say_left(rows, "held", "On hold, and kept (`coffer hold list`):");
+	if (!shared)
+		say_left(rows, "shared", "About others as well, and kept (--shared takes them too):");
+}
+
+static bool agreed(void)
+{
+	char line[16] = "";
+
+	fputs("All sessions of this client end. Type yes to go on: ", stderr);
+	return fgets(line, sizeof(line), stdin) && strcmp(line, "yes\n") == 0;
+}
+
+static int say_shredded(const json_t *answer)
+{
+	const char *certificate = json_string_value(json_object_get(answer, "certificate"));
+	const json_t *counts = json_object_get(answer, "counts");
+
+	say("%lld files and symlinks are destroyed (%lld keys); kept: %lld that are about others too, %lld on hold",
+		(long long)number(counts, "about"), (long long)number(answer, "keys"), (long long)number(counts, "shared"),
+		(long long)number(counts, "held"));
+	say_unclear(counts);
+	return certificate ? say("the certificate is %s", certificate) : say("the certificate follows");
+}
+
+int cmd_subject_shred(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"subject", NULL, "ID", FIELD_TEXT, true, NULL},
+		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why: it stands on the certificate"},
+		{"shared", "shared", NULL, FIELD_FLAG, false, "also what is about other persons as well"},
+		{"yes", "yes", NULL, FIELD_FLAG, false, "do not ask"},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT ID",
+		"Destroys the keys of all that is about a person, for good and in all backups (custodians).\vWhat is on hold, or about "
+		"other persons as well, is named and stays. The client's sessions end. Without --yes it says before what would go."};
+	json_auto_t *params = NULL, *counts = NULL, *rows = NULL, *answer = NULL;
+	bool yes, shared;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	yes = json_is_true(json_object_get(params, "yes"));
+	shared = json_is_true(json_object_get(params, "shared"));
+	json_object_del(params, "yes");
+	r = check_id(text(params, "subject"));
+	if (r == EXIT_OK)
+		r = search(t, text(params, "client"), text(params, "subject"), &counts, &rows);
+	if (r != EXIT_OK)
+		return r;
+	say_what_stays(rows, shared);
+	if (!yes) {
+		fprintf(stderr, "The keys of %lld files and symlinks are destroyed for good, backups included.\n",
+			(long long)going(rows, shared));
+		say_unclear(counts);
+		if (!agreed())
+			return fail(EXIT_REFUSED, "nothing was destroyed");
+	}
+	r = request_run_job(t, "Erase", json_incref(params), &answer);
+	if (r != EXIT_OK || t->json)
+		return r == EXIT_OK ? print_json(answer) : r;
+	return say_shredded(answer);
+}

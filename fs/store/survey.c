@@ -197,9 +197,9 @@ static int look(struct survey *v, struct item *i)
 		i->whose = survey_whose_dir(v, i->dir);
 	if (i->kind == 'f') {
 		int r = look_file(v, i);
-		bool taken = !v->opt->subject || (i->whose & WHOSE_THIS);
+		bool taken = v->opt->subject ? i->whose != 0 : v->opt->mode == SURVEY_ERASE;
 
-		return r == 0 && v->opt->mode == SURVEY_ERASE && !v->second && !v->linking && taken ? is_at_its_place(i) : r;
+		return r == 0 && !v->second && taken ? is_at_its_place(i) : r;
 	}
 	if (v->opt->subject && i->st.st_nlink > 1)
 		survey_whose_linked(v, i);

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import harness
-from harness import NOT_FOUND, REFUSED, USAGE
+from harness import NOT_FOUND, REFUSED, USAGE, wait_for
 
 JANE, JOHN = "jane.doe@example.org", "P-4711 José"
 
@@ -187,7 +187,7 @@ def test_find(acme):
                           "other/first", "minutes"}
     assert counts["about"] == 7 and counts["shared"] == 1 and counts["unclear"] == counts["held"] == 0
     assert [p for p, x in found.items() if x["shared"]] == ["minutes"]
-    assert [p for p, x in found.items() if x["own"]] == ["hr/jane", "minutes"]
+    assert {p for p, x in found.items() if x["own"]} == {"hr/jane", "minutes"}
     assert found["hr/jane/cv"]["size"] == 3 and found["hr/jane/link"]["kind"] == "l"
     assert set(find(acme, JOHN)[0]) == {"minutes", "john"}
     assert find(acme, "jane")[0] == find(acme, JANE.upper())[0] == {}  # taken as it is
@@ -274,3 +274,74 @@ def test_labels_come_back_and_damage_is_told(acme, tmp_path):
     assert "minutes" not in found and counts["unclear"] == 4
     assert "cannot be told" in acme.coffer("subject", "find", "acme", JANE).err
     assert acme.coffer("fsck", "acme", check=False).rc == harness.DAMAGED
+
+
+def test_shred(acme, tmp_path):
+    """His erasure: what is about him alone goes, under all its names and in backups; held and shared files are named and stay."""
+    m = acme.mount(acme.alice)
+    people(m)
+    m.sh("echo kept > hr/jane/kept; echo later > later")
+    label(m, "later", JANE)
+    m.unmount()
+    acme.coffer("backup", tmp_path)
+    acme.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "x", "--path", "hr/jane/kept")
+    r = acme.coffer("subject", "shred", "acme", JANE, "--reason", "request 12", input="no\n", check=REFUSED)
+    assert "hr/jane/kept" in r.err and "minutes" in r.err and "hr/jane/cv" not in r.err and "keys of 7" in r.err
+    m = acme.mount(acme.alice)
+    assert m.read("hr/jane/cv") == b"cv\n"
+    r = acme.json("subject", "shred", "acme", JANE, "--reason", "request 12", "--yes")
+    # cv, deep, deep/x, empty has none, link, second = first, later; hr/jane keeps its names for what is on hold
+    assert r["counts"]["about"] == 6 and r["counts"]["shared"] == 1 and r["counts"]["held"] == 1 and r["keys"] == 6
+    assert m.errno("open('minutes').read()") != 0  # the sessions ended
+    m = acme.mount(acme.alice)
+    for gone in ("hr/jane/cv", "hr/jane/deep/x", "hr/jane/second", "other/first", "later", "hr/jane/link"):
+        assert m.errno(f"open({gone!r}).read()") != 0, gone
+    assert m.sh("cat minutes john other/plain hr/jane/kept").out == "both\njohn\nplain\nkept\n"
+    certificate = json.load(open(os.path.join(acme.dir, r["certificate"])))
+    what = certificate["certificate"]["what"]
+    assert what["about"] == 6 and what["held"] == 1 and what["shared"] == 1 and "store" not in what
+    assert JANE not in json.dumps(certificate) and certificate["certificate"]["decided"]["by"] == "root"
+    acme.coffer("certificate", "verify", os.path.join(acme.dir, r["certificate"]))
+    row = acts(acme, "erase")[-1]
+    assert row["detail"]["subject"] == JANE and row["outcome"] == 0 and row["detail"]["reason"] == "request 12"
+    assert set(find(acme, JANE)[0]) >= {"minutes", "hr/jane/kept"}
+    m.unmount()
+    # Nor from the backup.
+    wait_for(lambda: acme.coffer("restore", tmp_path, "acme", "hr/jane/cv", "--to", "back", check=False).rc != harness.UNREACHABLE,
+             "the restore, when the sweep is through")
+    wait_for(lambda: acme.coffer("restore", tmp_path, "acme", "other/plain", "--to", "plain-back", check=False).rc == 0,
+             "the restore, when the sweep is through")
+    m = acme.mount(acme.alice)
+    assert m.errno("open('back')") == errno.ENOENT and m.read("plain-back") == b"plain\n"
+    m.unmount()
+    # Once it is not on hold any more, the rest; then there is nothing left.
+    acme.coffer("hold", "lift", "1", "--reason", "settled")
+    r = acme.json("subject", "shred", "acme", JANE, "--reason", "request 12", "--shared", "--yes")
+    assert r["counts"]["about"] == 2 and r["counts"]["shared"] == 0
+    m = acme.mount(acme.alice)
+    assert m.sh("cat john other/plain; ls").out.split() [:2] == ["john", "plain"]
+    assert m.errno("os.listdir('hr/jane')") != 0
+    m.unmount()
+    wait_for(lambda: acme.coffer("fsck", "acme", check=False).rc == 0, "nothing dead is left")  # swept
+    acme.coffer("subject", "shred", "acme", JANE, "--reason", "again", "--yes", check=False)
+
+
+def test_shred_refusals(make_vault):
+    """Only by custodians; not while the client is on hold; not of nobody; nothing ends for that."""
+    v = make_vault(up=False)
+    v.up_with_groups()
+    v.add()
+    v.grant("acme", v.alice)
+    m = v.mount(v.alice)
+    people(m)
+    v.join(v.bob, "coffer-auditor")
+    v.join(v.carol, "coffer-admin")
+    for user in (v.alice, v.bob, v.carol):
+        v.coffer("subject", "shred", "acme", JANE, "--reason", "x", "--yes", user=user, check=REFUSED)
+    v.coffer("subject", "shred", "acme", "nobody", "--reason", "x", "--yes", check=False)
+    v.coffer("subject", "shred", "acme", JANE, "--yes", check=USAGE)
+    refused = [r for r in v.log() if r["op"] == "erase" and r["outcome"]]
+    assert [r["detail"]["subject"] for r in refused] == ["nobody"] and refused[0]["outcome"] == "NothingToErase"
+    v.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "x")
+    v.coffer("subject", "shred", "acme", JANE, "--reason", "x", "--yes", check=REFUSED)
+    assert m.read("hr/jane/cv") == b"cv\n"  # the session stands
