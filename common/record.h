@@ -32,7 +32,8 @@
 	X(21, DAMAGE, "damage")	 /* what is on disk is not what we wrote; outcome = errno returned */      \
 	X(22, SESSION_END, "session-end")                                                                  \
 	X(23, SUBJECT_LABEL, "subject-label")	 /* path2: the label, sealed as a path is */                       \
-	X(24, SUBJECT_UNLABEL, "subject-unlabel")
+	X(24, SUBJECT_UNLABEL, "subject-unlabel")                                                            \
+	X(25, SOURCE, "source") /* path2: where it came from, sealed as a path is */
 
 enum record_op {
 #define X(n, id, name) RECORD_##id = n,
@@ -76,7 +77,7 @@ struct record_access {
 	uint8_t flags;		/* enum record_flags */
 	uint16_t outcome;	/* 0, or the errno the program got */
 	uint32_t path;		/* record_path.ref; 0: the path is not known */
-	uint32_t path2;		/* rename, link: the new path; subject-label, subject-unlabel: the label */
+	uint32_t path2;		/* rename, link: the new path; subject-label, subject-unlabel: the label; source: the text */
 	uint32_t process;	/* record_process.ref */
 	struct file_id file;	/* zero when it has none */
 	uint64_t size;		/* of the file then */

@@ -185,7 +185,7 @@ static void put_what(FILE *f, const json_t *row)
 	if (lost)
 		fprintf(f, "(%s)", lost);
 	else if (path)
-		fprintf(f, "%s%s%s", *path ? path : "/", path2 ? (log_is_of_subject(json_string_value(json_object_get(row, "op"))) ? ": " : " -> ") : "", path2 ? path2 : "");
+		fprintf(f, "%s%s%s", *path ? path : "/", path2 ? (log_text_of(json_string_value(json_object_get(row, "op"))) ? ": " : " -> ") : "", path2 ? path2 : "");
 	if (json_object_size(detail) > 0) {
 		fputs(lost || path ? "  " : "", f);
 		put_detail(f, detail);

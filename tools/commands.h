@@ -11,6 +11,8 @@ int cmd_down(struct tool *t, int argc, char **argv);
 int cmd_status(struct tool *t, int argc, char **argv);
 int cmd_mount(struct tool *t, int argc, char **argv);
 int cmd_shell(struct tool *t, int argc, char **argv);
+int cmd_import(struct tool *t, int argc, char **argv);
+int cmd_source(struct tool *t, int argc, char **argv);
 int cmd_unmount(struct tool *t, int argc, char **argv);
 int cmd_shares(struct tool *t, int argc, char **argv);
 int cmd_sessions(struct tool *t, int argc, char **argv);

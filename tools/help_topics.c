@@ -12,6 +12,12 @@ const struct help_topic help_topics[] = {
 		"When you are done (what is still open there keeps it; --lazy does not wait):\n"
 		"    coffer unmount ~/acme\n"
 		"Each file that you open is recorded with your name, the purpose and the ticket.\n"},
+	{"consultant", "import", "bring data of others into a share, so that the record says who gave it",
+		"    coffer import ~/delivery.csv ~/acme/inbox --source \"Partner Ltd, order 7\"\n"
+		"What is there already:\n"
+		"    coffer source ~/acme/inbox \"the client himself, by mail\"\n"
+		"Where data came from:\n"
+		"    coffer log --client acme --op source\n"},
 	{"consultant", "inside", "work without leaving copies elsewhere",
 		"A shell, or one program, with a mount and temporary files of its own in the share; all of it is gone at the end:\n"
 		"    coffer shell acme --purpose data-migration --ticket CHG-1042\n"

@@ -136,9 +136,9 @@ static void cef_field(const char *key, const char *value)
 	cef_escaped(value, "\\=");
 }
 
-bool log_is_of_subject(const char *op)
+const char *log_text_of(const char *op)
 {
-	return strncmp(op, "subject-", 8) == 0;
+	return strncmp(op, "subject-", 8) == 0 ? "subject" : strcmp(op, "source") == 0 ? "source" : NULL;
 }
 
 static void cef_row(const json_t *row)
@@ -155,9 +155,9 @@ static void cef_row(const json_t *row)
 	if (json_is_integer(json_object_get(row, "uid")))
 		printf(" suid=%lld", (long long)number(row, "uid"));
 	cef_field("sproc", text(row, "comm"));
-	cef_field(json_is_string(json_object_get(row, "path2")) && !log_is_of_subject(op) ? "oldFilePath" : "filePath",
+	cef_field(json_is_string(json_object_get(row, "path2")) && !log_text_of(op) ? "oldFilePath" : "filePath",
 		text(row, "path"));
-	if (!log_is_of_subject(op))
+	if (!log_text_of(op))
 		cef_field("filePath", text(row, "path2"));
 	cef_field("fileId", text(row, "file"));
 	if (number(row, "size"))
@@ -175,8 +175,8 @@ static void cef_row(const json_t *row)
 		fputs(" cs3Label=ticket", stdout);
 		cef_field("cs3", text(row, "ticket"));
 	}
-	if (log_is_of_subject(op) && *text(row, "path2")) {
-		fputs(" cs4Label=subject", stdout);
+	if (log_text_of(op) && *text(row, "path2")) {
+		printf(" cs4Label=%s", log_text_of(op));
 		cef_field("cs4", text(row, "path2"));
 	}
 	putchar('\n');
@@ -195,7 +195,7 @@ static int ocsf_activity(const char *op)
 	} ids[] = {
 		{"open", 14}, {"opendir", 14}, {"create", 1}, {"mkdir", 1}, {"mknod", 1}, {"symlink", 1}, {"link", 1},
 		{"readlink", 2}, {"close", 99}, {"truncate", 3}, {"fallocate", 3}, {"unlink", 4}, {"rmdir", 4},
-		{"rename", 5}, {"setxattr", 6}, {"subject-label", 6}, {"subject-unlabel", 6}, {"removexattr", 6}, {"chmod", 7}, {"chown", 7}, {"getxattr", 8},
+		{"rename", 5}, {"setxattr", 6}, {"subject-label", 6}, {"subject-unlabel", 6}, {"source", 6}, {"removexattr", 6}, {"chmod", 7}, {"chown", 7}, {"getxattr", 8},
 		{"mount", 12}, {"emergency", 12}, {"enter", 12}, {"mount-failed", 12}, {"session-end", 13}, {"refused", 99},
 		{"attach-refused", 99}, {"alarm", 99}, {"damage", 99},
 	};
@@ -242,8 +242,8 @@ static void ocsf_row(const json_t *row)
 			json_sprintf("%lld", (long long)number(row, "uid")));
 	json_object_set_new(json_object_get(json_object_get(event, "actor"), "session"), "uid",
 		json_sprintf("%lld", (long long)number(row, "session")));
-	if (json_is_string(json_object_get(row, "path2")) && log_is_of_subject(op))
-		json_object_set(json_object_get(event, "unmapped"), "subject", json_object_get(row, "path2"));
+	if (json_is_string(json_object_get(row, "path2")) && log_text_of(op))
+		json_object_set(json_object_get(event, "unmapped"), log_text_of(op), json_object_get(row, "path2"));
 	else if (json_is_string(json_object_get(row, "path2")))
 		json_object_set_new(event, "file_result", ocsf_file(row, "path2"));
 	json_dumpf(event, stdout, JSON_COMPACT | JSON_SORT_KEYS);

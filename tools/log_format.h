@@ -21,7 +21,7 @@ int pseudonyms_open(const char *file, struct pseudonyms **ret);
 void pseudonyms_free(struct pseudonyms *p);
 void pseudonyms_apply(const struct pseudonyms *p, json_t *row);
 
-/* Whether the second path of a record is no path but a person's label. */
-bool log_is_of_subject(const char *op);
+/* What the second path of a record is that is no path: "subject" (a person's label), "source"; NULL: it is one. */
+const char *log_text_of(const char *op);
 
 #endif

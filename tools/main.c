@@ -22,6 +22,8 @@ const struct command commands[] = {
 	{"shares", cmd_shares, "what may I mount, for which purposes"},
 	{"sessions", cmd_sessions, "who has what open"},
 	{"session end", cmd_session_end, "end a session"},
+	{"import", cmd_import, "copy data into a share, and record where it came from"},
+	{"source", cmd_source, "record where a file or directory came from"},
 	{"bench", cmd_bench, "how fast files are on a mount, and what of it the record costs"},
 	{"why", cmd_why, "why somebody may, or may not, open a client"},
 	{"client add", cmd_client_add, "add a client"},

@@ -10,6 +10,7 @@
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/sources.h"
 #include "fs/worker/subjects.h"
 #include "fs/worker/worker.h"
 
@@ -425,6 +426,10 @@ void op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *
 
 	if (subjects_are_meant(name)) {
 		op_reply(&o, subjects_set(&o, node, name, value, size));
+		return;
+	}
+	if (sources_are_meant(name)) {
+		op_reply(&o, sources_set(&o, node, value, size));
 		return;
 	}
 	op_reply(&o, xattr(&o, node,

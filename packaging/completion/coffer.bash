@@ -77,7 +77,8 @@ _coffer() {
 	backup:1) _coffer_offer < <(printf '%s\n' check)
 		_coffer_files -d ;;
 	restore:2) _coffer_offer < <(_coffer_ask client client list) ;;
-	mount:2 | bench:1 | backup:2 | restore:1 | drill:1 | adopt:1) _coffer_files -d ;;
+	source:1 | import:1) _coffer_files -f ;;
+	import:2 | mount:2 | bench:1 | backup:2 | restore:1 | drill:1 | adopt:1) _coffer_files -d ;;
 	transfer:1 | incident:1 | disclose:1) _coffer_offer < <(_coffer_ask client client list) ;;
 	rotate:2) [[ ${words[1]} != client ]] || _coffer_offer < <(_coffer_ask client client list) ;;
 	slot:2) [[ ${words[1]} == add ]] || _coffer_offer < <(_coffer_ask name slot list) ;;

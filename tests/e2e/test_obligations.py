@@ -105,6 +105,61 @@ def test_o04_what_nobody_classified_is_personal(acme):
     assert a["verdict"] == "deny"
 
 
+def sources(v):
+    return [(r["path"], r["path2"], r["outcome"], r["user"], r["purpose"]) for r in v.log("--op", "source")]
+
+
+def test_o04_an_import_records_its_source(acme):
+    """Data of others: who gave it, on which path, by whom, for what; before the first byte; in clear nowhere; personal, too."""
+    giver = "Partner Ltd, delivery 12"
+    m = acme.mount(acme.alice)
+    home = acme.alice.home
+    acme.alice.sh("mkdir -p in/deep; echo one > in/a; echo two > in/deep/b; echo three > c; ln -s a in/link")
+    m.sh("mkdir inbox")
+
+    def bring(what, *more, user=acme.alice, into=m.path("inbox"), **kw):
+        return acme.coffer("import", what, into, "--source", giver, *more, user=user, **kw)
+
+    bring("in")
+    bring("c")
+    assert m.read("inbox/in/deep/b") == b"two\n" and m.sh("readlink inbox/in/link").out == "a\n" and m.read("inbox/c") == b"three\n"
+    who = (giver, 0, acme.alice.name, PURPOSE)
+    assert sources(acme) == [("inbox/in", *who), ("inbox/c", *who)]
+    rows = [r for r in acme.log() if r.get("path") in ("inbox/c", "inbox/in/a")]
+    assert [r["op"] for r in rows if r["path"] == "inbox/c"][:3] == ["create", "close", "source"]
+    log = acme.log()
+    at = [n for n, r in enumerate(log) if r["op"] == "source"][0]
+    assert all(n > at for n, r in enumerate(log) if r.get("path", "").startswith("inbox/in/"))
+    assert acme.json("class", "show", "acme", "inbox/c")["class"] == "personal"
+    assert f"inbox/c: {giver}" in acme.coffer("log", "--op", "source").out
+    assert [r["path"] for r in acme.log("--op", "source", "--path", "inbox/c")] == ["inbox/c"]
+    # Said afterwards; refused, and recorded as refused; nothing is overwritten.
+    acme.coffer("source", m.path("inbox"), "the client himself", user=acme.alice)
+    assert sources(acme)[-1][:3] == ("inbox", "the client himself", 0)
+    m.write("inbox/old", "kept")
+    acme.alice.sh("echo new > old")
+    assert "there already" in bring("old", check=USAGE).err
+    assert m.read("inbox/old") == b"kept"
+    bring("nothing", check=NOT_FOUND)
+    assert "not in a mounted share" in bring("c", into=home, check=USAGE).err
+    for bad in ("", "x" * 256, "a\nb"):
+        acme.coffer("source", m.path("inbox"), bad, user=acme.alice, check=USAGE)
+        assert m.errno(f"os.setxattr('inbox', 'coffer.source', {bad.encode()!r})") == errno.EINVAL
+    m.sh("mkfifo pipe")
+    acme.coffer("source", m.path("pipe"), giver, user=acme.alice, check=USAGE)
+    assert m.errno("os.getxattr('inbox/c', 'coffer.source')") != 0 and m.sh("getfattr -d inbox/c 2>/dev/null || true").out == ""
+    acme.grant("acme", acme.bob, PURPOSE, "r")
+    reader = acme.mount(acme.bob)
+    acme.coffer("source", reader.path("inbox/c"), giver, user=acme.bob, check=REFUSED)
+    assert sources(acme)[-1][2:4] == (errno.EROFS, acme.bob.name)
+    bring("/etc/hostname", user=acme.bob, into=reader.path("inbox"), check=REFUSED)
+    m.unmount()
+    reader.unmount()
+    acme.down()
+    found = harness.run(["grep", "-rlaF", giver, acme.dir])
+    assert found.out == "", found
+
+
 def test_o05_nine_purposes_and_no_other_word(acme):
     nine = ["support", "technology-move", "data-migration", "training", "consulting", "offers-and-events", "improve-services",
             "fraud-prevention", "legal-compliance"]

@@ -168,7 +168,7 @@ static void test_names(void **state)
 	assert_string_equal(record_op_name(RECORD_SESSION_END), "session-end");
 	assert_string_equal(record_op_name(0), "?");
 	assert_string_equal(record_op_name(RECORD_SUBJECT_UNLABEL), "subject-unlabel");
-	assert_string_equal(record_op_name(RECORD_SUBJECT_UNLABEL + 1), "?");
+	assert_string_equal(record_op_name(RECORD_SOURCE + 1), "?");
 	assert_string_equal(record_op_name(1000000), "?");
 }
 
