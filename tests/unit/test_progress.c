@@ -1,5 +1,6 @@
 /* What stands on a terminal while something takes long, and that nothing does elsewhere. */
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,11 +12,22 @@
 
 #include "tools/progress.h"
 
+/* What a terminal got comes by a work queue of the kernel: not all of it need be there at once. */
+static size_t read_all(int fd, char *text, size_t n)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	size_t done = 0;
+	ssize_t k;
+
+	while (done < n && poll(&p, 1, 300) > 0 && (k = read(fd, text + done, n - done)) > 0)
+		done += (size_t)k;
+	return done;
+}
+
 /* stderr is a terminal, or a pipe, while f runs; what f wrote into text. */
 static void with_stderr(bool terminal, void (*f)(void), char *text, size_t n)
 {
 	int fds[2] = {-1, -1}, saved = dup(STDERR_FILENO);
-	ssize_t got;
 
 	if (terminal) {
 		fds[0] = posix_openpt(O_RDWR | O_NOCTTY);
@@ -31,8 +43,7 @@ static void with_stderr(bool terminal, void (*f)(void), char *text, size_t n)
 	assert_return_code(dup2(fds[1], STDERR_FILENO), 0);
 	f();
 	assert_return_code(dup2(saved, STDERR_FILENO), 0);
-	got = read(fds[0], text, n - 1);
-	text[got > 0 ? got : 0] = '\0';
+	text[read_all(fds[0], text, n - 1)] = '\0';
 	close(saved);
 	close(fds[0]);
 	close(fds[1]);
@@ -45,6 +56,7 @@ static void long_work(void)
 	progress_begin(&p, false);
 	p.began -= 5; /* five seconds ago */
 	progress_show(&p, 1, 4, "%d things", 7);
+	p.drawn += 1000;
 	progress_show(&p, 2, 4, "too soon to be drawn");
 	progress_interrupt();
 	p.drawn = 0;
