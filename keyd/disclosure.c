@@ -71,7 +71,7 @@ static bool is_sha256(const char *hex)
 int keyd_disclose(struct varlink_call *call, json_t *params, void *userdata)
 {
 	const char *client, *authority, *document, *scope;
-	struct outbox_entry e = {.kind = "disclosure", .purpose = "legal-process", .by = actor_of(call)};
+	struct outbox_entry e = {.kind = "disclosure", .purpose = SEALED_PURPOSE, .by = actor_of(call)};
 	json_t *sealed_until = NULL;
 	struct keyd *k = userdata;
 	struct fact_client c;

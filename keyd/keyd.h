@@ -24,6 +24,7 @@ struct fsck;
 struct job;
 struct survey;
 struct member_work;
+struct report;
 struct reserved;
 struct restoring;
 struct session;
@@ -62,6 +63,7 @@ struct keyd {
 	unsigned looks;		/* under way, at what is due */
 	struct job *jobs;	/* what somebody waits for */
 	struct subject_list *subject_lists;	/* what was found about persons, for who fetches it */
+	struct report *report;	/* the one that is being made, or NULL */
 
 	unsigned window_seconds;	/* how long old leaves wait for a destruction */
 	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */

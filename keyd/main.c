@@ -24,6 +24,7 @@
 #include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/report.h"
 #include "keyd/rules.h"
 
 /* Ring and trees: below the usual memlock limit of 8 MiB, or what the largest tree takes while it changes. */
@@ -360,6 +361,7 @@ static void keyd_done(struct keyd *k)
 	facts_close(k->facts);
 	rules_done(k);
 	members_done(k);
+	report_stop(k);
 	children_done(&k->children);
 	sd_event_unref(k->event);
 	close_fdp(&k->keyd_fd);

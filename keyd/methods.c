@@ -17,6 +17,7 @@
 #include "keyd/jit.h"
 #include "keyd/holds.h"
 #include "keyd/job.h"
+#include "keyd/report.h"
 #include "keyd/restore.h"
 #include "keyd/rotate.h"
 #include "keyd/slots.h"
@@ -67,6 +68,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("HoldList"), ROLES_OVERSIGHT, ANY_STATE, keyd_hold_list},
 	{NAME("RetentionForecast"), ROLES_OVERSIGHT, ANY_STATE, keyd_retention_forecast},
 	{NAME("Incident"), ROLE_ADMIN | ROLE_AUDITOR, ANY_STATE, keyd_incident},
+	{NAME("Report"), ROLE_ADMIN | ROLE_AUDITOR, KEYD_OPEN, keyd_report},
 	{NAME("Disclose"), ROLE_ADMIN | ROLE_CUSTODIAN, ANY_STATE, keyd_disclose},
 	{NAME("SealedList"), ROLE_ADMIN | ROLE_CUSTODIAN, ANY_STATE, keyd_sealed_list},
 	{NAME("EventSet"), ROLE_ADMIN, ANY_STATE, keyd_event_set},

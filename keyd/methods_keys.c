@@ -7,8 +7,8 @@
 #include <time.h>
 
 #include "common/log.h"
-#include "common/pathseal.h"
 #include "common/scope.h"
+#include "keyd/audit_names.h"
 #include "keyd/expiry.h"
 #include "keyd/head.h"
 #include "keyd/methods.h"
@@ -185,55 +185,9 @@ int keyd_unseal_method(struct varlink_call *call, json_t *params, void *userdata
 
 /* ---- for auditors ---- */
 
-struct audit_keys { /* the last tree used: rows of one client come together */
-	char hex[CLIENT_ID_HEX];
-	struct keytree *tree;
-	bool allowed;
-};
-
-static void audit_keys_done(struct audit_keys *a)
-{
-	keytree_free(a->tree);
-}
-
-static void audit_keys_switch(
-	struct keyd *k, struct varlink_call *call, struct audit_keys *a, const char *hex)
-{
-	struct client_id id;
-
-	if (strcmp(a->hex, hex) == 0)
-		return;
-	keytree_free(a->tree);
-	a->tree = NULL;
-	snprintf(a->hex, sizeof(a->hex), "%s", hex);
-	a->allowed = may_see_names(k, call, hex);
-	if (!a->allowed || keyd_is_sealed(k) || client_id_parse(hex, &id) < 0)
-		return;
-	if (keyring_tree(k->ring, &id, &a->tree, NULL) < 0)
-		a->tree = NULL; /* destroyed: its names are gone, as they should be */
-}
-
-static json_t *open_name(const struct audit_keys *a, json_int_t month, const char *sealed64)
-{
-	struct leaf_index leaf = {.class = CLASS_AUDIT, .day = (uint16_t)month};
-	scoped(key32_wipe) struct key32 key = {0};
-	size_t max = strlen(sealed64), n;
-	scoped(freep) uint8_t *sealed = malloc(max + 1);
-	scoped(freep) char *text = calloc(1, max + 1);
-
-	if (!a->tree || !sealed || !text || month < 0 || month > UINT16_MAX ||
-		keytree_derive(a->tree, leaf, KEY_USE_AUDIT, &key) < 0)
-		return json_null();
-	if (sodium_base642bin(
-		    sealed, max + 1, sealed64, max, NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0 ||
-		n < PATHSEAL_OVERHEAD || pathseal_open(&key, NULL, 0, sealed, n, text) < 0)
-		return json_null();
-	return json_stringn(text, n - PATHSEAL_OVERHEAD);
-}
-
 int keyd_ledger_names(struct varlink_call *call, json_t *params, void *userdata)
 {
-	scoped(audit_keys_done) struct audit_keys keys = {0};
+	scoped(audit_names_done) struct audit_names keys = {0};
 	struct keyd *k = userdata;
 	json_t *items, *item, *names;
 	size_t i;
@@ -252,8 +206,9 @@ int keyd_ledger_names(struct varlink_call *call, json_t *params, void *userdata)
 		if (json_unpack(item, "{s:s, s:I, s:s}", "client_id", &hex, "month", &month, "sealed",
 			    &sealed) == 0 &&
 			strlen(hex) == CLIENT_ID_HEX - 1) {
-			audit_keys_switch(k, call, &keys, hex);
-			name = open_name(&keys, month, sealed);
+			if (strcmp(keys.hex, hex) != 0)
+				audit_names_switch(k, &keys, hex, may_see_names(k, call, hex));
+			name = audit_name(&keys, month, sealed);
 		}
 		json_array_append_new(names, name ? name : json_null());
 	}

@@ -58,7 +58,7 @@ int sealed_put(struct keyd *k, const char *client, const json_t *detail, int64_t
 static int open_one(struct keyd *k, const struct fact_sealed *s)
 {
 	json_auto_t *entry = json_loads(s->content, 0, NULL);
-	struct outbox_entry e = {.kind = "disclosure", .purpose = "legal-process", .by = FACTS_CLOCK};
+	struct outbox_entry e = {.kind = "disclosure", .purpose = SEALED_PURPOSE, .by = FACTS_CLOCK};
 	int r;
 
 	if (!entry)
@@ -72,6 +72,25 @@ static int open_one(struct keyd *k, const struct fact_sealed *s)
 	if (r == 0)
 		r = facts_sealed_opened(k->facts, s->row, keyd_now());
 	return outbox_commit_with(k, r, &e);
+}
+
+bool sealed_concerns(struct keyd *k, const char *client)
+{
+	json_auto_t *rows = NULL;
+	json_t *row;
+	size_t i;
+
+	if (facts_sealed(k->facts, &rows) < 0)
+		return true;
+	json_array_foreach(rows, i, row)
+	{
+		json_auto_t *entry = json_loads(json_string_value(json_object_get(row, "content")), 0, NULL);
+		const char *of = json_string_value(json_object_get(entry, "client"));
+
+		if (!of || strcmp(of, client) == 0)
+			return true;
+	}
+	return false;
 }
 
 void sealed_tick(struct keyd *k)

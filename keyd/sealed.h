@@ -5,6 +5,7 @@
 #define COFFER_KEYD_SEALED_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/varlink.h"
@@ -14,6 +15,10 @@ struct keyd;
 
 /* detail: {authority, document, scope}; not stolen.  until: in the future. */
 int sealed_put(struct keyd *k, const char *client, const json_t *detail, int64_t until, struct actor by);
+/* Whether one of that client waits: then nobody who asks for the client is told of what was done for it (SEALED_PURPOSE).  True when
+ * it is not known. */
+#define SEALED_PURPOSE "legal-process"
+bool sealed_concerns(struct keyd *k, const char *client);
 /* What is due is opened; waits while the clock is in doubt. */
 void sealed_tick(struct keyd *k);
 

@@ -118,6 +118,7 @@ int ledger_versions(struct ledger *l, const char *client_id, const char *client,
 #define LEDGER_ACCESSES_ACTS 1000
 struct ledger_accesses_wanted {
 	const char *client;
+	const char *without;  /* a purpose of which nothing is told; or NULL */
 	int64_t since, until; /* seconds */
 	const char *after;    /* NULL at first, then what *ret_next said */
 };

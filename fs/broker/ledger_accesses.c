@@ -17,6 +17,7 @@
 #define WEEK_SECONDS (7 * 86400)
 #define MONDAY (4 * 86400) /* 1970-01-05 */
 #define NS 1000000000
+#define LEFT_OUT -1
 
 /* One user (name and uid) for one purpose. */
 struct group {
@@ -34,13 +35,13 @@ struct week {
 
 struct accesses {
 	int64_t number; /* of this count: `after` names it */
-	char *client;
+	char *client, *without;
 	int64_t since, until, last_record;
 	struct group *groups;
 	size_t groups_n;
 	struct week *weeks;
 	size_t weeks_n, week; /* the last that counted */
-	int64_t *sessions;    /* by row id: number of the group + 1; 0: not seen yet */
+	int64_t *sessions;    /* by row id: number of the group + 1; 0: not seen yet; LEFT_OUT */
 	size_t sessions_n;
 	int64_t records, files;
 	sqlite3_stmt *session, *more, *first, *known; /* while a page is made */
@@ -69,6 +70,7 @@ void accesses_free(struct accesses *a)
 	free(a->weeks);
 	free(a->sessions);
 	free(a->client);
+	free(a->without);
 	free(a);
 }
 
@@ -116,6 +118,7 @@ static int sessions_room(struct accesses *a, size_t id)
 	return 0;
 }
 
+/* 1: *ret is its group; 0: nothing is told of it. */
 static int group_of_session(struct accesses *a, int64_t session, size_t *ret)
 {
 	scoped(sql_resetp) sqlite3_stmt *st = a->session;
@@ -123,21 +126,27 @@ static int group_of_session(struct accesses *a, int64_t session, size_t *ret)
 
 	if (r < 0)
 		return r;
+	if (a->sessions[session] == LEFT_OUT)
+		return 0;
 	if (a->sessions[session]) {
 		*ret = (size_t)a->sessions[session] - 1;
-		return 0;
+		return 1;
 	}
 	sqlite3_bind_int64(st, 1, session);
 	r = sql_step(st);
 	if (r <= 0)
 		return r < 0 ? r : -EUCLEAN;
+	if (a->without && same(a->without, (const char *)sqlite3_column_text(st, 2))) {
+		a->sessions[session] = LEFT_OUT;
+		return 0;
+	}
 	r = group_of(a, (const char *)sqlite3_column_text(st, 0), sqlite3_column_int64(st, 1),
 		(const char *)sqlite3_column_text(st, 2), ret);
 	if (r < 0)
 		return r;
 	a->sessions[session] = (int64_t)*ret + 1;
 	a->groups[*ret].sessions++;
-	return 0;
+	return 1;
 }
 
 static int count_week(struct accesses *a, size_t group, int64_t time)
@@ -200,7 +209,8 @@ static bool is_open(const struct pack_record *r)
 	return r->outcome == 0 && (r->op == RECORD_OPEN || r->op == RECORD_CREATE);
 }
 
-/* The group's use of the file, one more. */
+/* The group's use of the file, one more.  A file that was just created has no id yet: its close is the first to name it, and
+ * stands for the opening then. */
 static int count_file(struct accesses *a, size_t group, const struct pack_record *r)
 {
 	scoped(sql_resetp) sqlite3_stmt *known = a->known;
@@ -211,6 +221,7 @@ static int count_file(struct accesses *a, size_t group, const struct pack_record
 	sqlite3_bind_int64(st, 2, (int64_t)group);
 	sqlite3_bind_int64(st, 3, r->path);
 	sqlite3_bind_int64(st, 4, r->time);
+	sqlite3_bind_int(st, 5, is_open(r));
 	e = sql_run(st);
 	if (e < 0 || sqlite3_changes(a->l->db) > 0)
 		return e;
@@ -235,7 +246,7 @@ static int count_record(void *userdata, const struct pack_record *r)
 	size_t group;
 	int e = group_of_session(a, r->session, &group);
 
-	if (e < 0)
+	if (e <= 0)
 		return e;
 	g = &a->groups[group];
 	a->records++;
@@ -243,6 +254,8 @@ static int count_record(void *userdata, const struct pack_record *r)
 	g->put += r->bytes_written;
 	g->refused += is_refusal(r);
 	g->changes += r->outcome == 0 && is_change(r->op);
+	if (r->op == RECORD_CLOSE && r->outcome == 0 && r->has_file)
+		return count_file(a, group, r);
 	if (!is_open(r))
 		return 0;
 	g->opens++;
@@ -271,13 +284,14 @@ static int begin(struct ledger *l, const struct ledger_accesses_wanted *w)
 	*a = (struct accesses){.l = l,
 		.number = ts.tv_sec * 1000000 + ts.tv_nsec / 1000,
 		.client = strdup(w->client),
+		.without = w->without ? strdup(w->without) : NULL,
 		.since = w->since,
 		.until = w->until,
 		.last_record = l->last.to[CHAIN_RECORD]};
 	r = sql_exec(l->db, "DROP TABLE IF EXISTS temp.used;"
 			    "CREATE TEMP TABLE used (file BLOB, grp INTEGER, path INTEGER, opens INTEGER, last INTEGER,"
 			    " PRIMARY KEY (file, grp)) WITHOUT ROWID");
-	return r == 0 && !a->client ? -ENOMEM : r;
+	return r == 0 && (!a->client || (w->without && !a->without)) ? -ENOMEM : r;
 }
 
 static int prepare(struct accesses *a)
@@ -286,7 +300,7 @@ static int prepare(struct accesses *a)
 	int r = sql_prepare(db, "SELECT user, uid, purpose FROM session WHERE id=?", &a->session);
 
 	if (r == 0)
-		r = sql_prepare(db, "UPDATE temp.used SET opens=opens+1, path=CASE WHEN ?3<>0 THEN ?3 ELSE path END,"
+		r = sql_prepare(db, "UPDATE temp.used SET opens=opens+?5, path=CASE WHEN ?3<>0 THEN ?3 ELSE path END,"
 				    " last=max(last,?4) WHERE file=?1 AND grp=?2", &a->more);
 	if (r == 0)
 		r = sql_prepare(db, "INSERT INTO temp.used VALUES (?1,?2,?3,1,?4)", &a->first);
@@ -406,11 +420,11 @@ static int acts_json(struct accesses *a, json_t *rows, int64_t *ret_all)
 {
 	static const char query[] =
 		"SELECT * FROM (SELECT " ROW_ACT_COLUMNS " FROM act a WHERE a.client=?1 AND a.time>=?2 AND a.time<?3 AND a.kind IN"
-		" ('disclosure','incident-notice','transfer','transfer-finish','destroy','erase','suspend','resume')"
+		" ('disclosure','incident-notice','transfer','transfer-finish','destroy','erase')"
 		" ORDER BY a.id DESC LIMIT ?4) ORDER BY 1";
 	static const char count[] =
 		"SELECT count(*) FROM act a WHERE a.client=?1 AND a.time>=?2 AND a.time<?3 AND a.kind IN"
-		" ('disclosure','incident-notice','transfer','transfer-finish','destroy','erase','suspend','resume')";
+		" ('disclosure','incident-notice','transfer','transfer-finish','destroy','erase')";
 	int r = 0;
 
 	for (unsigned i = 0; i < 2 && r == 0; i++) {
@@ -440,7 +454,7 @@ static int refusals_json(struct accesses *a, json_t *rows)
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = sql_prepare(a->l->db,
 		"SELECT user, purpose, outcome, count(*), max(time) FROM act WHERE client=?1 AND time>=?2 AND time<?3 AND"
-		" kind='refused' GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?4", &st);
+		" kind='refused' AND (?5 IS NULL OR purpose IS NOT ?5) GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?4", &st);
 
 	if (r < 0)
 		return r;
@@ -448,6 +462,7 @@ static int refusals_json(struct accesses *a, json_t *rows)
 	sqlite3_bind_int64(st, 2, a->since * NS);
 	sqlite3_bind_int64(st, 3, a->until * NS);
 	sqlite3_bind_int64(st, 4, LEDGER_ACCESSES_ACTS);
+	sql_bind_text(st, 5, a->without);
 	while ((r = sql_step(st)) > 0)
 		json_array_append_new(rows,
 			json_pack("{s:s?, s:s?, s:s?, s:I, s:I}", "user", sqlite3_column_text(st, 0), "purpose",

@@ -188,8 +188,8 @@ int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata)
 	int r;
 
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, &e, 0, "{s:s,s:I,s:I,s?s}", "client", &w.client, "since", &since, "until", &until, "after",
-		    &w.after) < 0)
+	if (json_unpack_ex(params, &e, 0, "{s:s,s:I,s:I,s?s,s?s}", "client", &w.client, "since", &since, "until", &until, "after",
+		    &w.after, "without", &w.without) < 0)
 		return bad_parameters(call, &e);
 	if (since < 0 || until < since || until > INT64_MAX / 1000000000)
 		return varlink_error(call, "InvalidParameter", "since and until are seconds since 1970, in this order", NULL);

@@ -41,6 +41,8 @@ static struct record use(uint64_t session, int64_t time, unsigned op, uint8_t fi
 
 	rec.access.op = (uint8_t)op;
 	rec.access.file.b[0] = file;
+	if (!file)
+		memset(&rec.access.file, 0, sizeof(rec.access.file));
 	return rec;
 }
 
@@ -119,7 +121,8 @@ static void fill(struct fixture *f)
 	put(&w, make_path(2));
 	put(&w, use(1, MONDAY, RECORD_OPEN, 1, 1));
 	put(&w, use(1, MONDAY + WEEK - 1, RECORD_OPEN, 1, 2)); /* renamed meanwhile */
-	put(&w, use(3, MONDAY + WEEK, RECORD_CREATE, 2, 1));
+	put(&w, use(3, MONDAY + WEEK, RECORD_CREATE, 0, 1)); /* without an id: its close tells it */
+	put(&w, use(3, MONDAY + WEEK, RECORD_CLOSE, 2, 1));
 	put(&w, use(2, MONDAY + WEEK, RECORD_OPEN, 1, 0));
 	rec = use(2, MONDAY + WEEK + 1, RECORD_CLOSE, 1, 0);
 	rec.access.bytes_read = 70;
@@ -166,7 +169,7 @@ static void test_who_did_what(void **state)
 	assert_int_equal(number(g, "refused"), 1);
 	assert_int_equal(number(g, "bytes_read"), 70);
 	assert_int_equal(number(g, "bytes_written"), 7);
-	assert_int_equal(number(c, "records"), 8);
+	assert_int_equal(number(c, "records"), 9);
 	assert_int_equal(number(c, "files_count"), 2);
 	assert_int_equal(json_array_size(json_object_get(c, "weeks")), 3); /* two weeks, the second with two groups */
 	file = json_array_get(json_object_get(c, "files"), 0);
@@ -196,8 +199,14 @@ static void test_nothing_of_others(void **state)
 	json_decref(c);
 	count_all(f, (struct ledger_accesses_wanted){.client = "acme", .since = MONDAY + WEEK, .until = MONDAY + WEEK + 1}, &c);
 	assert_int_equal(number(group(c, "alice", "data-migration"), "opens"), 1);
-	assert_int_equal(number(c, "records"), 2);
+	assert_int_equal(number(c, "records"), 3);
 	assert_int_equal(json_array_size(json_object_get(c, "acts")), 0);
+	json_decref(c);
+	count_all(f, (struct ledger_accesses_wanted){.client = "acme", .without = "support", EVER}, &c);
+	assert_null(group(c, "bob", "support"));
+	assert_int_equal(number(group(c, "alice", "data-migration"), "opens"), 3);
+	assert_int_equal(number(c, "files_count"), 2);
+	assert_int_equal(json_array_size(json_object_get(c, "refusals")), 0);
 	json_decref(c);
 	count_all(f, (struct ledger_accesses_wanted){.client = "nobody", EVER}, &c);
 	assert_int_equal(number(c, "records"), 0);
@@ -237,7 +246,7 @@ static void test_pages(void **state)
 		next = NULL;
 		assert_int_equal(ledger_accesses(f->l, &wanted, &c, &next), 0);
 	}
-	assert_int_equal(number(c, "records"), 8 + MANY);
+	assert_int_equal(number(c, "records"), 9 + MANY);
 	assert_int_equal(number(c, "files_count"), 2 + MANY / 2);
 	assert_int_equal(number(group(c, "alice", "data-migration"), "files"), 2 + MANY / 2);
 	assert_int_equal(json_array_size(json_object_get(c, "files")), LEDGER_ACCESSES_FILES);
