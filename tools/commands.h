@@ -51,6 +51,8 @@ int cmd_incident(struct tool *t, int argc, char **argv);
 int cmd_disclose(struct tool *t, int argc, char **argv);
 int cmd_disclosures(struct tool *t, int argc, char **argv);
 int cmd_stats(struct tool *t, int argc, char **argv);
+int cmd_report(struct tool *t, int argc, char **argv);
+int cmd_report_verify(struct tool *t, int argc, char **argv);
 int cmd_log_verify(struct tool *t, int argc, char **argv);
 int cmd_class_set(struct tool *t, int argc, char **argv);
 int cmd_class_show(struct tool *t, int argc, char **argv);

@@ -147,6 +147,11 @@ const struct help_topic help_topics[] = {
 		"    coffer log verify\n"
 		"Offline, on a copy, with a key that was kept off the host:\n"
 		"    coffer log verify --db ledger.db --pubkey coffer.pub\n"},
+	{"auditor", "report", "give a client what he may ask for",
+		"Who used his data for which purpose, disclosures, retention, certificates; as a page, and signed for machines:\n"
+		"    coffer report acme --from 2026-01-01 --html acme.html --signed acme.json\n"
+		"He checks it without you, with the key that he got from you before (coffer public-key):\n"
+		"    coffer report verify acme.json --pubkey coffer.pub\n"},
 	{"auditor", "proof", "check a certificate of destruction",
 		"    coffer certificate show acme.json\n"
 		"    coffer certificate verify acme.json --pubkey coffer.pub\n"},

@@ -57,6 +57,8 @@ const struct command commands[] = {
 	{"incident", cmd_incident, "after a breach: which clients, persons and files, and the letters"},
 	{"disclose", cmd_disclose, "record that data were disclosed to an authority"},
 	{"disclosures", cmd_disclosures, "list the disclosures that are sealed until a day"},
+	{"report", cmd_report, "what a client may ask for: who used his data, for what, until when"},
+	{"report verify", cmd_report_verify, "check the signature of a report, without the daemons"},
 	{"stats", cmd_stats, "how much the data are used, without telling anything about anybody"},
 	{"fsck", cmd_fsck, "look for damage in a client's store, and for files older than the record knows"},
 	{"backup check", cmd_backup_check, "whether a backup is as it was made"},

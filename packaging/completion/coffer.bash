@@ -68,7 +68,8 @@ _coffer() {
 	case ${words[0]}:${#words[@]} in
 	client:1 | hold:1 | expiry:1 | event:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1 | recovery:1 | rotate:1 | slot:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
 	certificate:1) _coffer_offer < <(_coffer_ask client client list; printf '%s\n' list show verify) ;;
-	certificate:2 | policy:2) _coffer_files -f ;;
+	report:1) _coffer_offer < <(_coffer_ask client client list; printf '%s\n' verify) ;;
+	certificate:2 | policy:2 | report:2) _coffer_files -f ;;
 	client:2 | retention:2 | expiry:2 | event:2 | mount:1 | shell:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | fsck:1 | why:2)
 		_coffer_offer < <(_coffer_ask client client list) ;;
 	hold:2) [[ ${words[1]} == lift ]] || _coffer_offer < <(_coffer_ask client client list)
