@@ -159,3 +159,17 @@ def acme(vault):
 def share(acme):
     """alice's mounted share of acme."""
     return acme.mount(acme.alice)
+
+
+@pytest.fixture(scope="module")
+def shared_share(programs, accounts):
+    """One share for a module's cases: each works in a directory of its own."""
+    v = harness.Vault(programs, accounts)
+    try:
+        v.up()
+        v.add()
+        v.grant("acme", v.alice)
+        yield v.mount(v.alice)
+    finally:
+        v.close()
+    assert not v.crashes(), v.crashes()

@@ -67,7 +67,7 @@ class Erasing:
         wait_for(lambda: not self.proof.facts("SELECT 1 FROM sweep"), "the sweep of before", limit=30)
         self.steps.arm(mode, at, error, child, word)
         r = self.shred(self.now)
-        hit, self.what = self.steps.hits > 0, f"{mode} at {at} {word}: {self.steps.last}"
+        hit, self.what = self.steps.hits > 0, f"{self.now}, {mode} at {at} {word}: {self.steps.last}"
         self.steps.off()
         if mode in (KILL, TEAR) and hit:
             wait_for(lambda: not self.v.pids("keyd") and not self.v.pids("fsd"), "the daemons' end", limit=20)
@@ -172,21 +172,8 @@ class Ageing(Erasing):
         return self.v.coffer("shred", client, "--class", "credentials", "--before", self.before, "--reason", "R", "--yes",
                              "--json", check=None, timeout=60)
 
-    def attempt(self, mode, at, error=errno.EIO, child="", word=""):
-        self.now = self.clients.pop(0)
-        wait_for(lambda: not self.proof.facts("SELECT 1 FROM sweep"), "the sweep of before", limit=30)
-        self.steps.arm(mode, at, error, child, word)
-        r = self.shred(self.now)
-        hit, self.what = self.steps.hits > 0, f"{self.now}, {mode} at {at} {word}: {self.steps.last}"
-        self.steps.off()
-        if mode in (KILL, TEAR) and hit:
-            wait_for(lambda: not self.v.pids("keyd") and not self.v.pids("fsd"), "the daemons' end", limit=20)
-        elif hit and self.unsettled():
-            self.v.down()
-        if not self.v.pids("keyd"):
-            self.up()
-        self.judge(r)
-        return hit
+    def victim(self):
+        return self.clients.pop(0)
 
     def judge(self, r):
         try:

@@ -36,24 +36,11 @@ def cases():
             if before == "@case" and line.startswith("def ")]
 
 
-@pytest.fixture(scope="module")
-def shared(programs, accounts):
-    """One share for all cases: each works in a directory of its own."""
-    v = harness.Vault(programs, accounts)
-    try:
-        v.up()
-        v.add()
-        v.grant("acme", v.alice)
-        yield v.mount(v.alice)
-    finally:
-        v.close()
-    assert not v.crashes(), v.crashes()
-
-
 @pytest.mark.parametrize("case", cases())
-def test_as_on_the_local_disk(shared, case):
+def test_as_on_the_local_disk(shared_share, case):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        ours, local = pool.map(lambda top: run_case(shared.user, f"{top}/t-{case}", case), (shared.point, shared.user.home))
+        ours, local = pool.map(lambda top: run_case(shared_share.user, f"{top}/t-{case}", case),
+                               (shared_share.point, shared_share.user.home))
     wrong = [f"{a}: {b[1]} on the local disk" for a, b in zip(ours, local)
              if a != b and (a[0] != b[0] or EXPECTED.get((case, a[0])) != a[1])]
     assert not wrong, "\n".join(wrong[:60])
@@ -61,9 +48,9 @@ def test_as_on_the_local_disk(shared, case):
     assert local[-1][0] != "the case broke off", local[-1]
 
 
-def test_direct_io_without_alignment(shared):
+def test_direct_io_without_alignment(shared_share):
     """More than a local disk gives: any address, length and offset."""
-    shared.python("""
+    shared_share.python("""
 import mmap, os
 data = os.urandom(30_000)
 open("direct", "wb").write(data)

@@ -245,16 +245,3 @@ def test_stress_ng(shared_share, stressor):
     assert r.rc in (0, 3, 4), r  # 3, 4: not for this machine or file system
     assert "fail:" not in r.out + r.err, r
     assert shared_share.sh("ls -A | grep -v ^tmp | wc -l").out.strip() == "0"
-
-
-@pytest.fixture(scope="module")
-def shared_share(programs, accounts):
-    v = harness.Vault(programs, accounts)
-    try:
-        v.up()
-        v.add()
-        v.grant("acme", v.alice)
-        yield v.mount(v.alice)
-    finally:
-        v.close()
-    assert not v.crashes(), v.crashes()

@@ -245,9 +245,18 @@ static void close_after(struct object *o, struct file *f)
 		file_close(f);
 }
 
+/* The empty file that stands at the call's path. */
+static struct object *new_file(struct call *c)
+{
+	struct object *o = new_object(c->p, 'f', 0640);
+
+	new_content(o, 0, c->began);
+	add_entry(c->p, c->path, o);
+	return o;
+}
+
 static int do_create(struct call *c)
 {
-	struct object *o;
 	struct stat st;
 	struct file *f;
 	int r;
@@ -256,9 +265,7 @@ static int do_create(struct call *c)
 	if (r < 0)
 		return r;
 	file_close(f);
-	o = new_object(c->p, 'f', 0640);
-	new_content(o, 0, c->began);
-	add_entry(c->p, c->path, o);
+	new_file(c);
 	return 0;
 }
 
@@ -272,12 +279,9 @@ static int do_tmpfile(struct call *c)
 	r = file_create_unnamed(c->dir, c->dir, 0640, &f, &st);
 	if (r < 0)
 		return r;
-	o = new_object(c->p, 'f', 0640);
-	new_content(o, 0, c->began);
+	o = new_file(c); /* a name that no scenario has: it is not listed */
 	o->open = f;
 	o->unnamed = true;
-	/* A name that no scenario has: it is not listed. */
-	add_entry(c->p, c->path, o);
 	return 0;
 }
 

@@ -20,6 +20,7 @@
 #include "fs/broker/drain.h"
 #include "fs/broker/ledger.h"
 #include "fs/broker/ledger_verify.h"
+#include "tests/unit/folder.h"
 
 #define ACME "00112233445566778899aabbccddeeff"
 #define UMBRELLA "ffeeddccbbaa99887766554433221100"
@@ -35,10 +36,9 @@ static inline int fixture_setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	snprintf(f->dir, sizeof(f->dir), "/tmp/coffer-test-ledger-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	f->dirfd = folder_make(f->dir, sizeof(f->dir), "/tmp", "ledger");
+	assert_true(f->dirfd >= 0);
 	snprintf(f->path, sizeof(f->path), "%s/ledger.db", f->dir);
-	f->dirfd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_int_equal(ledger_open(f->path, &f->l), 0);
 	*state = f;
 	return 0;
@@ -47,17 +47,10 @@ static inline int fixture_setup(void **state)
 static inline int fixture_teardown(void **state)
 {
 	struct fixture *f = *state;
-	char name[128];
 
 	ledger_close(f->l);
 	close(f->dirfd);
-	for (const char *const *n =
-			(const char *const[]){"ledger.db", "ledger.db-wal", "ledger.db-shm", "copy.db", NULL};
-		*n; n++) {
-		snprintf(name, sizeof(name), "%s/%s", f->dir, *n);
-		unlink(name);
-	}
-	rmdir(f->dir);
+	folder_remove(AT_FDCWD, f->dir);
 	free(f);
 	return 0;
 }

@@ -452,6 +452,11 @@ static inline void run(struct malice *m, const char *command, const char *a, con
 	assert_int_equal(system(text), 0);
 }
 
+static inline void swap_entries(struct malice *m, const char *a, const char *b)
+{
+	run(m, "mv -T \"$A\" ../swap-$$ && mv -T \"$B\" \"$A\" && mv -T ../swap-$$ \"$B\"", a, b);
+}
+
 static inline void keep_old(struct malice *m)
 {
 	run(m, "rm -rf \"$OLD\" && cp -a . \"$OLD\"", NULL, NULL);

@@ -118,8 +118,7 @@ static void id_planted(struct malice *m)
 
 static void directories_swapped(struct malice *m)
 {
-	run(m, "mv -T \"$A\" ../swap-$$ && mv -T \"$B\" \"$A\" && mv -T ../swap-$$ \"$B\"", backing(m, "dir"),
-		backing(m, "dir2"));
+	swap_entries(m, backing(m, "dir"), backing(m, "dir2"));
 	verdict(m, "dir", "dir2");
 }
 
@@ -209,8 +208,7 @@ static void link_in_clear(struct malice *m)
 
 static void links_swapped(struct malice *m)
 {
-	run(m, "mv -T \"$A\" ../swap-$$ && mv -T \"$B\" \"$A\" && mv -T ../swap-$$ \"$B\"", backing(m, "link"),
-		backing(m, "link2"));
+	swap_entries(m, backing(m, "link"), backing(m, "link2"));
 	verdict(m, "link", "link2");
 }
 

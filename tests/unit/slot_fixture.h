@@ -6,6 +6,9 @@
 
 #include "keyd/shred.h"
 
+/* A passphrase that is stretched as little as is allowed. */
+#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
+
 static inline int main_slot_look(int keyd_fd, struct slot_look *ret, struct keys_error *err)
 {
 	struct slot_medium m;

@@ -19,10 +19,11 @@
 #include <unistd.h>
 
 #include "common/scope.h"
-#include "fs/store/file.h"
+#include "fs/store/file_impl.h"
 #include "fs/store/header.h"
 #include "fs/store/sector.h"
 #include "fs/store/store.h"
+#include "tests/unit/folder.h"
 
 #define TODAY 2517
 
@@ -66,35 +67,13 @@ static inline int fixture_setup(void **state)
 
 	if (!x || secret_init(4 << 20) < 0)
 		return -1;
-	snprintf(x->path, sizeof(x->path), "%s/coffer-store-XXXXXX", tmp ? tmp : "/var/tmp");
-	if (!mkdtemp(x->path))
-		return -1;
+	x->fd = folder_make(x->path, sizeof(x->path), tmp ? tmp : "/var/tmp", "store");
 	x->suite = *state ? *(const uint8_t *)*state : 0;
-	x->fd = open(x->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (x->fd < 0 || keytree_new(&x->tree) < 0)
 		return -1;
 	fixture_open(x);
 	*state = x;
 	return 0;
-}
-
-static inline void fixture_remove_tree(int at, const char *name)
-{
-	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct dirent *e;
-	DIR *d;
-
-	if (fd < 0) {
-		unlinkat(at, name, 0);
-		return;
-	}
-	d = fdopendir(fd);
-	while (d && (e = readdir(d)))
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			fixture_remove_tree(fd, e->d_name);
-	if (d)
-		closedir(d);
-	unlinkat(at, name, AT_REMOVEDIR);
 }
 
 static inline int fixture_teardown(void **state)
@@ -104,7 +83,7 @@ static inline int fixture_teardown(void **state)
 	fixture_close(x);
 	keytree_free(x->tree);
 	close(x->fd);
-	fixture_remove_tree(AT_FDCWD, x->path);
+	folder_remove(AT_FDCWD, x->path);
 	free(x);
 	return 0;
 }
@@ -125,14 +104,53 @@ static inline void fixture_entry(int dirfd, unsigned nth, char entry[256])
 	assert_true(entry[0] != 0);
 }
 
-static inline void fixture_write_file(struct fixture *x, const char *name, const void *data, size_t n)
+static inline void fixture_write_file_in(struct store_dir *d, const char *name, const void *data, size_t n)
 {
 	struct stat st;
 	struct file *f;
 
-	assert_int_equal(file_create(x->root, name, 0644, &f, &st), 0);
+	assert_int_equal(file_create(d, name, 0644, &f, &st), 0);
 	assert_int_equal(file_write(f, data, n, 0), n);
 	file_close(f);
+}
+
+static inline void fixture_write_file(struct fixture *x, const char *name, const void *data, size_t n)
+{
+	fixture_write_file_in(x->root, name, data, n);
+}
+
+static inline void fixture_write_text(struct store_dir *d, const char *name, const char *text)
+{
+	fixture_write_file_in(d, name, text, strlen(text));
+}
+
+/* The caller unrefs what it gets. */
+static inline struct store_dir *fixture_make_dir(struct store_dir *parent, const char *name)
+{
+	struct store_dir *d;
+	struct stat st;
+
+	assert_int_equal(store_mkdir(parent, name, 0755, &st), 0);
+	assert_int_equal(store_dir_open(parent, name, &d), 0);
+	return d;
+}
+
+/* One file's key is destroyed. */
+static inline void fixture_puncture(struct fixture *x, struct leaf_index leaf)
+{
+	assert_int_equal(keytree_puncture(x->tree, leaf_index_u64(leaf), 64), 0);
+}
+
+/* Where the key of a file stands, what class and what day it is of. */
+static inline struct leaf_index fixture_origin(struct store_dir *d, const char *name, uint16_t *class, uint16_t *day)
+{
+	struct leaf_index leaf;
+	struct file *f;
+
+	assert_int_equal(file_open(d, name, &f), 0);
+	file_origin(f, &leaf, class, day);
+	file_close(f);
+	return leaf;
 }
 
 #endif

@@ -15,6 +15,7 @@
 
 #include "common/secret.h"
 #include "keyd/certificate.h"
+#include "tests/unit/folder.h"
 
 struct fixture {
 	char dir[32];
@@ -72,10 +73,7 @@ static int setup(void **state)
 	struct keys_error err;
 
 	randombytes_buf(&r, sizeof(r));
-	snprintf(f->dir, sizeof(f->dir), "/tmp/coffer-cert-XXXXXX");
-	if (!mkdtemp(f->dir))
-		return -1;
-	f->fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f->fd = folder_make(f->dir, sizeof(f->dir), "/tmp", "certificate");
 	if (mkdirat(f->fd, "keys", 0700) < 0 || mkdirat(f->fd, "certificates", 0700) < 0 ||
 		keyring_create(f->fd, &r, &f->ring, &err) < 0)
 		return -1;
@@ -91,13 +89,8 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	unlinkat(f->fd, "keys/ring.1", 0);
-	unlinkat(f->fd, "signing.pub", 0);
-	unlinkat(f->fd, "certificates/acme.json", 0);
-	unlinkat(f->fd, "keys", AT_REMOVEDIR);
-	unlinkat(f->fd, "certificates", AT_REMOVEDIR);
 	close(f->fd);
-	rmdir(f->dir);
+	folder_remove(AT_FDCWD, f->dir);
 	keyring_free(f->ring);
 	json_decref(f->certificate);
 	free(f->text);

@@ -7,44 +7,15 @@
 #define MAIL 17
 #define STAFF 18
 
-static void origin_of(struct store_dir *d, const char *name, struct leaf_index *leaf, uint16_t *class, uint16_t *day)
-{
-	struct file *f;
-
-	assert_int_equal(file_open(d, name, &f), 0);
-	file_origin(f, leaf, class, day);
-	file_close(f);
-}
-
 static void expect_origin(struct store_dir *d, const char *name, uint16_t leaf_class, uint16_t class, uint16_t day)
 {
 	struct leaf_index leaf;
 	uint16_t c, t;
 
-	origin_of(d, name, &leaf, &c, &t);
+	leaf = fixture_origin(d, name, &c, &t);
 	assert_int_equal(leaf.class, leaf_class);
 	assert_int_equal(c, class);
 	assert_int_equal(t, day);
-}
-
-static struct store_dir *make_dir(struct store_dir *parent, const char *name)
-{
-	struct store_dir *d;
-	struct stat st;
-
-	assert_int_equal(store_mkdir(parent, name, 0755, &st), 0);
-	assert_int_equal(store_dir_open(parent, name, &d), 0);
-	return d;
-}
-
-static void make_file(struct store_dir *d, const char *name, const char *text)
-{
-	struct stat st;
-	struct file *f;
-
-	assert_int_equal(file_create(d, name, 0644, &f, &st), 0);
-	assert_int_equal(file_write(f, text, strlen(text), 0), strlen(text));
-	file_close(f);
 }
 
 static void expect_text(struct store_dir *d, const char *name, const char *text)
@@ -73,15 +44,10 @@ static int rewrap(struct store_dir *d, const char *name, uint16_t class, uint16_
 	return r;
 }
 
-static void puncture(struct fixture *x, struct leaf_index leaf)
-{
-	assert_int_equal(keytree_puncture(x->tree, leaf_index_u64(leaf), 64), 0);
-}
-
 static void test_label_is_inherited(void **state)
 {
 	struct fixture *x = *state;
-	struct store_dir *a = make_dir(x->root, "a"), *b;
+	struct store_dir *a = fixture_make_dir(x->root, "a"), *b;
 	struct leaf_index leaf;
 	bool labelled;
 	struct stat st;
@@ -89,15 +55,15 @@ static void test_label_is_inherited(void **state)
 	assert_int_equal(store_dir_class(a, &labelled), CLASS_FIRST_POLICY);
 	assert_false(labelled);
 	assert_int_equal(store_dir_set_class(a, MAIL), 0);
-	make_file(a, "f", "one");
+	fixture_write_text(a, "f", "one");
 	expect_origin(a, "f", MAIL, MAIL, TODAY);
 	assert_int_equal(store_symlink(a, "l", "f", &st), 0);
-	b = make_dir(a, "b");
-	make_file(b, "g", "two");
+	b = fixture_make_dir(a, "b");
+	fixture_write_text(b, "g", "two");
 	expect_origin(b, "g", MAIL, MAIL, TODAY);
 	assert_int_equal(store_dir_class(b, &labelled), MAIL);
 	assert_false(labelled);
-	make_file(x->root, "h", "three");
+	fixture_write_text(x->root, "h", "three");
 	expect_origin(x->root, "h", CLASS_FIRST_POLICY, CLASS_FIRST_POLICY, TODAY);
 	store_dir_unref(b);
 	store_dir_unref(a);
@@ -126,7 +92,7 @@ static void test_label_is_inherited(void **state)
 static void test_label_survives_rename(void **state)
 {
 	struct fixture *x = *state;
-	struct store_dir *a = make_dir(x->root, "a");
+	struct store_dir *a = fixture_make_dir(x->root, "a");
 	bool labelled;
 
 	assert_int_equal(store_dir_set_class(a, MAIL), 0);
@@ -161,13 +127,13 @@ static uint64_t damaged(struct fixture *x)
 static void test_foreign_label(void **state)
 {
 	struct fixture *x = *state;
-	struct store_dir *a = make_dir(x->root, "a"), *b = make_dir(x->root, "b"), *c;
+	struct store_dir *a = fixture_make_dir(x->root, "a"), *b = fixture_make_dir(x->root, "b"), *c;
 	uint8_t label[64];
 	struct stat st;
 	struct file *f;
 	ssize_t n;
 
-	make_file(b, "f", "one");
+	fixture_write_text(b, "f", "one");
 	assert_int_equal(store_dir_set_class(a, MAIL), 0);
 	n = fgetxattr(a->fd, CLASS_XATTR, label, sizeof(label));
 	assert_int_equal(n, 42);
@@ -188,15 +154,15 @@ static void test_foreign_label(void **state)
 	}
 	expect_text(b, "f", "one");
 	/* Nor below it, unless that has a label of its own. */
-	c = make_dir(b, "c");
+	c = fixture_make_dir(b, "c");
 	assert_int_equal(file_create(c, "g", 0644, &f, &st), -EBADMSG);
 	assert_int_equal(store_dir_set_class(c, STAFF), 0);
-	make_file(c, "g", "two");
+	fixture_write_text(c, "g", "two");
 	store_dir_unref(c);
 	assert_int_equal(damaged(x), 2);
 	/* Setting it anew mends it. */
 	assert_int_equal(store_dir_set_class(b, STAFF), 0);
-	make_file(b, "g", "two");
+	fixture_write_text(b, "g", "two");
 	expect_origin(b, "g", STAFF, STAFF, TODAY);
 	/* No program sees it. */
 	assert_int_equal(store_listxattr(b, NULL, NULL, 0), 0);
@@ -211,14 +177,14 @@ static void test_rewrap(void **state)
 	struct stat before, after;
 	uint16_t class, day;
 
-	make_file(x->root, "f", "one");
+	fixture_write_text(x->root, "f", "one");
 	assert_int_equal(store_lookup(x->root, "f", &before), 0);
 	store_set_today(x->store, TODAY + 400);
-	origin_of(x->root, "f", &old, &class, &day);
+	old = fixture_origin(x->root, "f", &class, &day);
 	assert_int_equal(rewrap(x->root, "f", MAIL, day, MAIL), 0);
 	expect_text(x->root, "f", "one");
 	expect_origin(x->root, "f", MAIL, MAIL, TODAY);
-	origin_of(x->root, "f", &now, &class, &day);
+	now = fixture_origin(x->root, "f", &class, &day);
 	assert_int_equal(now.day, TODAY);
 	fixture_reopen(x);
 	expect_text(x->root, "f", "one");
@@ -226,9 +192,9 @@ static void test_rewrap(void **state)
 	assert_int_equal(store_lookup(x->root, "f", &after), 0);
 	assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof(before.st_mtim));
 	/* The old leaf opens nothing any more; without the new one nothing does. */
-	puncture(x, old);
+	fixture_puncture(x, old);
 	expect_text(x->root, "f", "one");
-	puncture(x, now);
+	fixture_puncture(x, now);
 	struct file *f;
 	assert_int_equal(file_open(x->root, "f", &f), -ENOKEY);
 }
@@ -240,11 +206,11 @@ static void test_rewrap_while_open(void **state)
 	uint16_t class, day;
 	struct file *f;
 
-	make_file(x->root, "f", "one");
-	origin_of(x->root, "f", &old, &class, &day);
+	fixture_write_text(x->root, "f", "one");
+	old = fixture_origin(x->root, "f", &class, &day);
 	assert_int_equal(file_open(x->root, "f", &f), 0);
 	assert_int_equal(rewrap(x->root, "f", MAIL, day, MAIL), 0);
-	puncture(x, old);
+	fixture_puncture(x, old);
 	assert_int_equal(file_write(f, "TWO", 3, 0), 3);
 	assert_int_equal(file_sync(f, false), 0);
 	file_close(f);
@@ -260,11 +226,11 @@ static void test_rewrap_to_a_destroyed_day(void **state)
 	struct leaf_index now;
 	uint16_t class, day;
 
-	make_file(x->root, "f", "one");
+	fixture_write_text(x->root, "f", "one");
 	assert_int_equal(keytree_puncture(x->tree, (uint64_t)MAIL << 48 | (uint64_t)TODAY << 32, 32), 0);
 	store_set_today(x->store, TODAY + 3);
 	assert_int_equal(rewrap(x->root, "f", MAIL, TODAY, MAIL), 0);
-	origin_of(x->root, "f", &now, &class, &day);
+	now = fixture_origin(x->root, "f", &class, &day);
 	assert_int_equal(now.class, MAIL);
 	assert_int_equal(now.day, TODAY + 1);
 	assert_int_equal(day, TODAY);
@@ -281,8 +247,8 @@ static void test_numbers(void **state)
 	struct stat st;
 
 	store_numbers(x->store, true, &n);
-	make_file(x->root, "f", "one");
-	make_file(x->root, "g", "two");
+	fixture_write_text(x->root, "f", "one");
+	fixture_write_text(x->root, "g", "two");
 	store_numbers(x->store, true, &then);
 	assert_int_equal(then.first, n.next);
 	assert_int_equal(then.next, n.next + 2);
@@ -290,7 +256,7 @@ static void test_numbers(void **state)
 	assert_int_equal(then.to_day, TODAY);
 	/* Another day of which something is made tells, too. */
 	store_set_today(x->store, TODAY + 3);
-	make_file(x->root, "h", "three");
+	fixture_write_text(x->root, "h", "three");
 	assert_int_equal(rewrap(x->root, "h", MAIL, TODAY + 1, MAIL), 0);
 	store_numbers(x->store, false, &n);
 	assert_int_equal(n.first, then.next);
@@ -339,7 +305,7 @@ static void link_rewrap_of(struct fixture *x, const char *name, size_t n)
 	assert_int_equal(link_leaf(x->root, entry, &now), 0);
 	assert_int_equal(now.class, MAIL);
 	assert_int_equal(now.day, TODAY - 5);
-	puncture(x, old);
+	fixture_puncture(x, old);
 	assert_int_equal(store_readlink(x->root, name, got, sizeof(got)), 0);
 	assert_string_equal(got, target);
 	assert_int_equal(store_lookup(x->root, name, &st), 0);
@@ -372,7 +338,7 @@ static void test_truncate_keeps_origin(void **state)
 	struct fixture *x = *state;
 	struct file *f;
 
-	make_file(x->root, "f", "one");
+	fixture_write_text(x->root, "f", "one");
 	assert_int_equal(rewrap(x->root, "f", MAIL, TODAY, MAIL), 0);
 	store_set_today(x->store, TODAY + 9);
 	assert_int_equal(file_open(x->root, "f", &f), 0);
@@ -389,10 +355,10 @@ static void test_rename_over_keeps_origin(void **state)
 	struct stat st;
 	struct file *f;
 
-	make_file(x->root, "f", "one");
+	fixture_write_text(x->root, "f", "one");
 	assert_int_equal(rewrap(x->root, "f", MAIL, TODAY, MAIL), 0);
 	store_set_today(x->store, TODAY + 9);
-	make_file(x->root, ".f.swp", "two");
+	fixture_write_text(x->root, ".f.swp", "two");
 	assert_int_equal(store_rename(x->root, ".f.swp", x->root, "f", 0), 0);
 	expect_text(x->root, "f", "two");
 	expect_origin(x->root, "f", CLASS_FIRST_POLICY, MAIL, TODAY);
@@ -407,16 +373,16 @@ static void test_backup_then_new_keeps_origin(void **state)
 {
 	struct fixture *x = *state;
 
-	make_file(x->root, "f", "one");
+	fixture_write_text(x->root, "f", "one");
 	assert_int_equal(rewrap(x->root, "f", MAIL, TODAY, MAIL), 0);
 	store_set_today(x->store, TODAY + 9);
 	assert_int_equal(store_rename(x->root, "f", x->root, "f~", 0), 0);
-	make_file(x->root, "f", "two");
+	fixture_write_text(x->root, "f", "two");
 	expect_origin(x->root, "f", MAIL, MAIL, TODAY);
 	assert_int_equal(store_unlink(x->root, "f~"), 0);
 	/* Once; and only for what its name says. */
 	assert_int_equal(store_rename(x->root, "f", x->root, "f.1", 0), 0);
-	make_file(x->root, "f", "three");
+	fixture_write_text(x->root, "f", "three");
 	expect_origin(x->root, "f", CLASS_FIRST_POLICY, CLASS_FIRST_POLICY, TODAY + 9);
 }
 

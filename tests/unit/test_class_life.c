@@ -2,42 +2,13 @@
  * classes, holds on the client, a class and a file, renames and saving, clock jumps, custodians: against a model that knows
  * each file and nothing of prefixes.  Nothing may die early, on hold, or without a notice whose waiting is over; what is due
  * long enough must be gone. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "common/date.h"
-#include "common/scope.h"
 #include "keyd/class_life.h"
-#include "keyd/facts_leaves.h"
+#include "tests/unit/life_fixture.h"
 
-#define DAY 86400
 #define START (DAY_EPOCH_UNIX + INT64_C(2000) * DAY)
 #define PERSONAL 16
 #define BILLING 17
 #define CREDENTIALS 18
-
-static struct policy *policy;
-static const struct actor ada = {"ada", 100}, bob = {"bob", 200};
-
-static int setup(void **state)
-{
-	struct policy_error err;
-
-	return policy_load_text(NULL, 0, &policy, &err);
-}
-
-static int teardown(void **state)
-{
-	policy_free(policy);
-	return 0;
-}
 
 static int64_t day_after(int64_t t)
 {
@@ -517,5 +488,5 @@ int main(void)
 		cmocka_unit_test(test_random_lives),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, life_setup_all, life_teardown_all);
 }

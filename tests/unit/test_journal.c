@@ -21,6 +21,7 @@
 #include "common/journal.h"
 #include "common/record.h"
 #include "common/scope.h"
+#include "tests/unit/folder.h"
 
 #define CLIENT "00112233445566778899aabbccddeeff"
 #define RING (64u << 10)
@@ -42,9 +43,8 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
-	snprintf(f->dir, sizeof(f->dir), "/tmp/coffer-test-journal-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	f->dirfd = open(f->dir, O_DIRECTORY | O_CLOEXEC);
+	f->dirfd = folder_make(f->dir, sizeof(f->dir), "/tmp", "journal");
+	assert_true(f->dirfd >= 0);
 	f->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	assert_int_equal(journal_create(f->dirfd, "j", 42, CLIENT, RING, &f->fd), 0);
 	open_ends(f);
@@ -60,9 +60,8 @@ static int teardown(void **state)
 	journal_reader_free(f->r);
 	close(f->fd);
 	close(f->kick);
-	unlinkat(f->dirfd, "j", 0);
 	close(f->dirfd);
-	rmdir(f->dir);
+	folder_remove(AT_FDCWD, f->dir);
 	free(f);
 	return 0;
 }

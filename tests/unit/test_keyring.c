@@ -16,7 +16,7 @@
 
 #include "common/scope.h"
 #include "keyd/disk.h"
-#include "keyd/keyring.h"
+#include "tests/unit/keys_fixture.h"
 
 struct place {
 	char path[64];
@@ -27,55 +27,24 @@ struct place {
 static const struct client_id alpha = {{0xaa, 1}}, beta = {{0x0b, 2}}, gamma_id = {{0xcc, 3}};
 static const struct leaf_index leaf16 = {16, 2500, 7}, leaf17 = {17, 2500, 7};
 
-static int setup_all(void **state)
-{
-	return secret_init(1u << 20);
-}
-
-static int teardown_all(void **state)
-{
-	int r = secret_in_use() == 0 ? 0 : -1;
-
-	secret_done();
-	return r;
-}
-
 static int setup(void **state)
 {
 	struct place *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return -1;
-	(void)snprintf(p->path, sizeof(p->path), "/tmp/coffer-test-ring.XXXXXX");
-	if (!mkdtemp(p->path))
-		return -1;
-	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	p->fd = folder_make(p->path, sizeof(p->path), "/tmp", "ring");
 	randombytes_buf(&p->r, sizeof(p->r));
 	*state = p;
 	return p->fd < 0 ? -1 : 0;
-}
-
-static void empty_keys(int fd)
-{
-	int dir = openat(fd, "keys", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct dirent *e;
-	DIR *d = dir < 0 ? NULL : fdopendir(dir);
-
-	while (d && (e = readdir(d)))
-		(void)unlinkat(dir, e->d_name, 0);
-	if (d)
-		closedir(d);
-	(void)unlinkat(fd, "keys", AT_REMOVEDIR);
 }
 
 static int teardown(void **state)
 {
 	struct place *p = *state;
 
-	empty_keys(p->fd);
-	(void)unlinkat(p->fd, "signing.pub", 0);
 	close(p->fd);
-	rmdir(p->path);
+	folder_remove(AT_FDCWD, p->path);
 	free(p);
 	return 0;
 }
@@ -109,19 +78,6 @@ static int load_fails(const struct place *p, const struct root_key *r, uint64_t 
 	assert_null(k);
 	assert_true(strlen(err.text) > 10);
 	return rc;
-}
-
-static int key_of(
-	const struct keyring *k, const struct client_id *c, struct leaf_index leaf, struct key32 *ret)
-{
-	struct keytree *t;
-	int r = keyring_tree(k, c, &t, NULL);
-
-	if (r == 0) {
-		r = keytree_derive(t, leaf, KEY_USE_WRAP, ret);
-		keytree_free(t);
-	}
-	return r;
 }
 
 static bool there(const struct place *p, const char *name)
@@ -443,5 +399,5 @@ int main(void)
 		IN_PLACE(test_public_key_file),
 	};
 
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, keys_setup_all, keys_teardown_all);
 }

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "common/landlock.h"
+#include "tests/unit/folder.h"
 
 static char base[] = "/tmp/coffer-landlock-XXXXXX";
 
@@ -28,10 +29,8 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", base);
-	return system(command);
+	folder_remove(AT_FDCWD, base);
+	return 0;
 }
 
 /* The child's: below `in` everything stays. */

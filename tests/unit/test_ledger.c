@@ -51,6 +51,14 @@ static void start_worker(struct drained *d, struct worker *w)
 	assert_int_equal(journal_writer_open(w->fd, drain_kick_fd(d->drain), &w->writer), 0);
 }
 
+/* Alice's session 7 at acme, and the worker that serves it. */
+static void start(struct fixture *f, struct drained *d, struct worker *w)
+{
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	start_drain(f, d);
+	start_worker(d, w);
+}
+
 static void end_worker(struct worker *w)
 {
 	journal_writer_close(w->writer);
@@ -575,9 +583,7 @@ static void test_drain(void **state)
 	struct drained d;
 	struct worker w;
 
-	add_session(f->l, 7, ACME, "acme", "alice", 1000);
-	start_drain(f, &d);
-	start_worker(&d, &w);
+	start(f, &d, &w);
 	append(&w, make_path(1));
 	for (uint64_t i = 0; i < 25000; i++) { /* more than a batch */
 		append(&w, make_open(7, i, 1, 0));
@@ -605,9 +611,7 @@ static void test_retired_but_alive(void **state)
 	struct drained d;
 	struct worker w;
 
-	add_session(f->l, 7, ACME, "acme", "alice", 1000);
-	start_drain(f, &d);
-	start_worker(&d, &w);
+	start(f, &d, &w);
 	append(&w, make_path(1));
 	append(&w, make_open(7, 0, 1, 0));
 	drain_retire_journal(d.drain, w.journal);
@@ -639,9 +643,7 @@ static void test_crash_between_commit_and_release(void **state)
 	struct worker w;
 	uint8_t reader_page[24];
 
-	add_session(f->l, 7, ACME, "acme", "alice", 1000);
-	start_drain(f, &d);
-	start_worker(&d, &w);
+	start(f, &d, &w);
 	assert_int_equal(pread(w.fd, reader_page, sizeof(reader_page), 8192), sizeof(reader_page));
 	append(&w, make_path(1));
 	for (uint64_t i = 0; i < 100; i++)
@@ -678,9 +680,7 @@ static void test_crash_between_batches(void **state)
 	uint8_t reader_page[24];
 	int commits = 0;
 
-	add_session(f->l, 7, ACME, "acme", "alice", 1000);
-	start_drain(f, &d);
-	start_worker(&d, &w);
+	start(f, &d, &w);
 	assert_int_equal(pread(w.fd, reader_page, sizeof(reader_page), 8192), sizeof(reader_page));
 	append(&w, make_path(1));
 	for (uint64_t i = 0; i < records; i++)
@@ -710,9 +710,7 @@ static void test_full_disk(void **state)
 	struct worker w;
 	char sql[64];
 
-	add_session(f->l, 7, ACME, "acme", "alice", 1000);
-	start_drain(f, &d);
-	start_worker(&d, &w);
+	start(f, &d, &w);
 	append(&w, make_path(1));
 	append(&w, make_open(7, 0, 1, 0));
 	assert_int_equal(drain_run(d.drain), 0);
@@ -747,9 +745,7 @@ static void test_damaged_journal(void **state)
 	struct drained d;
 	struct worker w;
 
-	add_session(f->l, 7, ACME, "acme", "alice", 1000);
-	start_drain(f, &d);
-	start_worker(&d, &w);
+	start(f, &d, &w);
 	append(&w, make_path(1));
 	append(&w, make_open(7, 0, 1, 0));
 	append(&w, make_open(7, 0, 2, 0)); /* a lie */

@@ -1,39 +1,10 @@
 /* Due, notice, waiting, destruction: each step by itself, the letter, and random lives in which nothing may be
  * destroyed early, on hold, twice or without a notice. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "common/date.h"
-#include "common/scope.h"
 #include "keyd/expiry.h"
-#include "keyd/facts_leaves.h"
 #include "keyd/notice.h"
+#include "tests/unit/life_fixture.h"
 
-#define DAY 86400
 #define END 1700006400 /* 2023-11-15 00:00 UTC */
-
-static struct policy *policy;
-static const struct actor ada = {"ada", 100}, bob = {"bob", 200};
-
-static int setup(void **state)
-{
-	struct policy_error err;
-
-	return policy_load_text(NULL, 0, &policy, &err);
-}
-
-static int teardown(void **state)
-{
-	policy_free(policy);
-	return 0;
-}
 
 /* ---- one step ---- */
 
@@ -482,5 +453,5 @@ int main(void)
 		cmocka_unit_test(test_random_lives),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, life_setup_all, life_teardown_all);
 }

@@ -290,8 +290,7 @@ static void last_sector_zeroed_synced(struct malice *m)
 
 static void files_swapped(struct malice *m)
 {
-	run(m, "mv -T \"$A\" ../swap-$$ && mv -T \"$B\" \"$A\" && mv -T ../swap-$$ \"$B\"", backing(m, "one"),
-		backing(m, "two"));
+	swap_entries(m, backing(m, "one"), backing(m, "two"));
 	verdict(m, "one", "two");
 }
 

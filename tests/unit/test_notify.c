@@ -6,7 +6,7 @@
 
 enum { CHANGER, OTHER, SESSIONS };
 
-struct place {
+struct audience {
 	struct worker_fixture x;
 	struct session *s[SESSIONS];
 	struct inode *dir;
@@ -16,7 +16,7 @@ struct place {
 /* Two sessions that are only expected, not attached: their queues are looked at, nothing is sent. */
 static int setup(void **state)
 {
-	struct place *p = calloc(1, sizeof(*p));
+	struct audience *p = calloc(1, sizeof(*p));
 	struct stat st = {.st_mode = S_IFDIR, .st_dev = 1, .st_ino = 77};
 	struct inode *root;
 
@@ -41,7 +41,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	struct place *p = *state;
+	struct audience *p = *state;
 
 	atomic_store(&p->x.w.sessions, NULL);
 	atomic_store(&p->x.w.session_count, 0);
@@ -54,13 +54,13 @@ static int teardown(void **state)
 	return 0;
 }
 
-static unsigned waiting(struct place *p, int k)
+static unsigned waiting(struct audience *p, int k)
 {
 	return p->s[k]->notes.count;
 }
 
 /* Takes the only note of the other session. */
-static struct note take_only(struct place *p)
+static struct note take_only(struct audience *p)
 {
 	struct note *n, copy;
 
@@ -73,7 +73,7 @@ static struct note take_only(struct place *p)
 
 static void test_who_saw_nothing_is_told_nothing(void **state)
 {
-	struct place *p = *state;
+	struct audience *p = *state;
 	uint32_t before = atomic_load(&p->dir->changes);
 
 	notify_entry(p->s[CHANGER], p->dir, "new");
@@ -85,7 +85,7 @@ static void test_who_saw_nothing_is_told_nothing(void **state)
 
 static void test_a_name_is_told_each_time(void **state)
 {
-	struct place *p = *state;
+	struct audience *p = *state;
 
 	told_add(p->s[OTHER]->told, p->node, "name");
 	for (int k = 0; k < 3; k++) {
@@ -102,7 +102,7 @@ static void test_a_name_is_told_each_time(void **state)
 
 static void test_a_list_is_told_once_until_it_is_shown_again(void **state)
 {
-	struct place *p = *state;
+	struct audience *p = *state;
 
 	for (int k = 0; k < 2; k++) {
 		struct note n;
@@ -118,7 +118,7 @@ static void test_a_list_is_told_once_until_it_is_shown_again(void **state)
 
 static void test_who_does_not_know_the_directory_is_not_told(void **state)
 {
-	struct place *p = *state;
+	struct audience *p = *state;
 
 	told_add(p->s[OTHER]->told, p->node, "name");
 	inode_view_show(p->x.w.inodes, &p->s[OTHER]->view, p->dir);

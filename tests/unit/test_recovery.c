@@ -18,9 +18,9 @@
 #include "common/scope.h"
 #include "keyd/disk.h"
 #include "keyd/recovery.h"
-#include "keyd/shred.h"
+#include "tests/unit/keys_fixture.h"
+#include "tests/unit/slot_fixture.h"
 
-#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
 
 static const struct client_id goes = {{0xaa}}, stays = {{0xbb}};
 static const struct keyring_cut cuts[] = {{.client = {{0xaa}}, .whole = true}};
@@ -34,35 +34,18 @@ struct place {
 	enum shred_step stop_at;
 };
 
-static int setup_all(void **state)
-{
-	return secret_init(1u << 20);
-}
-
-static int teardown_all(void **state)
-{
-	int r = secret_in_use() == 0 ? 0 : -1;
-
-	secret_done();
-	return r;
-}
-
 static int setup(void **state)
 {
 	struct place *p = calloc(1, sizeof(*p));
 
 	*state = p;
-	snprintf(p->path, sizeof(p->path), "/tmp/coffer-test-recovery.XXXXXX");
-	if (!mkdtemp(p->path))
-		return -1;
+	p->fd = folder_make(p->path, sizeof(p->path), "/tmp", "recovery");
 	snprintf(p->usb, sizeof(p->usb), "%s/usb", p->path);
 	snprintf(p->away, sizeof(p->away), "%s/away", p->path);
 	snprintf(p->copy, sizeof(p->copy), "%s/copy", p->usb);
 	snprintf(p->other, sizeof(p->other), "%s/other", p->path);
-	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (mkdir(p->usb, 0700) < 0 || slot_set_create(p->fd, &p->slot, NULL) < 0 ||
-		keyring_create(p->fd, slot_set_root(p->slot), &p->ring, NULL) < 0 ||
-		keyring_add(p->ring, &goes, NULL) < 0 || keyring_add(p->ring, &stays, NULL) < 0)
+	if (mkdir(p->usb, 0700) < 0 ||
+		keys_create(p->fd, (const struct client_id *const[]){&goes, &stays, NULL}, &p->slot, &p->ring) < 0)
 		return -1;
 	return recovery_pair_new(&p->pair);
 }
@@ -70,15 +53,11 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct place *p = *state;
-	char command[128];
 
-	keyring_free(p->ring);
-	slot_set_close(p->slot);
+	keys_close(&p->slot, &p->ring);
 	secret_free(p->pair);
 	close(p->fd);
-	snprintf(command, sizeof(command), "rm -rf %s", p->path);
-	if (system(command) != 0)
-		return -1;
+	folder_remove(AT_FDCWD, p->path);
 	free(p);
 	return 0;
 }
@@ -566,5 +545,5 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_altered_set, setup, teardown),
 	};
 
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, keys_setup_all, keys_teardown_all);
 }

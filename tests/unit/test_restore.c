@@ -94,11 +94,8 @@ static void fill(struct fixture *x, struct copy *c)
 
 static void drop(struct copy *c)
 {
-	char command[400];
-
 	store_close(c->store);
-	snprintf(command, sizeof(command), "rm -rf '%s'", c->path);
-	assert_int_equal(system(command), 0);
+	folder_remove(AT_FDCWD, c->path);
 }
 
 static void note_lost(const char *path, int error, const char *word, void *arg)
@@ -133,19 +130,9 @@ static int all(struct fixture *x, struct copy *c, const char *path, const char *
 
 static struct leaf_index leaf_of(struct store_dir *d, const char *name)
 {
-	struct leaf_index leaf;
 	uint16_t class, day;
-	struct file *f;
 
-	assert_int_equal(file_open(d, name, &f), 0);
-	file_origin(f, &leaf, &class, &day);
-	file_close(f);
-	return leaf;
-}
-
-static void puncture(struct fixture *x, struct leaf_index l)
-{
-	assert_int_equal(keytree_puncture(x->tree, (uint64_t)l.class << 48 | (uint64_t)l.day << 32 | l.number, 64), 0);
+	return fixture_origin(d, name, &class, &day);
 }
 
 static void test_a_file_comes_back(void **state)
@@ -215,7 +202,7 @@ static void test_what_was_shredded_does_not(void **state)
 
 	fill(x, &c);
 	a = dir(x->root, "a");
-	puncture(x, leaf_of(a, "one"));
+	fixture_puncture(x, leaf_of(a, "one"));
 	store_dir_unref(a);
 	assert_int_equal(all(x, &c, "a/one", "here", ""), 0);
 	assert_int_equal(c.n, 1);

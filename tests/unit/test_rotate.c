@@ -17,6 +17,7 @@
 #include "keyd/disk.h"
 #include "keyd/shred.h"
 #include "keyd/signing_file.h"
+#include "tests/unit/keys_fixture.h"
 
 static const struct client_id acme = {{0xaa}}, other = {{0xbb}};
 static const struct leaf_index leaf = {16, 2500, 7};
@@ -31,27 +32,11 @@ struct place {
 	enum shred_step stop_at;
 };
 
-static int setup_all(void **state)
+static struct key32 wrapping_key(struct place *p, const struct client_id *c)
 {
-	return secret_init(1u << 20);
-}
+	struct key32 key;
 
-static int teardown_all(void **state)
-{
-	int r = secret_in_use() == 0 ? 0 : -1;
-
-	secret_done();
-	return r;
-}
-
-static struct key32 key_of(struct place *p, const struct client_id *c)
-{
-	struct key32 key = {0};
-	struct keytree *t;
-
-	assert_int_equal(keyring_tree(p->ring, c, &t, NULL), 0);
-	assert_int_equal(keytree_derive(t, leaf, KEY_USE_WRAP, &key), 0);
-	keytree_free(t);
+	assert_int_equal(key_of(p->ring, c, leaf, &key), 0);
 	return key;
 }
 
@@ -60,30 +45,21 @@ static int setup(void **state)
 	struct place *p = calloc(1, sizeof(*p));
 
 	*state = p;
-	snprintf(p->path, sizeof(p->path), "/tmp/coffer-test-rotate.XXXXXX");
-	if (!mkdtemp(p->path))
+	p->fd = folder_make(p->path, sizeof(p->path), "/tmp", "rotate");
+	if (keys_create(p->fd, (const struct client_id *const[]){&acme, &other, NULL}, &p->slot, &p->ring) < 0)
 		return -1;
-	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (slot_set_create(p->fd, &p->slot, NULL) < 0 ||
-		keyring_create(p->fd, slot_set_root(p->slot), &p->ring, NULL) < 0 ||
-		keyring_add(p->ring, &acme, NULL) < 0 || keyring_add(p->ring, &other, NULL) < 0)
-		return -1;
-	p->acme = key_of(p, &acme);
-	p->other = key_of(p, &other);
+	p->acme = wrapping_key(p, &acme);
+	p->other = wrapping_key(p, &other);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	struct place *p = *state;
-	char command[128];
 
-	keyring_free(p->ring);
-	slot_set_close(p->slot);
+	keys_close(&p->slot, &p->ring);
 	close(p->fd);
-	snprintf(command, sizeof(command), "rm -rf %s", p->path);
-	if (system(command) != 0)
-		return -1;
+	folder_remove(AT_FDCWD, p->path);
 	free(p);
 	return 0;
 }
@@ -125,7 +101,7 @@ static void reopen(struct place *p)
 
 static void all_opens(struct place *p)
 {
-	struct key32 a = key_of(p, &acme), b = key_of(p, &other);
+	struct key32 a = wrapping_key(p, &acme), b = wrapping_key(p, &other);
 
 	assert_memory_equal(&a, &p->acme, sizeof(a));
 	assert_memory_equal(&b, &p->other, sizeof(b));
@@ -286,5 +262,5 @@ int main(void)
 		IN_PLACE(test_unknown_client),
 	};
 
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, keys_setup_all, keys_teardown_all);
 }

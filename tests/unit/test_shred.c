@@ -20,11 +20,11 @@
 #include "common/scope.h"
 #include "keyd/disk.h"
 #include "keyd/shred.h"
-#include "slot_fixture.h"
+#include "tests/unit/keys_fixture.h"
+#include "tests/unit/slot_fixture.h"
 
 #define SLOT "slot/root.slot"
 #define FILES_MAX 16
-#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
 
 static const struct client_id alpha = {{0xaa}}, beta = {{0xbb}}, stays = {{0xcc}};
 static const struct leaf_index leaf16 = {16, 2500, 7}, leaf17 = {17, 2500, 7};
@@ -46,32 +46,6 @@ struct place {
 	unsigned confirmed, steps;
 };
 
-static int setup_all(void **state)
-{
-	return secret_init(1u << 20);
-}
-
-static int teardown_all(void **state)
-{
-	int r = secret_in_use() == 0 ? 0 : -1;
-
-	secret_done();
-	return r;
-}
-
-static int key_of(
-	const struct keyring *k, const struct client_id *c, struct leaf_index leaf, struct key32 *ret)
-{
-	struct keytree *t;
-	int r = keyring_tree(k, c, &t, NULL);
-
-	if (r == 0) {
-		r = keytree_derive(t, leaf, KEY_USE_WRAP, ret);
-		keytree_free(t);
-	}
-	return r;
-}
-
 static int setup(void **state)
 {
 	struct place *p = calloc(1, sizeof(*p));
@@ -79,15 +53,8 @@ static int setup(void **state)
 	if (!p)
 		return -1;
 	*state = p;
-	(void)snprintf(p->path, sizeof(p->path), "/tmp/coffer-test-shred.XXXXXX");
-	if (!mkdtemp(p->path))
-		return -1;
-	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (p->fd < 0 || slot_set_create(p->fd, &p->slot, NULL) < 0 ||
-		keyring_create(p->fd, slot_set_root(p->slot), &p->ring, NULL) < 0)
-		return -1;
-	if (keyring_add(p->ring, &alpha, NULL) < 0 || keyring_add(p->ring, &beta, NULL) < 0 ||
-		keyring_add(p->ring, &stays, NULL) < 0)
+	p->fd = folder_make(p->path, sizeof(p->path), "/tmp", "shred");
+	if (keys_create(p->fd, (const struct client_id *const[]){&alpha, &beta, &stays, NULL}, &p->slot, &p->ring) < 0)
 		return -1;
 	if (key_of(p->ring, &alpha, leaf16, &p->alpha16) < 0 ||
 		key_of(p->ring, &beta, leaf16, &p->beta16) < 0 ||
@@ -97,24 +64,9 @@ static int setup(void **state)
 	return 0;
 }
 
-static void empty_folder(int fd, const char *name)
-{
-	int dir = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct dirent *e;
-	DIR *d = dir < 0 ? NULL : fdopendir(dir);
-
-	while (d && (e = readdir(d)))
-		(void)unlinkat(dir, e->d_name, 0);
-	if (d)
-		closedir(d);
-}
-
 static void close_all(struct place *p)
 {
-	keyring_free(p->ring);
-	p->ring = NULL;
-	slot_set_close(p->slot);
-	p->slot = NULL;
+	keys_close(&p->slot, &p->ring);
 }
 
 static int teardown(void **state)
@@ -122,15 +74,8 @@ static int teardown(void **state)
 	struct place *p = *state;
 
 	close_all(p);
-	empty_folder(p->fd, "keys");
-	empty_folder(p->fd, "slot");
-	(void)unlinkat(p->fd, "keys", AT_REMOVEDIR);
-	(void)unlinkat(p->fd, "slot", AT_REMOVEDIR);
-	(void)unlinkat(p->fd, "signing.pub", 0);
-	(void)unlinkat(p->fd, "away", 0);
-	(void)unlinkat(p->fd, "slots.json", 0);
 	close(p->fd);
-	rmdir(p->path);
+	folder_remove(AT_FDCWD, p->path);
 	free(p);
 	return 0;
 }
@@ -258,9 +203,11 @@ static void copy_take(const struct place *p, const char *folder, struct copy *c)
 
 static void copy_put(const struct place *p, const char *folder, const struct copy *c)
 {
-	scoped(close_fdp) int dir = openat(p->fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	scoped(close_fdp) int dir = -1;
 
-	empty_folder(p->fd, folder);
+	folder_remove(p->fd, folder);
+	assert_int_equal(mkdirat(p->fd, folder, 0700), 0);
+	dir = openat(p->fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	for (size_t i = 0; i < c->count; i++)
 		assert_int_equal(disk_replace(dir, c->files[i].name, c->files[i].data, c->files[i].n), 0);
 }
@@ -658,5 +605,5 @@ int main(void)
 		IN_PLACE(test_damaged_victim),
 	};
 
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, keys_setup_all, keys_teardown_all);
 }

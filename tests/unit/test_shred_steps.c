@@ -25,7 +25,6 @@
 #include "slot_fixture.h"
 #include "tests/crash/steps.h"
 
-#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
 #define PASSPHRASE "one"
 
 static const struct client_id alpha = {{0xaa}}, beta = {{0xbb}}, stays = {{0xcc}}, fresh = {{0xdd}};

@@ -15,29 +15,16 @@
 
 #include "common/scope.h"
 #include "keyd/disk.h"
-#include "slot_fixture.h"
+#include "tests/unit/keys_fixture.h"
+#include "tests/unit/slot_fixture.h"
 
 #define SLOT "slot/root.slot"
 #define KEY "slot/root.key"
-#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
 
 struct place {
 	char path[64];
 	int fd;
 };
-
-static int setup_all(void **state)
-{
-	return secret_init(1u << 20);
-}
-
-static int teardown_all(void **state)
-{
-	int r = secret_in_use() == 0 ? 0 : -1;
-
-	secret_done();
-	return r;
-}
 
 static int setup(void **state)
 {
@@ -45,10 +32,7 @@ static int setup(void **state)
 
 	if (!p)
 		return -1;
-	(void)snprintf(p->path, sizeof(p->path), "/tmp/coffer-test-slot.XXXXXX");
-	if (!mkdtemp(p->path))
-		return -1;
-	p->fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	p->fd = folder_make(p->path, sizeof(p->path), "/tmp", "slot");
 	*state = p;
 	return p->fd < 0 ? -1 : 0;
 }
@@ -56,13 +40,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct place *p = *state;
-	static const char *const files[] = {SLOT, SLOT ".new", KEY, "slot/CACHEDIR.TAG"};
 
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
-		(void)unlinkat(p->fd, files[i], 0);
-	(void)unlinkat(p->fd, "slot", AT_REMOVEDIR);
 	close(p->fd);
-	rmdir(p->path);
+	folder_remove(AT_FDCWD, p->path);
 	free(p);
 	return 0;
 }
@@ -531,5 +511,5 @@ int main(void)
 		cmocka_unit_test(test_record_of_absurd_cost),
 	};
 
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, keys_setup_all, keys_teardown_all);
 }

@@ -18,9 +18,9 @@
 
 #include "common/scope.h"
 #include "keyd/disk.h"
-#include "slot_fixture.h"
+#include "tests/unit/keys_fixture.h"
+#include "tests/unit/slot_fixture.h"
 
-#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
 
 static const struct client_id alpha = {{0xaa}}, stays = {{0xcc}};
 static const struct leaf_index leaf = {16, 2500, 7};
@@ -40,31 +40,6 @@ struct place {
 	struct keys_error err;
 };
 
-static int setup_all(void **state)
-{
-	return secret_init(1u << 20);
-}
-
-static int teardown_all(void **state)
-{
-	int r = secret_in_use() == 0 ? 0 : -1;
-
-	secret_done();
-	return r;
-}
-
-static int key_of(const struct keyring *k, const struct client_id *c, struct key32 *ret)
-{
-	struct keytree *t;
-	int r = keyring_tree(k, c, &t, NULL);
-
-	if (r == 0) {
-		r = keytree_derive(t, leaf, KEY_USE_WRAP, ret);
-		keytree_free(t);
-	}
-	return r;
-}
-
 static int rotate(struct place *p, enum shred_outcome *ret);
 
 /* main by a key file and, with it, usb. */
@@ -72,9 +47,8 @@ static int make(struct place *p, const struct slot_seal *usb)
 {
 	enum shred_outcome o;
 
-	if (slot_set_create(p->fd, &p->slots, NULL) < 0 || keyring_create(p->fd, slot_set_root(p->slots), &p->ring, NULL) < 0 ||
-		keyring_add(p->ring, &alpha, NULL) < 0 || keyring_add(p->ring, &stays, NULL) < 0 ||
-		key_of(p->ring, &alpha, &p->key_alpha) < 0 || key_of(p->ring, &stays, &p->key_stays) < 0)
+	if (keys_create(p->fd, (const struct client_id *const[]){&alpha, &stays, NULL}, &p->slots, &p->ring) < 0 ||
+		key_of(p->ring, &alpha, leaf, &p->key_alpha) < 0 || key_of(p->ring, &stays, leaf, &p->key_stays) < 0)
 		return -1;
 	if (!usb)
 		return 0;
@@ -86,13 +60,15 @@ static int make(struct place *p, const struct slot_seal *usb)
 static int make_place(void **state)
 {
 	struct place *p = calloc(1, sizeof(*p));
+	int top;
 
 	if (!p)
 		return -1;
 	*state = p;
-	(void)snprintf(p->top, sizeof(p->top), "/tmp/coffer-test-slots.XXXXXX");
-	if (!mkdtemp(p->top))
+	top = folder_make(p->top, sizeof(p->top), "/tmp", "slots");
+	if (top < 0)
 		return -1;
+	close(top);
 	(void)snprintf(p->keyd, sizeof(p->keyd), "%s/keyd", p->top);
 	(void)snprintf(p->usb, sizeof(p->usb), "%s/usb", p->top);
 	(void)snprintf(p->away, sizeof(p->away), "%s/away", p->top);
@@ -119,10 +95,7 @@ static int setup_locked(void **state)
 
 static void close_all(struct place *p)
 {
-	keyring_free(p->ring);
-	p->ring = NULL;
-	slot_set_close(p->slots);
-	p->slots = NULL;
+	keys_close(&p->slots, &p->ring);
 }
 
 static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -142,8 +115,8 @@ static int teardown(void **state)
 	struct place *p = *state;
 
 	close_all(p);
-	shell("rm -rf %s", p->top);
 	close(p->fd);
+	folder_remove(AT_FDCWD, p->top);
 	free(p);
 	return 0;
 }
@@ -223,11 +196,11 @@ static void says(const struct place *p, const char *word)
 static bool lives(const struct place *p)
 {
 	struct key32 got;
-	int r = key_of(p->ring, &alpha, &got);
+	int r = key_of(p->ring, &alpha, leaf, &got);
 
 	assert_true(r == 0 || r == -ENOKEY);
 	assert_true(r < 0 || memcmp(&got, &p->key_alpha, sizeof(got)) == 0);
-	assert_int_equal(key_of(p->ring, &stays, &got), 0);
+	assert_int_equal(key_of(p->ring, &stays, leaf, &got), 0);
 	assert_memory_equal(&got, &p->key_stays, sizeof(got));
 	return r == 0;
 }
@@ -833,5 +806,5 @@ int main(void)
 		WITH(test_credential_file, setup_single),
 	};
 
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, keys_setup_all, keys_teardown_all);
 }

@@ -22,10 +22,10 @@
 #include "keyd/disk.h"
 #include "keyd/slot_set_impl.h"
 #include "keyd/tpm2.h"
-#include "slot_fixture.h"
+#include "tests/unit/keys_fixture.h"
+#include "tests/unit/slot_fixture.h"
 
 #define INDEX 0x01800100
-#define WEAK ((struct slot_kdf){.passes = 1, .memory = SLOT_KDF_MEMORY_MIN})
 
 static const struct client_id alpha = {{0xaa}};
 static const struct keyring_cut cut_alpha = {.client = {{0xaa}}, .whole = true};
@@ -112,19 +112,6 @@ static void unplug(void)
 
 /* ---- an installation ---- */
 
-static int setup_all(void **state)
-{
-	return secret_init(1u << 20);
-}
-
-static int teardown_all(void **state)
-{
-	int r = secret_in_use() == 0 ? 0 : -1;
-
-	secret_done();
-	return r;
-}
-
 static int rotate(const struct keyring_cut *cuts, size_t n, enum shred_outcome *ret)
 {
 	const struct shred_job job = {.cuts = cuts, .count = n};
@@ -139,11 +126,13 @@ static int rotate(const struct keyring_cut *cuts, size_t n, enum shred_outcome *
 static int setup(void **state)
 {
 	char keyd[80];
+	int top;
 
 	memset(&t, 0, sizeof(t));
-	(void)snprintf(t.top, sizeof(t.top), "/tmp/coffer-test-tpm.XXXXXX");
-	if (!mkdtemp(t.top))
+	top = folder_make(t.top, sizeof(t.top), "/tmp", "tpm");
+	if (top < 0)
 		return -1;
+	close(top);
 	(void)snprintf(t.state, sizeof(t.state), "%s/tpm", t.top);
 	(void)snprintf(keyd, sizeof(keyd), "%s/keyd", t.top);
 	if (mkdir(t.state, 0700) < 0 || mkdir(keyd, 0700) < 0)
@@ -153,10 +142,7 @@ static int setup(void **state)
 	(void)snprintf(t.where, sizeof(t.where), "0x%08x@swtpm:host=127.0.0.1,port=%d", INDEX, t.port);
 	(void)snprintf(t.key_where, sizeof(t.key_where), "0x%08x@swtpm:host=127.0.0.1,port=%d", INDEX + 16, t.port);
 	t.fd = open(keyd, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (t.fd < 0 || slot_set_create(t.fd, &t.slots, NULL) < 0 ||
-		keyring_create(t.fd, slot_set_root(t.slots), &t.ring, NULL) < 0)
-		return -1;
-	return keyring_add(t.ring, &alpha, NULL);
+	return keys_create(t.fd, (const struct client_id *const[]){&alpha, NULL}, &t.slots, &t.ring);
 }
 
 static int setup_slot(void **state)
@@ -174,21 +160,16 @@ static int setup_slot(void **state)
 
 static void close_all(void)
 {
-	keyring_free(t.ring);
-	slot_set_close(t.slots);
-	t.ring = NULL;
-	t.slots = NULL;
+	keys_close(&t.slots, &t.ring);
 }
 
 static int teardown(void **state)
 {
-	char command[96];
-
 	close_all();
 	unplug();
 	close(t.fd);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", t.top);
-	return system(command);
+	folder_remove(AT_FDCWD, t.top);
+	return 0;
 }
 
 static int try_open(const char *passphrase, struct shred_opened *ret)
@@ -583,5 +564,5 @@ int main(void)
 		fprintf(stderr, "swtpm is not installed\n");
 		return 77; /* skipped */
 	}
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, keys_setup_all, keys_teardown_all);
 }

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 
 #include "common/scope.h"
 #include "common/statedir.h"
+#include "tests/unit/folder.h"
 
 static char top[64];
 
@@ -26,14 +26,10 @@ static int setup(void **state)
 	return mkdtemp(top) ? 0 : -1;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
-	return nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	folder_remove(AT_FDCWD, top);
+	return 0;
 }
 
 static mode_t mode_of(const struct statedir *d, const char *rel)

@@ -79,42 +79,11 @@ static bool left(const struct run *r, uint64_t leaf)
 	return false;
 }
 
-static struct store_dir *make_dir(struct store_dir *parent, const char *name)
-{
-	struct store_dir *d;
-	struct stat st;
-
-	assert_int_equal(store_mkdir(parent, name, 0755, &st), 0);
-	assert_int_equal(store_dir_open(parent, name, &d), 0);
-	return d;
-}
-
-static void make_file(struct store_dir *d, const char *name, const char *text)
-{
-	struct stat st;
-	struct file *f;
-
-	assert_int_equal(file_create(d, name, 0644, &f, &st), 0);
-	assert_int_equal(file_write(f, text, strlen(text), 0), strlen(text));
-	file_close(f);
-}
-
-static struct leaf_index leaf_of(struct store_dir *d, const char *name, uint16_t *class, uint16_t *day)
-{
-	struct leaf_index leaf;
-	struct file *f;
-
-	assert_int_equal(file_open(d, name, &f), 0);
-	file_origin(f, &leaf, class, day);
-	file_close(f);
-	return leaf;
-}
-
 static uint64_t leaf_number(struct store_dir *d, const char *name)
 {
 	uint16_t class, day;
 
-	return leaf_index_u64(leaf_of(d, name, &class, &day));
+	return leaf_index_u64(fixture_origin(d, name, &class, &day));
 }
 
 static uint64_t link_number(struct store_dir *d, const char *name)
@@ -130,13 +99,13 @@ static uint64_t link_number(struct store_dir *d, const char *name)
 /* a/one a/link a/sub/two a/empty, hard/one (the same as a/one), other */
 static struct store_dir *make_tree(struct fixture *x)
 {
-	struct store_dir *a = make_dir(x->root, "a"), *sub = make_dir(a, "sub"), *hard = make_dir(x->root, "hard");
+	struct store_dir *a = fixture_make_dir(x->root, "a"), *sub = fixture_make_dir(a, "sub"), *hard = fixture_make_dir(x->root, "hard");
 	struct stat st;
 	struct file *f;
 
-	make_file(a, "one", "1");
-	make_file(sub, "two", "22");
-	make_file(x->root, "other", "333");
+	fixture_write_text(a, "one", "1");
+	fixture_write_text(sub, "two", "22");
+	fixture_write_text(x->root, "other", "333");
 	assert_int_equal(store_symlink(a, "link", "one", &st), 0);
 	assert_int_equal(file_create(a, "empty", 0644, &f, &st), 0);
 	file_close(f);
@@ -199,10 +168,10 @@ static void test_class(void **state)
 	assert_int_equal(store_dir_open(a, "sub", &sub), 0);
 	assert_int_equal(store_dir_class(sub, &labelled), MAIL);
 	assert_false(labelled);
-	assert_int_equal(leaf_of(sub, "two", &class, &day).day, TODAY);
+	assert_int_equal(fixture_origin(sub, "two", &class, &day).day, TODAY);
 	assert_int_equal(class, MAIL);
 	assert_int_equal(day, TODAY);
-	assert_int_equal(leaf_of(a, "one", &class, &day).class, MAIL);
+	assert_int_equal(fixture_origin(a, "one", &class, &day).class, MAIL);
 	assert_int_equal(link_number(a, "link") >> 48, MAIL);
 	assert_int_equal(leaf_number(x->root, "other"), other);
 	/* Again: nothing is left to be done. */
@@ -213,10 +182,10 @@ static void test_class(void **state)
 	r.opt.only = "a/empty";
 	r.opt.class = MAIL + 1;
 	assert_int_equal(run(x, &r), 0);
-	assert_int_equal(leaf_of(a, "empty", &class, &day).class, MAIL + 1);
-	b = make_dir(a, "b");
-	make_file(b, "new", "new");
-	assert_int_equal(leaf_of(b, "new", &class, &day).class, MAIL);
+	assert_int_equal(fixture_origin(a, "empty", &class, &day).class, MAIL + 1);
+	b = fixture_make_dir(a, "b");
+	fixture_write_text(b, "new", "new");
+	assert_int_equal(fixture_origin(b, "new", &class, &day).class, MAIL);
 	store_dir_unref(b);
 	store_dir_unref(a);
 	store_dir_unref(sub);
@@ -265,16 +234,16 @@ static void test_move(void **state)
 	store_set_today(x->store, OLD);
 	a = make_tree(x);
 	assert_int_equal(store_dir_open(a, "sub", &sub), 0);
-	make_file(x->root, "document", "old");
+	fixture_write_text(x->root, "document", "old");
 	assert_int_equal(set_modified(a, "one", 5), 0);
 	assert_int_equal(set_modified(a, "link", 5), 0);
 	assert_int_equal(set_modified(sub, "two", 5), 0);
 	assert_int_equal(set_modified(x->root, "other", 1000000), 0);
 	store_set_today(x->store, TODAY);
-	make_file(x->root, "document.new", "new");
+	fixture_write_text(x->root, "document.new", "new");
 	assert_int_equal(store_rename(x->root, "document.new", x->root, "document", 0), 0);
 	assert_int_equal(set_modified(x->root, "document", 5), 0);
-	make_file(x->root, "young", "young");
+	fixture_write_text(x->root, "young", "young");
 	one = leaf_number(a, "one");
 	link = link_number(a, "link");
 	replaced = leaf_number(x->root, "document");
@@ -290,10 +259,10 @@ static void test_move(void **state)
 	assert_int_equal(r.n.dying, 3); /* "one" under both names, the link */
 	assert_int_equal(r.out_n, 1);
 	assert_int_equal(r.out[0], replaced);
-	assert_int_equal(leaf_of(sub, "two", &class, &day).class, HOLD);
+	assert_int_equal(fixture_origin(sub, "two", &class, &day).class, HOLD);
 	assert_int_equal(class, CLASS_FIRST_POLICY);
 	assert_int_equal(day, OLD);
-	assert_int_equal(leaf_of(x->root, "other", &class, &day).day, TODAY);
+	assert_int_equal(fixture_origin(x->root, "other", &class, &day).day, TODAY);
 	assert_int_equal(day, OLD);
 	assert_int_equal(leaf_number(a, "one"), one);
 	assert_int_equal(link_number(a, "link"), link);
@@ -325,16 +294,16 @@ static void test_move_never_into_the_prefix(void **state)
 
 	move_of(&r);
 	r.opt.before = TODAY + 1;
-	make_file(x->root, "f", "1");
+	fixture_write_text(x->root, "f", "1");
 	assert_int_equal(store_symlink(x->root, "l", "f", &(struct stat){0}), 0);
 	assert_int_equal(set_modified(x->root, "f", 2000000), 0);
 	r.refuse = -ENOSPC;
 	assert_int_equal(run(x, &r), -ENOSPC);
-	assert_int_equal(leaf_of(x->root, "f", &class, &day).day, TODAY);
+	assert_int_equal(fixture_origin(x->root, "f", &class, &day).day, TODAY);
 	r.refuse = 0;
 	assert_int_equal(run(x, &r), 0);
 	assert_int_equal(r.n.failed, 0);
-	assert_int_equal(leaf_of(x->root, "f", &class, &day).day, TODAY + 1);
+	assert_int_equal(fixture_origin(x->root, "f", &class, &day).day, TODAY + 1);
 	assert_int_equal(day, TODAY);
 	assert_int_equal(link_number(x->root, "l") >> 32 & 0xffff, TODAY + 1);
 }
@@ -348,7 +317,7 @@ static void test_move_keeps_ids(void **state)
 
 	move_of(&r);
 	store_set_today(x->store, OLD);
-	make_file(x->root, "f", "1");
+	fixture_write_text(x->root, "f", "1");
 	assert_int_equal(set_modified(x->root, "f", 5), 0);
 	assert_int_equal(file_open(x->root, "f", &f), 0);
 	file_id(f, &id);
@@ -404,9 +373,9 @@ static void test_erase_shared_leaf(void **state)
 	struct file *f;
 
 	x->store->numbers.next = 5;
-	make_file(x->root, "one", "1");
+	fixture_write_text(x->root, "one", "1");
 	x->store->numbers.next = 5;
-	make_file(x->root, "two", "2");
+	fixture_write_text(x->root, "two", "2");
 	assert_int_equal(leaf_number(x->root, "one"), leaf_number(x->root, "two"));
 	assert_int_equal(run(x, &r), 0);
 	assert_int_equal(r.n.rewrapped, 1);
@@ -440,11 +409,11 @@ static void test_forged_link(void **state)
 	uint64_t leaves[] = {audit};
 	scoped(run_done) struct run r = {.opt = {.mode = SURVEY_ERASE, .only = "a"}};
 	scoped(run_done) struct run check = {.opt = {.mode = SURVEY_CHECK, .leaves = leaves, .leaves_n = 1}};
-	struct store_dir *a = make_dir(x->root, "a");
+	struct store_dir *a = fixture_make_dir(x->root, "a");
 	uint8_t raw[64] = {0};
 	char text[128];
 
-	make_file(a, "one", "1");
+	fixture_write_text(a, "one", "1");
 	memcpy(raw, &audit, sizeof(audit)); /* little-endian, as on disk */
 	sodium_bin2base64(text, sizeof(text), raw, sizeof(raw), sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 	assert_int_equal(symlinkat(text, a->fd, "forged"), 0);
@@ -487,10 +456,10 @@ static void test_copied_into_what_is_erased(void **state)
 	uint64_t other;
 	struct file *f;
 
-	make_file(x->root, "other", "333");
+	fixture_write_text(x->root, "other", "333");
 	fixture_entry(x->fd, 0, victim);
-	a = make_dir(x->root, "a");
-	make_file(a, "one", "1");
+	a = fixture_make_dir(x->root, "a");
+	fixture_write_text(a, "one", "1");
 	fixture_entry(a->fd, 0, entry);
 	other = leaf_number(x->root, "other");
 	for (int over = 0; over < 2; over++) {
@@ -514,9 +483,9 @@ static void test_erase_altered(void **state)
 	uint64_t number;
 	int fd;
 
-	make_file(x->root, "one", "1");
+	fixture_write_text(x->root, "one", "1");
 	fixture_entry(x->fd, 0, entry);
-	make_file(x->root, "two", "2");
+	fixture_write_text(x->root, "two", "2");
 	number = leaf_number(x->root, "two");
 	fd = openat(x->fd, entry, O_WRONLY);
 	assert_int_equal(pwrite(fd, &number, 8, 32), 8);
@@ -603,17 +572,17 @@ static void expect_found(struct fixture *x, const char *id, const char *const *w
 /* a/{one, two, sub/{three, link}}, b/four, five; a is jane's, five hers and john's. */
 static struct store_dir *make_people(struct fixture *x)
 {
-	struct store_dir *a = make_dir(x->root, "a"), *sub, *b = make_dir(x->root, "b");
+	struct store_dir *a = fixture_make_dir(x->root, "a"), *sub, *b = fixture_make_dir(x->root, "b");
 	struct stat st;
 
 	label_dir(a, JANE);
-	make_file(a, "one", "1");
-	make_file(a, "two", "2");
-	sub = make_dir(a, "sub");
-	make_file(sub, "three", "3");
+	fixture_write_text(a, "one", "1");
+	fixture_write_text(a, "two", "2");
+	sub = fixture_make_dir(a, "sub");
+	fixture_write_text(sub, "three", "3");
 	assert_int_equal(store_symlink(sub, "link", "three", &st), 0);
-	make_file(b, "four", "4");
-	make_file(x->root, "five", "5");
+	fixture_write_text(b, "four", "4");
+	fixture_write_text(x->root, "five", "5");
 	label_file(x->root, "five", JANE);
 	label_file(x->root, "five", "john");
 	store_dir_unref(sub);
@@ -689,7 +658,7 @@ static void test_subject_erase_root(void **state)
 	struct fixture *x = *state;
 	scoped(run_done) struct run r = {.opt = {.mode = SURVEY_ERASE, .subject = JANE}};
 
-	make_file(x->root, "one", "1");
+	fixture_write_text(x->root, "one", "1");
 	label_dir(x->root, JANE);
 	assert_int_equal(run(x, &r), 0);
 	assert_int_equal(r.out_n, 1);
@@ -701,16 +670,16 @@ static void test_subject_erase_shared_leaf(void **state)
 {
 	struct fixture *x = *state;
 	scoped(run_done) struct run r = {.opt = {.mode = SURVEY_ERASE, .subject = JANE}};
-	struct store_dir *a = make_dir(x->root, "a");
+	struct store_dir *a = fixture_make_dir(x->root, "a");
 	struct stat st;
 	struct file *f;
 
 	label_dir(a, JANE);
 	x->store->numbers.next = 5;
-	make_file(a, "one", "1");
+	fixture_write_text(a, "one", "1");
 	assert_int_equal(store_symlink(a, "link", "one", &st), 0);
 	x->store->numbers.next = 5;
-	make_file(x->root, "two", "2");
+	fixture_write_text(x->root, "two", "2");
 	assert_int_equal(store_symlink(x->root, "link", "two", &st), 0);
 	assert_int_equal(leaf_number(a, "one"), leaf_number(x->root, "two"));
 	assert_int_equal(run(x, &r), 0);
@@ -738,12 +707,12 @@ static void test_subject_planted(void **state)
 	char victim[256];
 	uint64_t other;
 
-	make_file(x->root, "other", "333");
+	fixture_write_text(x->root, "other", "333");
 	fixture_entry(x->fd, 0, victim);
 	other = leaf_number(x->root, "other");
-	a = make_dir(x->root, "a");
+	a = fixture_make_dir(x->root, "a");
 	label_dir(a, JANE);
-	make_file(a, "one", "1");
+	fixture_write_text(a, "one", "1");
 	for (int linked = 0; linked < 2; linked++) {
 		if (linked)
 			assert_int_equal(linkat(x->fd, victim, a->fd, "planted", 0), 0);

@@ -24,32 +24,7 @@ static int sweep(struct fixture *x, struct swept *s, struct keytree *tree)
 	return store_sweep(x->fd, &o, &s->n);
 }
 
-static void make_file(struct store_dir *d, const char *name, const char *text)
-{
-	struct stat st;
-	struct file *f;
-
-	assert_int_equal(file_create(d, name, 0644, &f, &st), 0);
-	assert_int_equal(file_write(f, text, strlen(text), 0), strlen(text));
-	file_close(f);
-}
-
-static struct store_dir *make_dir(struct store_dir *parent, const char *name)
-{
-	struct store_dir *d;
-	struct stat st;
-
-	assert_int_equal(store_mkdir(parent, name, 0755, &st), 0);
-	assert_int_equal(store_dir_open(parent, name, &d), 0);
-	return d;
-}
-
-static void puncture(struct fixture *x, uint64_t leaf)
-{
-	assert_int_equal(keytree_puncture(x->tree, leaf, 64), 0);
-}
-
-static uint64_t leaf_of(struct store_dir *d, const char *name)
+static struct leaf_index leaf_of(struct store_dir *d, const char *name)
 {
 	struct leaf_index leaf;
 	uint16_t class, day;
@@ -63,7 +38,7 @@ static uint64_t leaf_of(struct store_dir *d, const char *name)
 		assert_int_equal(name_seal(&d->keys->name, name, &n), 0);
 		assert_int_equal(link_leaf(d, n.entry, &leaf), 0);
 	}
-	return leaf_index_u64(leaf);
+	return leaf;
 }
 
 static unsigned entries(int dirfd)
@@ -83,33 +58,33 @@ static char long_name[201], long_target[2001];
 /* dead: one, long name, link, long link, dir/{inside, sub/deep}; alive: two, live/kept, empty */
 static void make_tree(struct fixture *x)
 {
-	struct store_dir *d = make_dir(x->root, "dir"), *sub = make_dir(d, "sub"), *live = make_dir(x->root, "live");
+	struct store_dir *d = fixture_make_dir(x->root, "dir"), *sub = fixture_make_dir(d, "sub"), *live = fixture_make_dir(x->root, "live");
 	struct stat st;
 	struct file *f;
 
 	memset(long_name, 'n', 200);
 	memset(long_target, 't', 2000);
-	make_file(x->root, "one", "1");
-	make_file(x->root, long_name, "1");
-	make_file(x->root, "two", "2");
+	fixture_write_text(x->root, "one", "1");
+	fixture_write_text(x->root, long_name, "1");
+	fixture_write_text(x->root, "two", "2");
 	assert_int_equal(store_symlink(x->root, "link", "target", &st), 0);
 	assert_int_equal(store_symlink(x->root, "longlink", long_target, &st), 0);
-	make_file(d, "inside", "3");
-	make_file(sub, "deep", "4");
+	fixture_write_text(d, "inside", "3");
+	fixture_write_text(sub, "deep", "4");
 	assert_int_equal(file_create(sub, "nothing", 0644, &f, &st), 0);
 	file_close(f);
 	assert_int_equal(store_mknod(sub, "fifo", S_IFIFO | 0600, 0, &st), 0);
-	make_file(live, "kept", "5");
+	fixture_write_text(live, "kept", "5");
 	assert_int_equal(file_create(x->root, "empty", 0644, &f, &st), 0);
 	file_close(f);
-	puncture(x, leaf_of(x->root, "one"));
-	puncture(x, leaf_of(x->root, long_name));
-	puncture(x, leaf_of(x->root, "link"));
-	puncture(x, leaf_of(x->root, "longlink"));
-	puncture(x, leaf_of(d, "inside"));
-	puncture(x, leaf_of(sub, "deep"));
-	puncture(x, leaf_index_u64(sub->id.leaf));
-	puncture(x, leaf_index_u64(d->id.leaf));
+	fixture_puncture(x, leaf_of(x->root, "one"));
+	fixture_puncture(x, leaf_of(x->root, long_name));
+	fixture_puncture(x, leaf_of(x->root, "link"));
+	fixture_puncture(x, leaf_of(x->root, "longlink"));
+	fixture_puncture(x, leaf_of(d, "inside"));
+	fixture_puncture(x, leaf_of(sub, "deep"));
+	fixture_puncture(x, sub->id.leaf);
+	fixture_puncture(x, d->id.leaf);
 	store_dir_unref(d);
 	store_dir_unref(sub);
 	store_dir_unref(live);
@@ -172,14 +147,14 @@ static void test_resumed(void **state)
 static void test_living_in_dead(void **state)
 {
 	struct fixture *x = *state;
-	struct store_dir *d = make_dir(x->root, "dir");
+	struct store_dir *d = fixture_make_dir(x->root, "dir");
 	struct swept s = {0};
 	char entry[256];
 
-	make_file(d, "living", "1");
-	make_file(d, "dying", "2");
-	puncture(x, leaf_of(d, "dying"));
-	puncture(x, leaf_index_u64(d->id.leaf));
+	fixture_write_text(d, "living", "1");
+	fixture_write_text(d, "dying", "2");
+	fixture_puncture(x, leaf_of(d, "dying"));
+	fixture_puncture(x, d->id.leaf);
 	store_dir_unref(d);
 	assert_int_equal(sweep(x, &s, x->tree), 0);
 	assert_int_equal(s.n.files, 1);
@@ -197,7 +172,7 @@ static void test_unknown_stays(void **state)
 	char entry[256];
 	int fd;
 
-	make_file(x->root, "one", "1");
+	fixture_write_text(x->root, "one", "1");
 	fixture_entry(x->fd, 0, entry);
 	fd = openat(x->fd, entry, O_WRONLY);
 	assert_int_equal(pwrite(fd, "X", 1, 0), 1);
