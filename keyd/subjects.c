@@ -341,7 +341,7 @@ int keyd_subject_find(struct varlink_call *call, json_t *params, void *userdata)
 /* From a tool, which may be anybody's: numbers only. */
 static json_t *exported_counts(const json_t *counts)
 {
-	static const char *const kept[] = {"files", "bytes", "links", "left", "shared", NULL};
+	static const char *const kept[] = {"files", "bytes", "links", "left", "shared", "held", NULL};
 	json_t *o = json_object(), *v;
 
 	for (const char *const *key = kept; *key; key++) {

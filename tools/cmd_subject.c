@@ -1,17 +1,22 @@
 /* A person's requests: whom files are about, what there is about somebody, a copy for him, his erasure. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "common/date.h"
 #include "common/scope.h"
 #include "common/subject.h"
 #include "tools/commands.h"
 #include "tools/fusemount.h"
 #include "tools/request.h"
+#include "tools/subject_copy.h"
 #include "tools/table.h"
 
 static const char *text(const json_t *o, const char *key)
@@ -364,4 +369,168 @@ int cmd_subject_shred(struct tool *t, int argc, char **argv)
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
 	return say_shredded(answer);
+}
+
+/* ---- a copy for him ---- */
+
+/* The mount point of a session of the caller's own with that client, of `wanted` if that is named; malloc'd. */
+static int find_mount(struct tool *t, const char *client, const char *wanted, char **ret)
+{
+	scoped(freep) char *resolved = *wanted ? fusemount_resolve(wanted) : NULL;
+	json_auto_t *answer = NULL;
+	json_t *row;
+	size_t i;
+	int r = tool_call(t, DAEMON_KEYD, "Sessions", NULL, NULL, 0, &answer);
+
+	if (r != EXIT_OK)
+		return r;
+	json_array_foreach(json_object_get(answer, "sessions"), i, row)
+	{
+		const char *at = text(row, "mountpoint");
+
+		if (*at && strcmp(text(row, "client"), client) == 0 && number(row, "uid") == getuid() &&
+			(!*wanted || (resolved && strcmp(resolved, at) == 0))) {
+			*ret = strdup(at);
+			return *ret ? EXIT_OK : fail(EXIT_FAILED, "no memory left");
+		}
+	}
+	if (*wanted)
+		return fail(EXIT_NOT_FOUND, "%s is no mount of yours of %s (`coffer sessions`)", wanted, client);
+	return fail(EXIT_NOT_FOUND,
+		"you have %s not mounted: mount it for the purpose of the request; each file that is copied is recorded with it", client);
+}
+
+/* The directory that will hold it, new, and in no share. */
+static int make_target(const char *dir, const char *tar, char **ret)
+{
+	const char *what = tar ? tar : dir, *slash = strrchr(what, '/');
+	scoped(freep) char *path = NULL, *parent = slash ? strndup(what, slash == what ? 1 : (size_t)(slash - what)) : strdup(".");
+	scoped(freep) char *point = parent ? fusemount_around(parent) : NULL;
+	struct stat st;
+
+	if (point)
+		return fail(EXIT_USAGE, "%s lies in a mounted share: a copy for somebody goes elsewhere", what);
+	if (tar && lstat(tar, &st) == 0)
+		return fail(EXIT_USAGE, "%s is there already", tar);
+	if (!parent || asprintf(&path, "%s%s", what, tar ? ".XXXXXX" : "") < 0)
+		return fail(EXIT_FAILED, "no memory left");
+	if (tar ? !mkdtemp(path) : mkdir(path, 0700) < 0)
+		return fail(errno == EEXIST ? EXIT_USAGE : EXIT_FAILED, "%s: %s", what,
+			errno == EEXIST ? "it is there already; name a new directory" : strerror(errno));
+	*ret = take_ptr(&path);
+	return EXIT_OK;
+}
+
+/* Without those that stay out, which are named. */
+static json_t *wanted_rows(const json_t *rows, bool shared, bool held, json_int_t *ret_left)
+{
+	json_t *wanted = json_array(), *row;
+	size_t i;
+
+	*ret_left = 0;
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		if (strcmp(text(row, "kind"), "d") == 0)
+			continue;
+		if ((json_is_true(json_object_get(row, "shared")) && !shared) || (json_is_true(json_object_get(row, "held")) && !held))
+			++*ret_left;
+		else
+			json_array_append(wanted, row);
+	}
+	return wanted;
+}
+
+static int record_export(struct tool *t, const json_t *params, const char *state, json_t *counts)
+{
+	return tool_call(t, DAEMON_KEYD, "SubjectExport",
+		json_pack("{s:O, s:O, s:s, s:o*}", "client", json_object_get(params, "client"), "subject",
+			json_object_get(params, "subject"), "state", state, "counts", counts),
+		NULL, 0, NULL);
+}
+
+static int copy_rows(struct tool *t, const json_t *params, const char *mount, const json_t *rows, json_int_t left)
+{
+	const char *tar = json_string_value(json_object_get(params, "tar"));
+	struct subject_copy c = {.from = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	json_auto_t *about = json_object(), *said = NULL;
+	char now[DATE_TEXT_MAX];
+	char *dir = NULL;
+	int r;
+
+	if (c.from < 0)
+		return fail(EXIT_FAILED, "%s: %s", mount, strerror(errno));
+	json_object_set(about, "subject", json_object_get(params, "subject"));
+	json_object_set(about, "client", json_object_get(params, "client"));
+	json_object_set_new(about, "made_at", json_string(date_format(time(NULL), now)));
+	r = make_target(text(params, "to"), tar, &dir);
+	if (r == EXIT_OK)
+		r = record_export(t, params, "begin",
+			json_pack("{s:I, s:I, s:b, s:b}", "files", (json_int_t)json_array_size(rows), "left", left, "shared",
+				json_is_true(json_object_get(params, "shared")), "held", json_is_true(json_object_get(params, "held"))));
+	if (r == EXIT_OK) {
+		r = subject_copy_make(&c, dir, rows, about);
+		if (r == EXIT_OK && tar)
+			r = subject_copy_tar(dir, tar);
+		said = json_pack("{s:I, s:I, s:I, s:I}", "files", (json_int_t)c.files, "links", (json_int_t)c.links, "bytes",
+			(json_int_t)c.bytes, "left", left + (json_int_t)c.failed);
+		if (record_export(t, params, r == EXIT_OK ? "end" : "broken-off", json_incref(said)) != EXIT_OK && r == EXIT_OK)
+			r = EXIT_FAILED;
+	}
+	if (dir && (tar || r != EXIT_OK))
+		subject_copy_remove(dir);
+	free(dir);
+	close(c.from);
+	if (r != EXIT_OK)
+		return r;
+	if (t->json)
+		r = print_json(said);
+	else
+		say("%lld files (%lld bytes) and %lld symlinks are in %s", (long long)c.files, (long long)c.bytes, (long long)c.links,
+			tar ? tar : text(params, "to"));
+	return c.failed > 0 ? fail(EXIT_FAILED, "%lld could not be read and are not in it", (long long)c.failed) : r;
+}
+
+int cmd_subject_export(struct tool *t, int argc, char **argv)
+{
+	static const struct field fields[] = {
+		{"client", NULL, "CLIENT", FIELD_TEXT, true, NULL},
+		{"subject", NULL, "ID", FIELD_TEXT, true, NULL},
+		{"to", "to", "DIR", FIELD_TEXT, false, "a new directory for it"},
+		{"tar", "tar", "FILE", FIELD_TEXT, false, "instead: a new tar archive"},
+		{"mount", "mount", "MOUNTPOINT", FIELD_TEXT, false, "which of your mounts of CLIENT it is read through"},
+		{"shared", "shared", NULL, FIELD_FLAG, false, "also what is about other persons as well"},
+		{"held", "held", NULL, FIELD_FLAG, false, "also what is on hold"},
+		{0},
+	};
+	static const struct request rq = {fields, "CLIENT ID",
+		"Copies what there is about a person out of your mount of the client, for him.\vWhat is about other persons as well, or on "
+		"hold, is named and left out. With the files comes index.json: paths, sizes, times, SHA-256. The copy is in clear: it is "
+		"yours to keep safe. It is recorded, and so is each file that is read."};
+	json_auto_t *params = NULL, *counts = NULL, *rows = NULL, *wanted = NULL;
+	scoped(freep) char *mount = NULL;
+	json_int_t left = 0;
+	bool shared, held;
+	int r;
+
+	request_parse(t, &rq, argc, argv, &params);
+	shared = json_is_true(json_object_get(params, "shared"));
+	held = json_is_true(json_object_get(params, "held"));
+	r = check_id(text(params, "subject"));
+	if (r == EXIT_OK && !json_object_get(params, "to") == !json_object_get(params, "tar"))
+		r = fail(EXIT_USAGE, "name either --to DIR or --tar FILE");
+	if (r == EXIT_OK)
+		r = find_mount(t, text(params, "client"), text(params, "mount"), &mount);
+	if (r == EXIT_OK)
+		r = search(t, text(params, "client"), text(params, "subject"), &counts, &rows);
+	if (r != EXIT_OK)
+		return r;
+	if (!held)
+		say_left(rows, "held", "On hold, and left out (--held takes them too):");
+	if (!shared)
+		say_left(rows, "shared", "About others as well, and left out (--shared takes them too; mind the others' rights):");
+	say_unclear(counts);
+	wanted = wanted_rows(rows, shared, held, &left);
+	if (json_array_size(wanted) == 0)
+		return fail(EXIT_NOT_FOUND, "nothing that may be copied is labelled so");
+	return copy_rows(t, params, mount, wanted, left);
 }

@@ -59,6 +59,7 @@ int cmd_class_show(struct tool *t, int argc, char **argv);
 int cmd_subject_label(struct tool *t, int argc, char **argv);
 int cmd_subject_unlabel(struct tool *t, int argc, char **argv);
 int cmd_subject_list(struct tool *t, int argc, char **argv);
+int cmd_subject_export(struct tool *t, int argc, char **argv);
 int cmd_subject_shred(struct tool *t, int argc, char **argv);
 int cmd_subject_find(struct tool *t, int argc, char **argv);
 int cmd_shred(struct tool *t, int argc, char **argv);

@@ -68,6 +68,7 @@ const struct command commands[] = {
 	{"subject label", cmd_subject_label, "say whom a file, or all in a directory, is about"},
 	{"subject unlabel", cmd_subject_unlabel, "take such a label away"},
 	{"subject find", cmd_subject_find, "list what there is about a person"},
+	{"subject export", cmd_subject_export, "copy what there is about a person, for him"},
 	{"subject shred", cmd_subject_shred, "destroy the keys of all that is about a person"},
 	{"subject list", cmd_subject_list, "show whom a file or directory is about"},
 	{"shred", cmd_shred, "destroy the keys of one file or tree, for good"},

@@ -1,8 +1,10 @@
 """A person's requests: whom files are about, what there is about somebody, a copy for him, his erasure."""
 import errno
+import hashlib
 import json
 import os
 import subprocess
+import tarfile
 
 import harness
 from harness import NOT_FOUND, REFUSED, USAGE, wait_for
@@ -345,3 +347,81 @@ def test_shred_refusals(make_vault):
     v.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "x")
     v.coffer("subject", "shred", "acme", JANE, "--reason", "x", "--yes", check=REFUSED)
     assert m.read("hr/jane/cv") == b"cv\n"  # the session stands
+
+
+def test_export(acme):
+    """A copy for him: whole, with an index; without what is about others or on hold; recorded file by file; nothing followed."""
+    m = acme.mount(acme.alice)
+    people(m)
+    m.sh("ln -s /etc/shadow hr/jane/out; echo kept > hr/jane/kept; truncate -s 3M hr/jane/hole; echo end >> hr/jane/hole")
+    acme.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "x", "--path", "hr/jane/kept")
+    to = os.path.join(acme.alice.home, "for-jane")
+    r = acme.coffer("subject", "export", "acme", JANE, "--to", to, user=acme.alice)
+    assert "minutes" in r.err and "hr/jane/kept" in r.err and "hr/jane/cv" not in r.err
+    index = json.load(open(to + "/index.json"))
+    assert index["subject"] == JANE and index["client"] == "acme"
+    names = {f["path"] for f in index["files"]}
+    assert names == {"hr/jane/cv", "hr/jane/deep/x", "hr/jane/empty", "hr/jane/hole", "hr/jane/second", "other/first"}
+    assert {(x["path"], x["target"]) for x in index["links"]} == {("hr/jane/link", "/etc/hostname"), ("hr/jane/out", "/etc/shadow")}
+    for f in index["files"]:
+        data = open(f"{to}/files/{f['path']}", "rb").read()
+        assert len(data) == f["size"] and hashlib.sha256(data).hexdigest() == f["sha256"]
+    below = {os.path.relpath(os.path.join(top, n), to + "/files") for top, _, ns in os.walk(to + "/files") for n in ns}
+    assert below == names and os.stat(to).st_mode & 0o777 == 0o700 and os.stat(to).st_uid == acme.alice.uid
+    assert os.stat(to + "/files/hr/jane/hole").st_blocks < 3000
+    assert "minutes" not in json.dumps(index) and "kept" not in json.dumps(index)
+    # The book: the search, the copy, each file under the session's purpose.
+    rows = acme.log()
+    begin, end = [r for r in rows if r["op"] == "subject-export"], [r for r in rows if r["op"] == "subject-export-end"]
+    assert begin[0]["detail"]["subject"] == end[0]["detail"]["subject"] == JANE
+    assert end[0]["detail"]["counts"]["files"] == 6 and end[0]["detail"]["counts"]["left"] == 2 and end[0]["outcome"] == 0
+    opened = {r["path"] for r in rows if r["op"] == "open" and r["comm"] == "coffer" and r["purpose"] == harness.PURPOSE}
+    assert opened | {"hr/jane/second", "other/first"} == names and len(opened) >= 5  # two names of one file
+    # As an archive, with what was left out.
+    tar = os.path.join(acme.alice.home, "jane.tar")
+    acme.coffer("subject", "export", "acme", JANE, "--tar", tar, "--shared", "--held", user=acme.alice)
+    with tarfile.open(tar) as t:
+        assert {"index.json", "files/minutes", "files/hr/jane/kept", "files/hr/jane/cv"} <= set(t.getnames())
+        assert t.extractfile("files/minutes").read() == b"both\n"
+        assert all(x.uid == 0 and not x.issym() for x in t.getmembers())
+    assert os.stat(tar).st_mode & 0o777 == 0o600
+    assert sorted(n for n in os.listdir(acme.alice.home) if "jane" in n) == ["for-jane", "jane.tar"]
+
+
+def test_export_refusals(acme):
+    m = acme.mount(acme.alice)
+    people(m)
+    home = acme.alice.home
+    export = lambda *args, user=acme.alice, **kw: acme.coffer("subject", "export", "acme", *args, user=user, **kw)
+    export(JANE, check=USAGE)
+    export(JANE, "--to", home + "/a", "--tar", home + "/b", check=USAGE)
+    export(JANE, "--to", m.path("copy"), check=USAGE)  # into the share
+    export(JANE, "--tar", m.path("copy.tar"), check=USAGE)
+    os.mkdir(home + "/there")
+    export(JANE, "--to", home + "/there", check=USAGE)
+    export(JANE, "--tar", home + "/there", check=USAGE)
+    export("nobody", "--to", home + "/a", check=NOT_FOUND)
+    export(JANE, "--to", home + "/a", "--mount", home, check=NOT_FOUND)
+    export(JANE, "--to", "/nowhere/a", check=harness.FAILED)
+    export(JANE, "--to", acme.bob.home + "/a", user=acme.bob, check=NOT_FOUND)  # has it not mounted
+    export(JANE, "--to", "/root/jane", user=None, check=NOT_FOUND)  # nor has root
+    assert not os.path.exists(home + "/a")
+    assert [r for r in acme.log() if r["op"] == "subject-export"] == []
+    # A file whose content his purpose may not read is named and left out.
+    acme.coffer("class", "set", "acme", "hr/jane/cv", "billing")
+    wait_for(lambda: not m.mounted(), "the end of the session")
+    m = acme.mount(acme.alice)
+    r = export(JANE, "--to", home + "/part", check=harness.FAILED)
+    assert "hr/jane/cv" in r.err and "hr/jane/cv" not in open(home + "/part/index.json").read()
+    assert os.path.exists(home + "/part/files/hr/jane/deep/x") and not os.path.exists(home + "/part/files/hr/jane/cv")
+    # Interrupted or full: nothing of it stays.
+    m.sh("head -c 40M /dev/zero | tr '\\0' x > hr/jane/big")
+    full = home + "/full"
+    os.mkdir(full)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=1m,uid={acme.alice.uid}", "none", full], check=True)
+    try:
+        export(JANE, "--to", full + "/copy", check=harness.FAILED)
+        assert os.listdir(full) == []
+    finally:
+        subprocess.run(["umount", full], check=True)
+    assert [r["outcome"] for r in acme.log() if r["op"] == "subject-export-end"][-1] == "Failed"
