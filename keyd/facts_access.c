@@ -147,6 +147,7 @@ void facts_view_done(struct facts_view *v)
 		free((void *)v->approvals[i].user);
 		free((void *)v->approvals[i].purpose);
 		free((void *)v->approvals[i].by);
+		free((void *)v->approvals[i].ticket);
 	}
 	free(v->grants);
 	free(v->engagements);
@@ -235,7 +236,7 @@ static int load_approvals(struct facts *f, const char *user, int64_t known_at, s
 	int r;
 
 	r = facts_cached(f, &st,
-		"SELECT q.id,user,purpose,decided_by,uid,class,decided_at,valid_until FROM request q"
+		"SELECT q.id,user,purpose,decided_by,uid,class,decided_at,valid_until,nullif(ticket,'') FROM request q"
 		" LEFT JOIN request_revoked v ON v.request = q.id"
 		" WHERE client = ?1 AND user = ?2 AND approved = 1 AND decided_at <= ?3"
 		" AND (v.recorded_at IS NULL OR v.recorded_at > ?3) ORDER BY q.id",
@@ -252,8 +253,9 @@ static int load_approvals(struct facts *f, const char *user, int64_t known_at, s
 			.uid = (uid_t)sqlite3_column_int64(st, 4),
 			.class = (uint16_t)sqlite3_column_int(st, 5),
 			.from = sqlite3_column_int64(st, 6),
-			.until = sqlite3_column_int64(st, 7)};
-		r = a->user && a->purpose && a->by ? 0 : -ENOMEM;
+			.until = sqlite3_column_int64(st, 7),
+			.ticket = text_or_null(st, 8)};
+		r = a->user && a->purpose && a->by && (a->ticket || sqlite3_column_type(st, 8) == SQLITE_NULL) ? 0 : -ENOMEM;
 	}
 	return r;
 }

@@ -119,6 +119,7 @@ const struct varlink_method keyd_methods[] = {
 	{0},
 };
 
+#define TIME_LAST 253402300799 /* the end of 9999: what is computed from a later one would not be true */
 #define INVALID_PARAMETER "org.varlink.service.InvalidParameter"
 
 bool params_unpack(struct varlink_call *call, json_t *params, const char *fmt, ...)
@@ -160,7 +161,7 @@ bool params_time(struct varlink_call *call, json_t *params, const char *key, int
 
 	if (!v || json_is_null(v))
 		return true;
-	if (json_is_integer(v) && json_integer_value(v) >= 0) {
+	if (json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= TIME_LAST) {
 		*ret = json_integer_value(v);
 		return true;
 	}

@@ -10,6 +10,8 @@
 #include "keyd/head.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/signing.h"
+#include "keyd/signing_file.h"
 
 #define STATE "rotating"
 #define INTENT_MAX 512
@@ -156,11 +158,26 @@ int keyd_rotate_client(struct varlink_call *call, json_t *params, void *userdata
 	return rotate_run(k, call, "rotate-client", c.client, NULL, &job, false);
 }
 
+/* Those who verify know SIGNING_KEYS_MAX keys: one more, and what the first one signed would pass for forged. */
+static bool has_room(const struct keyd *k)
+{
+	scoped(freep) char *links = signing_file_chain(k->keyd_fd);
+	uint8_t ours[PUBLIC_KEY_BYTES];
+	struct signing_keys keys;
+
+	keyring_public_key(k->ring, ours);
+	signing_keys_collect(ours, links ? links : "", &keys);
+	return keys.n < SIGNING_KEYS_MAX;
+}
+
 int keyd_rotate_signing(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
 	struct shred_job job = {0};
 
+	if (!has_room(k))
+		return varlink_errorf(call, "TooMany", "who checks the record could not be told of more",
+			"the signing key was exchanged %d times, which is the limit", SIGNING_KEYS_MAX - 1);
 	if (outbox_deliver(k) == 0)
 		(void)head_sign(k, NULL); /* what the old one still has to say */
 	job.signing_at = keyd_now();

@@ -444,7 +444,14 @@ static bool check_rights(struct walk *w)
 
 /* ---- approvals and record classes ---- */
 
-static const struct decide_approval *approval_of(const struct walk *w, uint16_t class)
+static bool is_for_ticket(const struct walk *w, const struct decide_approval *a)
+{
+	return !a->ticket || !a->ticket[0] || (w->rq->ticket && strcmp(a->ticket, w->rq->ticket) == 0);
+}
+
+/* *ret_other: one that holds, but for another ticket; NULL: none.  May be NULL. */
+static const struct decide_approval *find_approval(
+	const struct walk *w, uint16_t class, const struct decide_approval **ret_other)
 {
 	const struct decide_approval *found = NULL;
 
@@ -452,11 +459,19 @@ static const struct decide_approval *approval_of(const struct walk *w, uint16_t 
 		const struct decide_approval *a = &w->f->approvals[i];
 
 		if (a->class == class && a->uid == w->rq->uid && strcmp(a->user, w->rq->user) == 0 &&
-			strcmp(a->purpose, w->purpose->id) == 0 && is_in(a->from, a->until, w->now) &&
-			(!found || lasts_longer(a->until, found->until)))
-			found = a;
+			strcmp(a->purpose, w->purpose->id) == 0 && is_in(a->from, a->until, w->now)) {
+			if (!is_for_ticket(w, a) && ret_other)
+				*ret_other = a;
+			else if (is_for_ticket(w, a) && (!found || lasts_longer(a->until, found->until)))
+				found = a;
+		}
 	}
 	return found;
+}
+
+static const struct decide_approval *approval_of(const struct walk *w, uint16_t class)
+{
+	return find_approval(w, class, NULL);
 }
 
 /* NULL: the session may open it. */
@@ -534,15 +549,20 @@ static bool check_classes(struct walk *w)
 static bool check_approval(struct walk *w)
 {
 	const struct policy_purpose *u = w->purpose;
-	const struct decide_approval *a;
+	const struct decide_approval *a, *other = NULL;
 	char until[DATE_TEXT_MAX];
 
 	if (policy_period_is_zero(&u->approval))
 		return true;
-	a = approval_of(w, 0);
+	a = find_approval(w, 0, &other);
 	if (a) {
 		limit(w, a->until);
 		return step(w, "approval", true, u->source, "%s approved it, until %s", a->by, date_format(a->until, until));
+	}
+	if (other) {
+		step(w, "approval", false, u->source, "%s approved %s for the ticket %s, and for no other", other->by, u->id,
+			other->ticket);
+		return refuse(w, "ApprovalMissing", "mount with --ticket %s, or ask for another approval: coffer request", other->ticket);
 	}
 	step(w, "approval", false, u->source, "%s needs the approval of a second person", u->id);
 	return refuse(w, "ApprovalMissing", "ask for it: coffer request %s --purpose %s --reason TEXT", w->f->client, u->id);

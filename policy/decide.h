@@ -38,6 +38,7 @@ struct decide_consent {		/* not withdrawn */
 struct decide_approval {	/* given by another person */
 	int64_t id;
 	const char *user, *purpose, *by;
+	const char *ticket;	/* that the request named: it is approved for no other; NULL: for any */
 	uid_t uid;
 	uint16_t class;		/* 0: of the purpose; else of that class in sessions for it */
 	int64_t from, until;

@@ -296,3 +296,26 @@ def test_root_unmounts_nothing_that_a_user_names(share):
     n = str(share.session()["session"])
     v.coffer("unmount", "--session", n)
     assert not share.mounted()
+
+
+@pytest.mark.slow
+@pytest.mark.limit(120)
+def test_no_exchange_of_the_signing_key_makes_old_heads_look_forged(acme):
+    """Who verifies knows 64 keys: the 64th exchange is refused, and all heads stay good."""
+    acme.mount(acme.alice).write("f", "x")
+    keyd = Connection(acme.dir + "/run/keyd.sock")
+    keyd.call("org.coffer.keyd.Suspend", all=True, reason="a signed head")
+    for i in range(63):
+        assert "error" not in keyd.call("org.coffer.keyd.RotateSigning"), i
+    assert "TooMany" in str(keyd.call("org.coffer.keyd.RotateSigning"))
+    acme.coffer("log", "verify")
+
+
+def test_a_day_beyond_all_calendars_is_no_day(acme):
+    """What is computed from it would wrap to a day that is over, and be destroyed."""
+    keyd = Connection(acme.dir + "/run/keyd.sock")
+    for on in (2**63 - 1, 2**62, 253402300800):
+        assert "InvalidDate" in str(keyd.call("org.coffer.keyd.ClientEnd", client="acme", on=on)), on
+        assert "InvalidDate" in str(keyd.call("org.coffer.keyd.Grant", client="acme", user="root", purpose="support", rights="r", until=on))
+    assert acme.rows("client", "list")[0]["ended_on"] is None
+    assert "error" not in keyd.call("org.coffer.keyd.ClientEnd", client="acme", on=253402300799)

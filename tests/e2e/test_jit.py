@@ -46,6 +46,19 @@ def test_approval_by_a_second_person(acme):
     acme.mount(acme.alice, *args, check=REFUSED)
 
 
+def test_an_approval_is_for_the_ticket_that_was_approved(acme):
+    """Who approves reads the ticket: another one is another case."""
+    acme.grant("acme", acme.alice, "legal-process", "r")
+    id = str(acme.json("request", "acme", "--purpose", "legal-process", "--ticket", "CHG-7", "--reason", "x", user=acme.alice)["request"])
+    acme.coffer("approve", id)
+    r = acme.mount(acme.alice, "acme", "legal-process", ticket="CHG-8", check=REFUSED)
+    assert "CHG-7" in r.err and "no other" in r.err
+    acme.mount(acme.alice, "acme", "legal-process", ticket=None, check=REFUSED)
+    m = acme.mount(acme.alice, "acme", "legal-process", ticket="CHG-7")
+    acme.coffer("deny", id)
+    wait_for(lambda: not m.mounted(), "the end of what rested on it", limit=SECOND)
+
+
 def test_nobody_approves_his_own_request(acme):
     """Neither where one user has all roles."""
     acme.grant("acme", "root", "legal-process", "r")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import harness
-from harness import Mount, NOT_FOUND, OK, OTHER_PURPOSE, PURPOSE, REFUSED, USAGE, wait_for
+from harness import Mount, NOT_FOUND, OK, OTHER_PURPOSE, PURPOSE, REFUSED, TICKET, USAGE, wait_for
 from test_destroy import clock, faketime, pass_time  # noqa: F401 (fixtures)
 
 SECOND = 1.0
@@ -332,7 +332,7 @@ def test_o18_credentials_need_an_approval_are_not_cached_and_leave_no_trace(acme
     acme.coffer("class", "set", "acme", "keys", "credentials")
     m = acme.mount(acme.alice)
     assert m.errno("open('keys/f')") == errno.EACCES and m.errno("open('g')") == 0
-    ask = ("request", "acme", "--purpose", PURPOSE, "--class", "credentials", "--ticket", "CHG-1", "--reason", "login fails")
+    ask = ("request", "acme", "--purpose", PURPOSE, "--class", "credentials", "--ticket", TICKET, "--reason", "login fails")
     id = str(acme.json(*ask, user=acme.alice)["request"])
     acme.coffer("approve", id)
     c = acme.mount(acme.alice)

@@ -274,6 +274,16 @@ static void approvals(void **state)
 	d = verdict_of(policy, &a);
 	assert_int_equal(d.until, NOW + HOUR);
 	assert_int_equal(d.idle, 1800);
+	a.approval.ticket = "T-7"; /* what the second person has read */
+	a.rq.ticket = "T-8";
+	expect(policy, &a, "ApprovalMissing");
+	a.rq.ticket = NULL;
+	expect(policy, &a, "ApprovalMissing");
+	a.rq.ticket = "T-7";
+	assert_int_equal(verdict_of(policy, &a).verdict, VERDICT_ALLOW);
+	a.approval.ticket = ""; /* named none: for any */
+	assert_int_equal(verdict_of(policy, &a).verdict, VERDICT_ALLOW);
+	a.approval.ticket = NULL;
 	a.approval.until = NOW;
 	expect(policy, &a, "ApprovalMissing");
 	a.approval.until = NOW + HOUR;
