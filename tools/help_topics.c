@@ -25,6 +25,14 @@ const struct help_topic help_topics[] = {
 		"Where the policy says export: no of a purpose, nothing else opens it, and programs write only in the share.\n"
 		"Which purposes those are:\n"
 		"    coffer policy show\n"},
+	{"consultant", "person", "say whom files are about, and give a person a copy",
+		"In your mount; what is in a labelled directory counts, and takes the label along when it leaves:\n"
+		"    coffer subject label ~/acme/hr/doe P-4711\n"
+		"    coffer subject list ~/acme/hr/doe/cv.pdf\n"
+		"Write the same text each time. When that person asks what there is, and for a copy of it:\n"
+		"    coffer subject find acme P-4711\n"
+		"    coffer subject export acme P-4711 --to ./for-doe\n"
+		"What is about others as well is named and left out. A copy of a file is a new file: label it, too.\n"},
 	{"consultant", "refused", "find out why a mount or a file is refused",
 		"The whole decision, step by step, with the sentences of the policy behind it:\n"
 		"    coffer why $USER acme --purpose data-migration\n"
@@ -106,6 +114,9 @@ const struct help_topic help_topics[] = {
 	{"custodian", "erase", "destroy one file or tree for good",
 		"Says first what goes, then asks:\n"
 		"    coffer shred acme /orders/doe.pdf --reason \"erasure request 12\"\n"
+		"All that is labelled as about a person, and about nobody else:\n"
+		"    coffer subject find acme P-4711\n"
+		"    coffer subject shred acme P-4711 --reason \"erasure request 13\"\n"
 		"    coffer certificate list\n"},
 	{"custodian", "destroy", "watch over, hasten or stop a destruction",
 		"    coffer expiry list\n"

@@ -37,7 +37,7 @@ _coffer() {
 		--) # the program of coffer shell, and its arguments
 			if ((i + 1 == COMP_CWORD)); then _coffer_offer < <(compgen -c -- "$cur"); else _coffer_files -f; fi
 			return ;;
-		--read-only | --shared | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended | --dry-run | --lost | --key-file | --follow | --notify) ;;
+		--read-only | --shared | --held | --exclusive | --group | --lazy | --json | --passphrase | --repair | --isolate | --resume | --emergency | --all | --ended | --dry-run | --lost | --key-file | --follow | --notify) ;;
 		--*=*) ;;
 		--*) ((++i)) ;; # its value
 		-*) ;;
@@ -66,12 +66,16 @@ _coffer() {
 		return
 	fi
 	case ${words[0]}:${#words[@]} in
-	client:1 | hold:1 | expiry:1 | event:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1 | recovery:1 | rotate:1 | slot:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
+	client:1 | hold:1 | subject:1 | expiry:1 | event:1 | retention:1 | clock:1 | policy:1 | session:1 | log:1 | recovery:1 | rotate:1 | slot:1) _coffer_offer < <(_coffer_commands "${words[0]}") ;;
 	certificate:1) _coffer_offer < <(_coffer_ask client client list; printf '%s\n' list show verify) ;;
 	report:1) _coffer_offer < <(_coffer_ask client client list; printf '%s\n' verify) ;;
 	certificate:2 | policy:2 | report:2) _coffer_files -f ;;
 	client:2 | retention:2 | expiry:2 | event:2 | mount:1 | shell:1 | grant:1 | revoke:1 | access:1 | suspend:1 | resume:1 | fsck:1 | why:2)
 		_coffer_offer < <(_coffer_ask client client list) ;;
+	subject:2) case ${words[1]} in
+		label | unlabel | list) _coffer_files -f ;;
+		*) _coffer_offer < <(_coffer_ask client client list) ;;
+		esac ;;
 	hold:2) [[ ${words[1]} == lift ]] || _coffer_offer < <(_coffer_ask client client list)
 		[[ ${words[1]} != lift ]] || _coffer_offer < <(_coffer_ask hold hold list) ;;
 	grant:2 | revoke:2 | why:1) _coffer_offer < <(compgen -u -- "$cur") ;;
