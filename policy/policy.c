@@ -246,9 +246,10 @@ static int take_place(const struct check *c, size_t i, const struct raw_purpose 
 /* What only somebody who mounts for it needs. */
 static int check_complete(const struct check *c, size_t i, const struct raw_purpose *u, const struct policy *p)
 {
-	if (u->node && (u->basis || u->rights || u->ticket || u->max_session || u->parties_count))
+	if (u->node && (u->basis || u->rights || u->ticket || u->max_session || u->idle || u->approval || u->after_end ||
+			       u->parties_count))
 		return refuse(c, policy_lines_at(c->lines, "purposes", i, "node"),
-			"a node is only a heading: leave out basis, rights, ticket, max_session and parties");
+			"a node is only a heading: leave out basis, rights, ticket, max_session, idle, approval, after_end and parties");
 	if (u->node)
 		return 0;
 	if (!u->basis || !u->rights)

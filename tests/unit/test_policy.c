@@ -277,6 +277,11 @@ static const struct mistake mistakes[] = {
 	{18, "    parent: work", 18, "stands before its children"},
 	{18, "    node: true", 18, "only a heading"},
 	{18, "    export: yes", 18, "yes"},
+	{11, "purposes:\n  - {id: all, title: A, source: S, node: true, idle: 8h}", 12, "only a heading"},
+	{11, "purposes:\n  - {id: all, title: A, source: S, node: true, approval: 8h}", 12, "only a heading"},
+	{11, "purposes:\n  - {id: all, title: A, source: S, node: true, after_end: true}", 12, "only a heading"},
+	{11, "purposes:\n  - {id: all, title: A, source: S, node: true, export: no}\n"
+	     "  - {id: one, title: O, source: S, parent: all, basis: law, rights: r, export: recorded}", 13, "covers it"},
 	{18, "    export: \"\"", 18, NULL},
 	{43, "    source: DATA\n    purposes: [nothing]", 44, "no purpose"},
 	{18, "    max_session: 0d", 18, "0d"},
