@@ -11,6 +11,7 @@
 #include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/rules.h"
 #include "keyd/session.h"
 
 struct subject {
@@ -90,9 +91,10 @@ static bool party_is_satisfied(struct keyd *k, const struct fact_grant *g, struc
 	return true;
 }
 
-static bool rights_are_allowed(struct keyd *k, const struct fact_grant *g, struct problem *p)
+/* By the client's agreement, too: what it permits could not be granted else. */
+static bool rights_are_allowed(struct keyd *k, const struct fact_client *c, const struct fact_grant *g, struct problem *p)
 {
-	const struct policy_purpose *purpose = policy_purpose(k->policy, g->purpose);
+	const struct policy_purpose *purpose = policy_purpose(rules_now(k, c->row), g->purpose);
 
 	if (!purpose)
 		return refuse(p, "UnknownPurpose", "`coffer policy show` lists the purposes", "the policy %s knows no purpose %s",
@@ -112,7 +114,7 @@ static bool grant_is_good(struct keyd *k, const struct peer *by, const struct fa
 		g->from = keyd_now();
 	if (g->until && g->until <= g->from)
 		return refuse(p, "InvalidDate", "give a later --until", "the grant would end before it begins");
-	if (!rights_are_allowed(k, g, p) || !party_is_satisfied(k, g, p) || !subject_exists(s, g, p) ||
+	if (!rights_are_allowed(k, c, g, p) || !party_is_satisfied(k, g, p) || !subject_exists(s, g, p) ||
 		!is_not_himself(k, by, g, p))
 		return false;
 	if (c->destroyed_on || c->destroying)

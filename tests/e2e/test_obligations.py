@@ -105,6 +105,21 @@ def test_o04_what_nobody_classified_is_personal(acme):
     assert a["verdict"] == "deny"
 
 
+def test_o02_what_an_agreement_permits_can_be_granted(acme):
+    """More rights than the policy gives: for that client, while it holds."""
+    acme.add("other", "Other Ltd", "o@other.example")
+    acme.grant("acme", acme.alice, "training", "rw", check=USAGE)
+    agreement(acme, "permit:\n- {purpose: training, rights: rw, source: '§ 8'}\n")
+    acme.grant("acme", acme.alice, "training", "rw")
+    acme.grant("other", acme.alice, "training", "rw", check=USAGE)
+    m = acme.mount(acme.alice, "acme", "training")
+    m.write("f", "x")
+    assert m.session()["rights"] == "rw"
+    acme.coffer("agreement", "end", "acme", "--reason", "over")
+    wait_for(lambda: not m.mounted(), "the end of what rested on it", limit=2)
+    acme.grant("acme", acme.alice, "training", "rw", check=USAGE)
+
+
 def sources(v):
     return [(r["path"], r["path2"], r["outcome"], r["user"], r["purpose"]) for r in v.log("--op", "source")]
 
