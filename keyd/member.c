@@ -10,6 +10,7 @@
 #include "keyd/decision.h"
 #include "keyd/expiry.h"
 #include "keyd/keyd.h"
+#include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/rules.h"
 #include "keyd/session.h"
@@ -326,6 +327,20 @@ static bool is_member(const struct keyd *k, uint64_t mount, uid_t uid)
 	return false;
 }
 
+/* As for a mount of his own. */
+static int decide_member(struct keyd *k, const struct asked *a, struct decision *d)
+{
+	int r = decision_make(k, a, FACTS_LATEST, keyd_now(), d);
+	int may = r == 0 ? roles_uid_may_consult(k, a->uid) : r;
+
+	if (may == 0 && d->verdict == VERDICT_ALLOW) {
+		d->verdict = VERDICT_DENY;
+		snprintf(d->error, sizeof(d->error), "RolesTogether");
+		snprintf(d->message, sizeof(d->message), "%s has a role beside which he may open no client here", a->user);
+	}
+	return may < 0 ? may : r;
+}
+
 static void decide_one(struct keyd *k, const struct wanted *n)
 {
 	struct session *mount = session_find(k, n->session), *s = NULL;
@@ -342,7 +357,7 @@ static void decide_one(struct keyd *k, const struct wanted *n)
 	a.purpose = mount->purpose;
 	a.ticket = mount->ticket;
 	a.rights = mount->rights == RIGHTS_READ ? RIGHTS_READ : RIGHTS_NONE;
-	if (decision_make(k, &a, FACTS_LATEST, keyd_now(), &d) < 0 || d.verdict != VERDICT_ALLOW) {
+	if (decide_member(k, &a, &d) < 0 || d.verdict != VERDICT_ALLOW) {
 		refuse_member(k, mount, &a, &d);
 	} else {
 		s = member_new(mount, &a, &d, n->gid);

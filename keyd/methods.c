@@ -263,6 +263,14 @@ bool roles_may_consult(const struct keyd *k, const struct peer *p)
 	return (p->roles & ROLE_OWNER) || !forbidden(k->policy, POLICY_CONSULTANT, p->roles);
 }
 
+int roles_uid_may_consult(const struct keyd *k, uid_t uid)
+{
+	struct peer p;
+	int r = peer_from_uid(uid, k->owner, &p);
+
+	return r < 0 ? r : roles_may_consult(k, &p);
+}
+
 bool has_role(const struct varlink_call *call, unsigned roles)
 {
 	return varlink_call_peer(call)->roles & roles;

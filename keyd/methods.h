@@ -29,6 +29,8 @@ struct actor actor_of(const struct varlink_call *call);
 unsigned roles_usable(const struct peer *p, void *keyd);
 /* Whether who has that peer's roles may also open clients. */
 bool roles_may_consult(const struct keyd *k, const struct peer *p);
+/* The same of whoever has that uid now.  Negative: he cannot be looked up. */
+int roles_uid_may_consult(const struct keyd *k, uid_t uid);
 bool has_role(const struct varlink_call *call, unsigned roles);
 /* Names in a client's share (its id in hex) are for auditors, and for who has had a session with it: the rule of LedgerNames. */
 bool may_see_names(struct keyd *k, const struct varlink_call *call, const char *hex);

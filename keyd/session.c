@@ -10,6 +10,7 @@
 #include "keyd/fusectl.h"
 #include "keyd/keyd.h"
 #include "keyd/member.h"
+#include "keyd/methods.h"
 #include "keyd/outbox.h"
 
 struct session *session_find(const struct keyd *k, uint64_t id)
@@ -274,14 +275,15 @@ static bool still_stands(struct keyd *k, struct session *s, bool if_unsure)
 {
 	struct asked a = asked_by(s);
 	struct decision d;
-	int r;
+	int r, may;
 
 	if (s->shared)
 		return members_mount_stands(k, s);
 	r = decision_make(k, &a, FACTS_LATEST, keyd_now(), &d);
-	if (r < 0)
+	may = r < 0 ? r : roles_uid_may_consult(k, s->uid);
+	if (may < 0)
 		return if_unsure;
-	if (!carries(s, &d))
+	if (!may || !carries(s, &d))
 		return false;
 	if (d.until && (!s->until || d.until < s->until))
 		s->until = d.until;

@@ -319,3 +319,26 @@ def test_a_day_beyond_all_calendars_is_no_day(acme):
         assert "InvalidDate" in str(keyd.call("org.coffer.keyd.Grant", client="acme", user="root", purpose="support", rights="r", until=on))
     assert acme.rows("client", "list")[0]["ended_on"] is None
     assert "error" not in keyd.call("org.coffer.keyd.ClientEnd", client="acme", on=253402300799)
+
+
+def test_who_has_a_role_opens_no_client_through_a_shared_mount_either(acme):
+    """Nor goes on when he gets the role later."""
+    acme.down()
+    acme.up_with_groups()
+    acme.join(acme.bob, "coffer-auditor")
+    acme.grant("acme", acme.bob)
+    acme.grant("acme", acme.carol)
+    acme.mount(acme.bob, check=REFUSED)
+    point = acme.base + "/shared"
+    os.mkdir(point, 0o755)
+    acme.coffer("mount", "acme", "--purpose", "data-migration", "--ticket", "CHG-1", "--shared", point)
+    alice = acme.actor(acme.alice, acme.base)
+    alice.do(f"open('{point}/f', 'w').write('secret')")
+    assert acme.bob.run("cat", point + "/f").rc != 0
+    row = [r for r in acme.log("--user", acme.bob.name) if r["op"] == "refused"][-1]
+    assert row["outcome"] == "RolesTogether", row
+    assert acme.carol.run("ls", point).rc == 0
+    acme.join(acme.carol, "coffer-custodian")
+    acme.revoke("acme", acme.bob)  # looks at everybody's session again
+    wait_for(lambda: acme.carol.run("ls", point).rc != 0, "the end of what a role excludes", limit=5)
+    alice.do(f"open('{point}/f').read()")
