@@ -170,25 +170,21 @@ size_t subjects_encode(const struct subjects *s, uint8_t out[SUBJECTS_STORED_MAX
 int subjects_decode(const uint8_t *in, size_t n, struct subjects **ret)
 {
 	scoped(subjects_freep) struct subjects *s = NULL;
-	size_t at = 1;
+	uint8_t same[SUBJECTS_STORED_MAX];
 	int r;
 
-	if (n == 0 || n % PAD != 0 || in[0] != FORMAT)
+	if (n == 0 || n > sizeof(same) || in[0] != FORMAT)
 		return -EBADMSG;
-	for (; at < n && in[at] != 0; at += 1 + (size_t)in[at]) {
-		size_t was = s ? s->n : 0;
-
+	for (size_t at = 1; at < n && in[at] != 0; at += 1 + (size_t)in[at]) {
 		if (in[at] >= n - at)
 			return -EBADMSG;
 		r = subjects_add(&s, (const char *)in + at + 1, in[at], SUBJECTS_BYTES_MAX);
-		if (r == -ENOMEM)
-			return r;
-		if (r != 1 || s->bytes[was] != in[at] || memcmp(s->bytes + was + 1, in + at + 1, in[at]) != 0)
-			return -EBADMSG; /* twice, or not in order */
+		if (r < 0)
+			return r == -ENOMEM ? r : -EBADMSG;
 	}
-	for (; at < n; at++)
-		if (in[at] != 0)
-			return -EBADMSG;
+	/* One form only: in order, each once, no more zeros than that. */
+	if (!s || subjects_encode(s, same) != n || memcmp(same, in, n) != 0)
+		return -EBADMSG;
 	*ret = take_ptr(&s);
 	return 0;
 }

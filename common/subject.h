@@ -42,7 +42,7 @@ bool subjects_next(const struct subjects *s, size_t *at, const char **ret_id, si
 /* As they are stored, before sealing: format 1, then each as its length and its bytes, in order (memcmp, shorter first), each
  * once, padded with zeros to a multiple of 64.  Returns the length. */
 size_t subjects_encode(const struct subjects *s, uint8_t out[SUBJECTS_STORED_MAX]);
-/* -EBADMSG: nothing that was encoded so; -ENOMEM.  *ret NULL: none. */
+/* -EBADMSG: nothing that was encoded so (the empty set is not stored); -ENOMEM. */
 int subjects_decode(const uint8_t *in, size_t n, struct subjects **ret);
 
 #endif

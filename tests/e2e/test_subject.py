@@ -425,3 +425,75 @@ def test_export_refusals(acme):
     finally:
         subprocess.run(["umount", full], check=True)
     assert [r["outcome"] for r in acme.log() if r["op"] == "subject-export-end"][-1] == "Failed"
+
+
+def test_on_a_shared_mount(acme):
+    """Each member by his own right and the file's mode; who only uses it asks nobody for all names."""
+    acme.grant("acme", acme.bob)
+    acme.grant("acme", acme.carol, harness.PURPOSE, "r")
+    point = os.path.join(acme.base, "shared")
+    os.mkdir(point)
+    acme.coffer("mount", "acme", "--purpose", harness.PURPOSE, "--ticket", harness.TICKET, "--shared", point)
+    acme.alice.sh('cd "$1"; echo cv > cv; chmod 600 cv; echo all > all; chmod 666 all; mkdir -m 700 d', point)
+    acme.coffer("subject", "label", point + "/cv", JANE, user=acme.alice)
+    acme.coffer("subject", "label", point + "/all", JANE, user=acme.bob)
+    acme.coffer("subject", "label", point + "/cv", JOHN, user=acme.bob, check=REFUSED)
+    acme.coffer("subject", "list", point + "/cv", user=acme.bob, check=REFUSED)
+    acme.coffer("subject", "label", point + "/d", JOHN, user=acme.bob, check=REFUSED)
+    acme.coffer("subject", "label", point + "/all", JOHN, user=acme.carol, check=REFUSED)  # reads only
+    assert [r["user"] for r in acts(acme, "subject-label") if not r["outcome"]] == [acme.alice.name, acme.bob.name]
+    acme.coffer("subject", "find", "acme", JANE, user=acme.alice, check=REFUSED)
+    assert set(find(acme, JANE)[0]) == {"cv", "all"}
+
+
+def test_a_class_that_the_purpose_may_not_open(acme):
+    """Whom a file is about is content: neither read nor changed by who may not open it."""
+    m = acme.mount(acme.alice)
+    m.sh("echo bill > bill")
+    label(m, "bill", JANE)
+    acme.coffer("class", "set", "acme", "bill", "billing")
+    wait_for(lambda: not m.mounted(), "the end of the session")
+    m = acme.mount(acme.alice)
+    label(m, "bill", JOHN, check=REFUSED)
+    label(m, "bill", JANE, "unlabel", check=REFUSED)
+    acme.coffer("subject", "list", m.path("bill"), user=acme.alice, check=REFUSED)
+    assert set(find(acme, JANE)[0]) == {"bill"} and find(acme, JOHN)[0] == {}
+
+
+def test_the_successor_has_the_labels(make_vault):
+    a, b = make_vault(), make_vault()
+    a.add()
+    a.grant("acme", a.alice)
+    m = a.mount(a.alice)
+    people(m)
+    m.unmount()
+    a.coffer("suspend", "acme", "--reason", "handed over")
+    a.coffer("transfer", "acme", "--to", b.coffer("transfer-key").out.strip(), "--out", a.base + "/out")
+    with open(a.base + "/pub", "w") as f:
+        f.write(a.coffer("public-key").out)
+    before = find(a, JANE)
+    b.coffer("adopt", a.base + "/out", "--pubkey", a.base + "/pub")
+    after = find(b, JANE)
+    assert set(after[0]) == set(before[0]) and after[1]["about"] == before[1]["about"] == 7
+
+
+def test_crash_and_seal(acme):
+    """A label that was said to be set is there after kill -9 of all; sealed, nobody is told anything."""
+    m = acme.mount(acme.alice)
+    m.sh("mkdir d; echo cv > d/cv; echo f > f")
+    label(m, "d", JANE)
+    label(m, "f", JANE)
+    for pid in harness.our_processes(acme.base):
+        try:
+            harness.kill9(pid)
+        except ProcessLookupError:
+            pass
+    harness.remove_mounts(acme.base)
+    acme.up()
+    assert set(find(acme, JANE)[0]) == {"d", "d/cv", "f"}
+    acme.coffer("seal")
+    acme.coffer("subject", "find", "acme", JANE, check=harness.SEALED)
+    acme.coffer("subject", "shred", "acme", JANE, "--reason", "x", "--yes", check=harness.SEALED)
+    acme.coffer("unseal")
+    assert set(find(acme, JANE)[0]) == {"d", "d/cv", "f"}
+    assert {r["detail"]["subject"] for r in acts(acme, "subject-find")} == {JANE}

@@ -1,8 +1,9 @@
-/* Whatever stands on disk: headers, sectors, places, directory ids, names, versions.  Nothing but what was sealed opens. */
+/* Whatever stands on disk: headers, sectors, places, directory ids, names, versions, labels.  Nothing but what was sealed opens. */
 #include "tests/fuzz/fuzz.h"
 
 #include <sodium.h>
 
+#include "common/subject.h"
 #include "fs/store/header.h"
 #include "fs/store/name.h"
 #include "fs/store/place.h"
@@ -91,6 +92,21 @@ static void try_place(struct fuzz_input *in)
 	fuzz_check(in->left == PLACE_BYTES && memcmp(again, in->p, PLACE_BYTES) == 0);
 }
 
+static void try_subjects(const struct fuzz_input *in)
+{
+	uint8_t again[SUBJECTS_STORED_MAX];
+	struct subjects *s;
+	size_t at = 0, n;
+	const char *id;
+
+	if (subjects_decode(in->p, in->left, &s) < 0)
+		return;
+	fuzz_check(subjects_encode(s, again) == in->left && memcmp(again, in->p, in->left) == 0);
+	while (subjects_next(s, &at, &id, &n))
+		fuzz_check(subject_id_ok(id, n));
+	subjects_free(s);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct fuzz_input in = {data, n};
@@ -106,6 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		try_sector(&in);
 		break;
 	case 2:
+		try_subjects(&in);
 		try_place(&in);
 		break;
 	default:

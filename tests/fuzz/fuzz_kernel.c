@@ -401,6 +401,7 @@ static size_t a_name(struct fuzz_input *in, char *buf)
 {
 	static const char *const names[] = {"f0", "f1", "f2", "l", "d", "new", "x", "other", "user.secret", "user.a",
 		"security.b", "system.posix_acl_access", "", ".", "..", "a/b", ".id", ".nxxxx", ".u", "\xff\xfe"};
+	static const char *const labels[] = {"coffer.subject.add", "coffer.subject.remove", "coffer.subjects"};
 	uint8_t c = fuzz_byte(in);
 
 	if (c >= 250) {
@@ -410,7 +411,7 @@ static size_t a_name(struct fuzz_input *in, char *buf)
 		buf[n] = 0;
 		return n + 1;
 	}
-	strcpy(buf, names[c % ARRAY_SIZE(names)]);
+	strcpy(buf, c >= 247 ? labels[c - 247] : names[c % ARRAY_SIZE(names)]);
 	return strlen(buf) + 1;
 }
 

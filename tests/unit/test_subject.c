@@ -113,6 +113,12 @@ static void test_bytes(void **state)
 	memcpy(bad, "\x01\x03" "bob\x03" "bob", 9);
 	memset(bad + 9, 0, 55);
 	assert_int_equal(subjects_decode(bad, 64, &back), -EBADMSG);
+	memcpy(bad, bytes, n);
+	memset(bad + n, 0, 64); /* more zeros than need be */
+	assert_int_equal(subjects_decode(bad, n + 64, &back), -EBADMSG);
+	memset(bad, 0, 64);
+	bad[0] = 1; /* none at all */
+	assert_int_equal(subjects_decode(bad, 64, &back), -EBADMSG);
 	subjects_free(s);
 }
 
