@@ -273,6 +273,7 @@ static json_t *share_row(struct keyd *k, const json_t *grant, const struct polic
 	const struct asker *q)
 {
 	const struct asked a = {.user = q->peer->user, .uid = q->peer->uid, .client = c->client, .purpose = purpose->id, .shell = true};
+	const struct policy_purpose *here;
 	struct decision d;
 	json_t *row;
 
@@ -281,9 +282,13 @@ static json_t *share_row(struct keyd *k, const json_t *grant, const struct polic
 		json_object_get(grant, "rights"), "until", json_object_get(grant, "until"), "ticket_required",
 		purpose->ticket_required, "approval_required", !policy_period_is_zero(&purpose->approval));
 	/* What a mount would say now, but for the ticket, which it does not know yet. */
-	if (decision_make_with(k, &a, &q->groups, FACTS_LATEST, keyd_now(), &d) == 0 && d.verdict != VERDICT_ALLOW &&
-		strcmp(d.error, "TicketMissing") != 0)
+	if (decision_make_with(k, &a, &q->groups, FACTS_LATEST, keyd_now(), &d) < 0)
+		return row;
+	if (d.verdict != VERDICT_ALLOW && strcmp(d.error, "TicketMissing") != 0)
 		json_object_set_new(row, "refused", json_string(d.message));
+	here = policy_purpose(d.rules, purpose->id); /* by the client's agreement, too */
+	if (here && here->export != EXPORT_FREE)
+		json_object_set_new(row, "export", json_string(policy_export_name(here->export)));
 	return row;
 }
 

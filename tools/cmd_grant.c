@@ -179,6 +179,7 @@ int cmd_shares(struct tool *t, int argc, char **argv)
 		{"rights", "RIGHTS", CELL_TEXT},
 		{"until", "UNTIL", CELL_TIME},
 		{"ticket_required", "TICKET", CELL_FLAG},
+		{"export", "EXPORT", CELL_TEXT},
 	};
 	json_t *params, *answer = NULL;
 	int r;

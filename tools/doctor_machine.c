@@ -2,17 +2,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/landlock.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/timex.h>
 #include <unistd.h>
 
+#include "common/landlock.h"
 #include "common/scope.h"
 #include "tools/doctor.h"
 
@@ -177,14 +176,14 @@ static void check_clock(struct doctor *d)
 
 static void check_landlock(struct doctor *d)
 {
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	int abi = landlock_abi();
 
-	if (abi < 0)
+	if (abi == 0)
 		doctor_find(d, "Landlock", DOCTOR_MIND,
-			"this kernel does not confine a worker to its client's folder\nboot a kernel with Landlock "
-			"(CONFIG_SECURITY_LANDLOCK, lsm=landlock,...)");
+			"this kernel neither confines a worker to its client's folder nor the programs of coffer shell (export: no)\n"
+			"boot a kernel with Landlock (Linux 5.19; CONFIG_SECURITY_LANDLOCK, lsm=landlock,...)");
 	else
-		doctor_find(d, "Landlock", DOCTOR_OK, "version %ld", abi);
+		doctor_find(d, "Landlock", DOCTOR_OK, "version %d", abi);
 }
 
 void doctor_check_machine(struct doctor *d)

@@ -319,7 +319,8 @@ def test_why_and_the_record_say_it(closed):
     steps = closed.json("why", closed.alice.name, "acme", "--purpose", PURPOSE)["steps"]
     step = [s for s in steps if s["rule"] == "export"]
     assert len(step) == 1 and step[0]["passed"] and "coffer shell only" in step[0]["text"] and step[0]["source"]
-    assert closed.rows("shares", user=closed.alice)[0].get("refused") is None
+    row = closed.rows("shares", user=closed.alice)[0]
+    assert "refused" not in row and row["export"] == "no" and "EXPORT" in closed.coffer("shares", user=closed.alice).out
     r = Running(closed, "read x")
     row = closed.rows("sessions")[0]
     assert (row["session"], row["shell"], row["export"]) == (r.session, True, "no")
@@ -435,6 +436,7 @@ def test_an_agreement_is_stricter_but_never_looser(make_vault):
     assert not os.path.exists(v.alice.home + "/x")
     text = v.coffer("why", v.alice.name, "acme", "--purpose", PURPOSE).out
     assert "§ 5" in text and "says export: no" in text
+    assert {r["client"]: r["export"] for r in v.rows("shares", user=v.alice)} == {"acme": "no", "other": "recorded"}
     assert v.mount(v.alice, "other").session()["export"] == "recorded"
     closed = vault_with(make_vault, with_export("no"))
     with open(path, "w") as f:
@@ -454,6 +456,23 @@ def test_ticket_and_approval_hold_for_a_shell_too(acme):
     acme.coffer("approve", id)
     assert shell(acme, "/bin/echo", "in", purpose="legal-process").out == "in\n"
     nothing_is_left(acme)
+
+
+def test_exclusive_and_in_an_emergency(acme):
+    """What a mount can be, a shell can be, but shared."""
+    r = Running(acme, "echo x > $TMPDIR/t; mv $TMPDIR/t f; read x; cat f", options=("--exclusive",))
+    assert acme.rows("sessions")[0]["exclusive"]
+    assert "exclusively" in shell(acme, "/bin/true", check=None).err
+    r.say("\n")
+    assert r.wait() == 0
+    nothing_is_left(acme)
+    acme.down()
+    acme.up_with_groups()
+    acme.join(acme.bob, "coffer-emergency")
+    options = ("--emergency", "--reason", "the server burns")
+    assert sh(acme, "cat f", user=acme.bob, purpose="support", ticket=None, options=options).out == "x\n"
+    assert acme.rows("reviews")[0]["reason"] == "the server burns"
+    nothing_is_left(acme, acme.bob)
 
 
 def test_wrong_calls(acme):
