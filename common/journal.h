@@ -28,8 +28,17 @@ int journal_append(struct journal_writer *w, const void *record, size_t n, int w
  * kicks and waits up to wait_ms for the reader; then -ENOSPC. */
 int journal_ready(struct journal_writer *w, int wait_ms);
 bool journal_is_synced(struct journal_writer *w);	/* nothing to do for journal_sync */
-/* Makes everything appended so far durable on disk (fdatasync of the ring); for a user's fsync. */
+/* Makes everything appended so far durable on disk (fdatasync of the ring).  After one that failed: -EIO until the reader has
+ * released (has in the ledger) what was there then; it is kicked. */
 int journal_sync(struct journal_writer *w);
+/* Where the stream stands: what was appended before lies below.  And whether all below a position is on disk, in the ring or in
+ * the ledger. */
+uint64_t journal_position(struct journal_writer *w);
+bool journal_is_durable(struct journal_writer *w, uint64_t position);
+/* From now on no space is written again before the disk knows that it was released.  Else a power cut could show new records
+ * where the reader, by its old position, looks for old ones; and what was synced behind them would be lost.  -EIO, ... as
+ * journal_sync, but it holds all the same. */
+int journal_writer_keep_synced(struct journal_writer *w);
 
 /* ---- reader ---- */
 /* Creates (O_EXCL at dirfd/name), really allocates and returns the file; `id` is stored inside.  The open file is locked

@@ -434,7 +434,8 @@ bool members_mount_stands(struct keyd *k, const struct session *s)
 {
 	struct decision d;
 
-	return members_decide_mount(k, s->client, s->purpose, s->ticket, &d) == 0 && d.verdict == VERDICT_ALLOW;
+	return members_decide_mount(k, s->client, s->purpose, s->ticket, &d) == 0 && d.verdict == VERDICT_ALLOW &&
+	       d.durability <= s->durability;
 }
 
 /* Asked for a user of its own who may everything that a user may be granted; what is left is what holds for all. */

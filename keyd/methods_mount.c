@@ -135,6 +135,7 @@ static int tell_worker(struct worker *w, const struct session *s, const char *to
 		(json_int_t)s->uid, "gid", (json_int_t)s->gid, "rights", policy_rights_name(s->rights), "until",
 		(json_int_t)s->until, "shared", s->shared, "exclusive", s->exclusive, "idle",
 		(json_int_t)s->idle);
+	json_object_set_new(o, "sync", json_boolean(s->durability == DURABILITY_SYNC));
 	json_object_set_new(o, "late", json_boolean(purpose && purpose->after_end));
 	session_put_classes(s, o);
 	r = worker_call(w, "org.coffer.worker.Expect", o, WORKER_TIMEOUT_MS, &failure);

@@ -56,6 +56,7 @@ int session_take_decision(struct session *s, const struct decision *d)
 	s->until = d->until;
 	s->idle = d->idle;
 	s->export = d->export;
+	s->durability = d->durability;
 	s->rules = d->rules;
 	return 0;
 }
@@ -87,6 +88,8 @@ void session_put_export(const struct session *s, json_t *o)
 		json_object_set_new(o, "shell", json_true());
 	if (s->export != EXPORT_FREE)
 		json_object_set_new(o, "export", json_string(policy_export_name(s->export)));
+	if (s->durability == DURABILITY_SYNC)
+		json_object_set_new(o, "durability", json_string(policy_durability_name(s->durability)));
 }
 
 void session_enter(struct keyd *k, struct session *s, struct worker *w)
@@ -258,7 +261,7 @@ static bool carries(const struct session *s, const struct decision *d)
 {
 	/* A program that runs is not confined afterwards. */
 	return d->verdict == VERDICT_ALLOW && (d->rights & s->rights) == s->rights && keeps_classes(s, d) &&
-	       (d->export != EXPORT_NO || s->export == EXPORT_NO);
+	       (d->export != EXPORT_NO || s->export == EXPORT_NO) && d->durability <= s->durability;
 }
 
 bool session_would_stand(struct keyd *k, const struct session *s, const struct policy *rules, struct decision *ret)

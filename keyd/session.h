@@ -31,6 +31,7 @@ struct session {
 	bool shared;		/* a mount for many users */
 	bool exclusive;		/* no other mount of the client beside it */
 	bool shell;		/* `coffer shell` asked for it */
+	enum policy_durability durability;	/* of the records of its accesses */
 	enum policy_export export;	/* what the policy says of copies outside the share */
 	uint64_t member_of;	/* 0, or the shared mount that he uses: this session has none of its own */
 	int64_t alarmed_class;	/* retain.h: the last alarm was of it ... */
@@ -47,7 +48,7 @@ struct session {
 
 /* What the decision gives it: end, rules, classes.  -ENOMEM. */
 int session_take_decision(struct session *s, const struct decision *d);
-/* "shell": true, "export": "recorded" or "no", where there is something to say. */
+/* "shell": true, "export": "recorded" or "no", "durability": "sync", where there is something to say. */
 void session_put_export(const struct session *s, json_t *o);
 /* The members "classes" (null: all) and "uncached" of a message to its worker. */
 void session_put_classes(const struct session *s, json_t *o);

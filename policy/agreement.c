@@ -16,7 +16,7 @@
 
 struct raw_rule {
 	char *purpose, *class, *source, *max_session, *event, *period;
-	int rights, export;
+	int rights, export, durability;
 	int *parties;
 	unsigned parties_count;
 };
@@ -50,6 +50,8 @@ static const cyaml_schema_field_t session_fields[] = {
 	TEXT_OPTIONAL("max_session", struct raw_rule, max_session, ID_MAX),
 	CYAML_FIELD_ENUM("export", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct raw_rule, export, policy_export_words,
 		ARRAY_SIZE(policy_export_words)),
+	CYAML_FIELD_ENUM("durability", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct raw_rule, durability,
+		policy_durability_words, ARRAY_SIZE(policy_durability_words)),
 	CYAML_FIELD_END,
 };
 
@@ -139,8 +141,8 @@ static int take_session(const struct check *c, struct agreement_rule *to, const 
 {
 	const struct policy_purpose *u = c->p ? policy_purpose(c->p, to->subject) : NULL;
 
-	if (!raw->max_session && !raw->export)
-		return refuse(c, to->line, "this rule says nothing: give max_session or export");
+	if (!raw->max_session && !raw->export && raw->durability != DURABILITY_SYNC)
+		return refuse(c, to->line, "this rule says nothing: give max_session, export or durability: sync");
 	if (raw->max_session && policy_length_parse(raw->max_session, &to->period) < 0)
 		return refuse(c, to->line, "\"%s\" is no length: write 30min, 8h or 1d", raw->max_session);
 	if (u && to->export && to->export < u->export)
@@ -165,6 +167,7 @@ static int take_rules(const struct check *c, struct agreement *a, enum agreement
 			.parties_count = raw[i].parties_count,
 			.event = raw[i].event,
 			.export = (enum policy_export)raw[i].export,
+			.durability = (enum policy_durability)raw[i].durability,
 			.line = policy_lines_at(c->lines, list, i, NULL)};
 		r = check_subject(c, to, class);
 		if (r < 0)

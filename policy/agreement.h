@@ -17,6 +17,7 @@ struct agreement_rule {
 	size_t parties_count;
 	struct period period;		/* SESSION, RETENTION: instead of the policy's; zero: a SESSION rule that says nothing of it */
 	enum policy_export export;	/* SESSION: at least so strict; FREE: it says nothing of it */
+	enum policy_durability durability; /* SESSION: SYNC, or it says nothing of it */
 	const char *event;		/* RETENTION: what it counts from */
 	unsigned line;
 };

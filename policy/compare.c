@@ -41,9 +41,9 @@ static const char *list_text(char *const *list, size_t n, char buf[TEXT_MAX])
 /* ---- purposes ---- */
 
 enum purpose_key { P_PARENT, P_NODE, P_PROHIBITED, P_LAW, P_SERVICES, P_BASIS, P_RIGHTS, P_TICKET, P_TICKET_NEEDED, P_LENGTH, P_IDLE,
-	P_APPROVAL, P_EXPORT, P_PARTIES, P_AFTER_END, PURPOSE_KEYS };
+	P_APPROVAL, P_EXPORT, P_DURABILITY, P_PARTIES, P_AFTER_END, PURPOSE_KEYS };
 static const char *const purpose_keys[PURPOSE_KEYS] = {"parent", "node", "prohibited", "law", "services", "basis", "rights",
-	"ticket pattern", "ticket required", "max_session", "idle", "approval", "export", "parties", "after_end"};
+	"ticket pattern", "ticket required", "max_session", "idle", "approval", "export", "durability", "parties", "after_end"};
 
 static const char *purpose_text(const struct policy *p, const struct policy_purpose *u, enum purpose_key key, char buf[TEXT_MAX])
 {
@@ -76,6 +76,8 @@ static const char *purpose_text(const struct policy *p, const struct policy_purp
 		return policy_period_text(&u->approval, buf);
 	case P_EXPORT:
 		return policy_export_name(u->export);
+	case P_DURABILITY:
+		return policy_durability_name(u->durability);
 	case P_PARTIES:
 		return u->parties_count ? list_text(u->parties, u->parties_count, buf) : "all";
 	case P_AFTER_END:

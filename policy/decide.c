@@ -627,6 +627,15 @@ static bool check_export(struct walk *w)
 	return refuse(w, "ShellNeeded", "work inside the share: coffer shell %s --purpose %s", w->f->client, u->id);
 }
 
+/* Cannot refuse: what its answers wait for. */
+static void set_durability(struct walk *w)
+{
+	w->d->durability = w->purpose->durability;
+	if (w->purpose->durability == DURABILITY_SYNC)
+		step(w, "durability", true, w->purpose->source,
+			"every answer waits until its record is on the disk (durability: sync)");
+}
+
 static void limit_to(struct walk *w, const struct period *longest)
 {
 	if (!policy_period_is_zero(longest))
@@ -681,6 +690,7 @@ static int denied(struct decision *d)
 {
 	d->until = d->idle = 0;
 	d->export = EXPORT_FREE;
+	d->durability = DURABILITY_UNSAID;
 	d->classes_count = 0;
 	d->all_classes = false;
 	return 0;
@@ -703,6 +713,7 @@ int decide(const struct policy *p, const struct decide_facts *f, const struct de
 	if (!check_rights(&w) || !check_classes(&w) || (!rq->emergency && (!check_ticket(&w) || !check_approval(&w))) ||
 		!check_export(&w))
 		return denied(ret);
+	set_durability(&w);
 	set_length(&w);
 	ret->rights = w.rights;
 	ret->party = w.grant ? w.grant->party : PARTY_EMPLOYEE;

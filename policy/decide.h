@@ -81,7 +81,7 @@ enum verdict { VERDICT_DENY = 0, VERDICT_ALLOW };	/* forgotten means refused */
 #define DECIDE_STEPS_MAX 20
 struct decide_step {
 	const char *rule;	/* "client", "state", "purpose", "agreement", "service", "basis", "grant", "emergency", "party",
-				 * "rights", "classes", "ticket", "approval", "export", "length" */
+				 * "rights", "classes", "ticket", "approval", "export", "durability", "length" */
 	bool passed;
 	char text[384];		/* what was looked at and found */
 	char source[192];	/* the heading of the policy it rests on */
@@ -96,6 +96,7 @@ struct decision {
 	const struct policy *rules;	/* that it was made under; the caller's */
 	int64_t consent;	/* id of the consent it rests on; 0: none */
 	enum policy_export export;	/* what the policy says of copies; FREE when refused */
+	enum policy_durability durability;	/* of the records of its accesses */
 	int64_t idle;		/* it ends when it is not used for so many seconds; 0: no limit */
 	bool all_classes;	/* else only those in `classes` */
 	uint16_t classes[POLICY_CLASSES_MAX];

@@ -147,6 +147,11 @@ const char *policy_export_name(enum policy_export e)
 	return e == EXPORT_NO ? "no" : e == EXPORT_RECORDED ? "recorded" : "";
 }
 
+const char *policy_durability_name(enum policy_durability d)
+{
+	return d == DURABILITY_SYNC ? "sync" : d == DURABILITY_PROCESS ? "process" : "";
+}
+
 bool policy_ticket_fits(const struct policy_purpose *purpose, const char *ticket)
 {
 	regex_t re;

@@ -74,6 +74,11 @@ static void apply_session(const struct merge *g, const struct agreement_rule *ru
 			policy_export_name(rule->export), u->id, g->p->name,
 			was->export ? "says it less strictly" : "says nothing of copies", was->source);
 	}
+	if (rule->durability > u->durability) {
+		u->durability = rule->durability;
+		u->override = say(g, i, rule, true, "says durability: %s of %s; the policy %s asks for less (%s): the agreement prevails",
+			policy_durability_name(rule->durability), u->id, g->p->name, was->source);
+	}
 }
 
 static int apply_to_purpose(const struct merge *g, const struct agreement_rule *rule, size_t i)

@@ -218,11 +218,12 @@ static int take_ticket(const struct check *c, size_t i, const struct raw_ticket 
 	return to->ticket ? check_pattern(c, i, to->ticket) : 0;
 }
 
-/* A node gives its children what they do not say themselves: their place, prohibition, export, service lines. */
+/* A node gives its children what they do not say themselves: their place, prohibition, export, durability, service lines. */
 static int take_place(const struct check *c, size_t i, const struct raw_purpose *u, const struct policy *p,
 	struct policy_purpose *to)
 {
 	const struct policy_purpose *above = u->parent ? policy_purpose(p, u->parent) : NULL;
+	enum policy_durability least = above ? above->durability : p->durability;
 
 	if (u->parent && (!above || above == to))
 		return refuse(c, policy_lines_at(c->lines, "purposes", i, "parent"),
@@ -234,6 +235,10 @@ static int take_place(const struct check *c, size_t i, const struct raw_purpose 
 		return refuse(c, policy_lines_at(c->lines, "purposes", i, "export"),
 			"\"%s\" above this one says export: %s, and that covers it: leave export out here", above->id,
 			policy_export_name(above->export));
+	if (u->durability == DURABILITY_PROCESS && least == DURABILITY_SYNC)
+		return refuse(c, policy_lines_at(c->lines, "purposes", i, "durability"),
+			"durability: sync is said above this one, and covers it: leave durability out here");
+	to->durability = u->durability == DURABILITY_SYNC ? DURABILITY_SYNC : least;
 	to->services = u->services;
 	to->services_count = u->services_count;
 	for (unsigned k = 0; k < u->services_count; k++)
@@ -492,6 +497,7 @@ static int take_head(const struct check *c, const struct raw_policy *raw, struct
 	p->name = raw->name;
 	p->version = raw->version;
 	p->controller = raw->controller;
+	p->durability = raw->durability ? (enum policy_durability)raw->durability : DURABILITY_PROCESS;
 	p->contact = raw->contact;
 	return 0;
 }

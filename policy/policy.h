@@ -12,6 +12,8 @@ enum party { PARTY_EMPLOYEE = 0, PARTY_PROVIDER, PARTY_PARTNER, PARTY_AFFILIATE 
 /* What the policy says of copies outside the share, the strictest last: nothing; they are allowed, and every session is
  * marked; only `coffer shell` opens it, whose program cannot write elsewhere. */
 enum policy_export { EXPORT_FREE = 0, EXPORT_RECORDED, EXPORT_NO };
+/* What a record must survive before the answer that it is about: the end of any process, or a power cut too. */
+enum policy_durability { DURABILITY_UNSAID = 0, DURABILITY_PROCESS, DURABILITY_SYNC };
 enum retention_event { EVENT_CREATED = 0, EVENT_MODIFIED, EVENT_RELATIONSHIP_END, EVENT_NAMED };
 
 struct period {		/* "90d", "18m", "7y", or a sum "1y 6m" */
@@ -38,6 +40,7 @@ struct policy_purpose {
 	struct period idle;	/* a session that is not used for so long ends; zero: no limit */
 	struct period approval;	/* how long the approval lasts that it needs; zero: it needs none */
 	enum policy_export export;	/* its own, or the stricter one of a purpose above it */
+	enum policy_durability durability;	/* the strictest of its own, of those above it and of the whole policy's */
 	char **parties;		/* party ids that may use it; NULL: all */
 	size_t parties_count;
 	int parent;		/* index of the purpose above it in the tree, smaller than its own; -1: none */
@@ -114,6 +117,7 @@ struct policy {
 	char *name, *version;	/* "inemsoft", "2024-05-10" */
 	int64_t effective;
 	char *controller, *contact;
+	enum policy_durability durability;	/* of all purposes, at least */
 	char *sendmail;		/* absolute path of the program that notices are handed to; NULL: none */
 	int window_at;		/* seconds after midnight UTC: when the destructions of a day happen, together */
 	struct period wait;	/* between the notice of a destruction and the destruction */
@@ -163,6 +167,7 @@ const char *policy_party_name(enum party party);
 int policy_rights_parse(const char *text, enum rights *ret);	/* "r", "rw" */
 const char *policy_rights_name(enum rights r);
 const char *policy_export_name(enum policy_export e);	/* "", "recorded", "no" */
+const char *policy_durability_name(enum policy_durability d);	/* "", "process", "sync" */
 /* Whether `ticket` has the form that the purpose asks for. */
 #define POLICY_TICKET_MAX 256 /* bounds the matching; a ticket is a number, not a text */
 bool policy_ticket_fits(const struct policy_purpose *purpose, const char *ticket);

@@ -11,6 +11,7 @@
 /* Not CYAML_BOOL: that takes every other word for true. */
 const cyaml_strval_t policy_bool_words[2] = {{"false", 0}, {"true", 1}};
 const cyaml_strval_t policy_export_words[2] = {{"recorded", EXPORT_RECORDED}, {"no", EXPORT_NO}};
+const cyaml_strval_t policy_durability_words[2] = {{"process", DURABILITY_PROCESS}, {"sync", DURABILITY_SYNC}};
 const cyaml_strval_t policy_rights_words[2] = {{"r", RIGHTS_READ}, {"rw", RIGHTS_RW}};
 const cyaml_strval_t policy_party_words[4] = {{"employee", PARTY_EMPLOYEE}, {"provider", PARTY_PROVIDER},
 	{"partner", PARTY_PARTNER}, {"affiliate", PARTY_AFFILIATE}};
@@ -65,6 +66,8 @@ static const cyaml_schema_field_t purpose_fields[] = {
 	TEXT_OPTIONAL("approval", struct raw_purpose, approval, ID_MAX),
 	CYAML_FIELD_ENUM("export", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct raw_purpose, export, policy_export_words,
 		ARRAY_SIZE(policy_export_words)),
+	CYAML_FIELD_ENUM("durability", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct raw_purpose, durability,
+		policy_durability_words, ARRAY_SIZE(policy_durability_words)),
 	CYAML_FIELD_SEQUENCE("parties", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_purpose, parties,
 		&policy_party_value, 1, ARRAY_SIZE(policy_party_words)),
 	CYAML_FIELD_SEQUENCE("services", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_purpose, services,
@@ -155,6 +158,8 @@ static const cyaml_schema_field_t policy_fields[] = {
 	TEXT("effective", struct raw_policy, effective, ID_MAX),
 	TEXT("controller", struct raw_policy, controller, TEXT_MAX),
 	TEXT("contact", struct raw_policy, contact, TEXT_MAX),
+	CYAML_FIELD_ENUM("durability", CYAML_FLAG_STRICT | CYAML_FLAG_OPTIONAL, struct raw_policy, durability,
+		policy_durability_words, ARRAY_SIZE(policy_durability_words)),
 	CYAML_FIELD_MAPPING_PTR("destruction", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy,
 		destruction, destruction_fields),
 	CYAML_FIELD_SEQUENCE("service_lines", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, services,

@@ -15,7 +15,7 @@ struct raw_ticket {
 
 struct raw_purpose {
 	char *id, *title, *basis, *source, *max_session, *idle, *approval, *parent;
-	int rights, after_end, node, law, prohibited, export;
+	int rights, after_end, node, law, prohibited, export, durability;
 	struct raw_ticket *ticket;
 	int *parties;
 	char **services;
@@ -72,6 +72,7 @@ struct raw_destruction {
 struct raw_policy {
 	unsigned format;
 	char *name, *version, *effective, *controller, *contact;
+	int durability;
 	struct raw_destruction *destruction;
 	struct raw_basis *bases;
 	struct raw_purpose *purposes;
@@ -90,7 +91,7 @@ struct raw_policy {
 #define SOURCE_MAX 160 /* fits a step of decide() */
 #define ID_MAX 64
 
-extern const cyaml_strval_t policy_bool_words[2], policy_rights_words[2], policy_party_words[4], policy_export_words[2];
+extern const cyaml_strval_t policy_bool_words[2], policy_rights_words[2], policy_party_words[4], policy_export_words[2], policy_durability_words[2];
 extern const cyaml_schema_value_t policy_party_value, policy_id_value;
 
 #define TEXT(key, type, member, max) CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER, type, member, 1, max)

@@ -524,7 +524,7 @@ int drain_add_journal(struct drain *d, const char *client_id, int64_t pid, void 
 	r = journal_create(d->dirfd, name, id, client_id, JOURNAL_BYTES_DEFAULT, &fd);
 	if (r < 0)
 		return r;
-	reader_fd = openat(d->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	reader_fd = fsync(d->dirfd) < 0 ? -1 : openat(d->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	r = reader_fd < 0 ? -errno : adopt(d, name, reader_fd, ret);
 	if (r < 0) {
 		unlinkat(d->dirfd, name, 0);

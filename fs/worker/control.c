@@ -378,16 +378,16 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	json_int_t number, uid, gid, until, idle = 0;
 	json_t *classes = NULL, *uncached = NULL;
 	const struct class_set *set;
-	int shared = 0, exclusive = 0, late = 0;
+	int shared = 0, exclusive = 0, late = 0, sync = 0;
 	struct session_terms terms;
 	struct entry *entry;
 	json_error_t e;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s?b,s:o,s?o,s?I,s?b}", "session", &number, "token",
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I,s:I,s:s,s:I,s?b,s?b,s:o,s?o,s?I,s?b,s?b}", "session", &number, "token",
 		    &token, "uid", &uid, "gid", &gid, "rights", &rights, "until", &until, "shared", &shared,
 		    "exclusive", &exclusive, "classes",
-		    &classes, "uncached", &uncached, "idle", &idle, "late", &late) < 0)
+		    &classes, "uncached", &uncached, "idle", &idle, "late", &late, "sync", &sync) < 0)
 		return control_bad_parameters(call, &e);
 	r = class_set_get(&c->worker.class_sets, classes, uncached, &set);
 	if (r < 0)
@@ -406,7 +406,8 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 		.shared = shared,
 		.exclusive = exclusive,
 		.classes = set,
-		.late = late};
+		.late = late,
+		.sync = sync};
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return -ENOMEM;

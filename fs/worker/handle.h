@@ -34,6 +34,7 @@ struct handle {
 	uint32_t process;	/* the record's, of who opened it */
 	uint64_t session;	/* the record's: of a shared mount, the member's who opened it */
 	_Atomic uint64_t passed_to;	/* the last other member who used it: the descriptor was passed on */
+	uint64_t due;		/* `durability: sync`: answers that give something of it wait for this (stable.h) */
 	bool dead;		/* under the table's lock: its member's session has ended */
 };
 

@@ -11,6 +11,7 @@
 #include "fs/worker/member.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/stable.h"
 #include "fs/worker/told.h"
 #include "fs/worker/classes.h"
 #include "fs/worker/worker.h"
@@ -91,6 +92,8 @@ struct handle *op_handle(const struct op *o, uint64_t fh, int kind, fuse_ino_t n
 
 	if (!h)
 		session_record_refused(o->s, "unknown-handle");
+	else if (o->s->sync)
+		stable_due(h->due); /* its number can be guessed before its answer came */
 	return h;
 }
 
@@ -174,6 +177,11 @@ void op_entry_undo(const struct op *o, struct op_entry *e)
 	op_entry_done(o, e);
 }
 
+bool op_waits(const struct op *o)
+{
+	return o->s->sync && !o->s->exclusive && stable_due_now();
+}
+
 void op_shown(const struct op *o, const struct inode *i)
 {
 	if (S_ISDIR(atomic_load(&i->mode)))
@@ -193,9 +201,9 @@ void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, c
 
 	pthread_rwlock_rdlock(&o->s->replies);
 	op_shown_entry(o, e, dir, name);
-	if (atomic_load(&dir->changes) != dir_changes)
+	if (op_waits(o) || atomic_load(&dir->changes) != dir_changes)
 		e->e.entry_timeout = 0;
-	if (e->inode && atomic_load(&e->inode->changes) != e->changes)
+	if (op_waits(o) || (e->inode && atomic_load(&e->inode->changes) != e->changes))
 		e->e.attr_timeout = 0;
 	r = fuse_reply_entry(o->req, &e->e);
 	pthread_rwlock_unlock(&o->s->replies);
@@ -214,7 +222,7 @@ void op_reply_attr(const struct op *o, struct inode *i, uint32_t changes, const 
 	if (o->s->members && i->index == INODE_ROOT)
 		fuse_reply_attr(o->req, st, 0);
 	else
-		fuse_reply_attr(o->req, st, atomic_load(&i->changes) == changes ? OPS_DAY : 0);
+		fuse_reply_attr(o->req, st, !op_waits(o) && atomic_load(&i->changes) == changes ? OPS_DAY : 0);
 	pthread_rwlock_unlock(&o->s->replies);
 }
 
@@ -249,6 +257,8 @@ int op_record(const struct op *o, struct record_access *a, enum record_op what, 
 	if (!a->process)
 		a->process = recorder_process(o->w->recorder, (uint32_t)fuse_req_ctx(o->req)->pid);
 	e = recorder_append(o->w->recorder, a);
+	if (o->s->sync && e == 0)
+		stable_due(journal_position(recorder_journal(o->w->recorder)));
 	return r < 0 ? r : e;
 }
 

@@ -77,6 +77,8 @@ void op_reply_entry(const struct op *o, struct op_entry *e, struct inode *dir, c
  * has not been noted is not told of later ones. */
 void op_shown_entry(const struct op *o, const struct op_entry *e, const struct inode *dir, const char *name);
 void op_shown(const struct op *o, const struct inode *i);	/* attributes, or a list of it */
+/* The answer may wait for the disk, and notifications overtake it: nothing in it may be cached. */
+bool op_waits(const struct op *o);
 void op_reply_attr(const struct op *o, struct inode *i, uint32_t changes, const struct stat *st);
 
 /* ops_shared.c: owners, modes and ACLs */

@@ -3,7 +3,7 @@
  *
  * Storing waits for pages that are locked, and a page stays locked while a READ of it is not answered.  So only the first
  * open of a file that nobody had open is served like that, before it is answered: nobody can be reading; and only in
- * private sessions, where one thread at a time handles opens. */
+ * private sessions, where one thread at a time handles opens; and not where the answer waits for the disk: it would be overtaken. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -19,7 +19,7 @@
 
 bool op_may_go_ahead(const struct op *o, const struct inode *i, const struct fuse_file_info *fi)
 {
-	return !o->s->members && !atomic_load(&i->written) && !(fi->flags & (O_TRUNC | O_DIRECT)) &&
+	return !o->s->members && !o->s->sync && !atomic_load(&i->written) && !(fi->flags & (O_TRUNC | O_DIRECT)) &&
 	       (fi->flags & O_ACCMODE) != O_WRONLY;
 }
 

@@ -10,6 +10,7 @@
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/stable.h"
 #include "fs/worker/worker.h"
 
 DEFINE_SCOPED(struct store_dir *, store_dir_unref)
@@ -282,8 +283,10 @@ static int open_dir(const struct op *o, struct inode *i, uint64_t *ret_fh)
 	r = op_record_inode(o, RECORD_OPENDIR, i, r);
 	if (r < 0 && h)
 		ops_handle_put(o->s, h);
-	else if (h)
+	if (r == 0 && h) {
+		h->due = stable_due_now();
 		handle_publish(o->s->handles, h);
+	}
 	return r;
 }
 

@@ -12,6 +12,7 @@
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/stable.h"
 #include "fs/worker/worker.h"
 
 #define FLAG_EXEC 0x20 /* the kernel's FMODE_EXEC among the open flags: execve */
@@ -95,6 +96,7 @@ static void handle_settle(const struct op *o, struct handle *h, int r)
 		return;
 	}
 	h->recorded = true;
+	h->due = stable_due_now();
 	handle_publish(o->s->handles, h);
 }
 
@@ -344,9 +346,9 @@ static void reply_create(const struct op *o, struct op_entry *e, struct inode *d
 
 	pthread_rwlock_rdlock(&o->s->replies);
 	op_shown_entry(o, e, dir, name);
-	if (atomic_load(&dir->changes) != changes)
+	if (op_waits(o) || atomic_load(&dir->changes) != changes)
 		e->e.entry_timeout = 0;
-	if (atomic_load(&e->inode->changes) != e->changes)
+	if (op_waits(o) || atomic_load(&e->inode->changes) != e->changes)
 		e->e.attr_timeout = 0;
 	r = fuse_reply_create(o->req, &e->e, fi);
 	pthread_rwlock_unlock(&o->s->replies);

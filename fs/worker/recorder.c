@@ -82,6 +82,11 @@ void recorder_free(struct recorder *r)
 	free(r);
 }
 
+struct journal_writer *recorder_journal(struct recorder *r)
+{
+	return r->journal;
+}
+
 static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;

@@ -17,6 +17,9 @@ struct store;
 int recorder_new(struct journal_writer *journal, struct store *store, int proc_fd, struct recorder **ret);
 void recorder_free(struct recorder *r);
 
+/* The writer, which stays the recorder's. */
+struct journal_writer *recorder_journal(struct recorder *r);
+
 /* 0, or -ENOSPC: a record is owed and still has no room, or there is too little for one more operation.  Before anything that
  * will need a record: so that nothing is changed, and then finds no room to say so. */
 int recorder_ready(struct recorder *r);

@@ -22,6 +22,7 @@
 #include "fs/worker/member.h"
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
+#include "fs/worker/stable.h"
 #include "fs/worker/told.h"
 #include "fs/worker/worker.h"
 
@@ -74,6 +75,7 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->classes = terms->classes;
 	s->exclusive = terms->exclusive;
 	s->late = terms->late;
+	s->sync = terms->sync;
 	s->fd = -1;
 	s->breaker_fd = -1;
 	s->loop_ops = &loop_leader_follower;
@@ -223,6 +225,7 @@ void session_handle_request(void *arg, void *buf, size_t n)
 		s->kill_priv = init->flags & FUSE_HANDLE_KILLPRIV_V2;
 	}
 	translate(in);
+	stable_request(in->opcode, in->nodeid);
 	fuse_session_process_buf(s->se, &fb);
 	if (in->opcode == FUSE_INTERRUPT)
 		lock_answer_interrupted(s->worker->locks, s->number);
@@ -249,7 +252,7 @@ static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 		}
 		s->init_unique = 0;
 	}
-	return writev(fd, iov, count);
+	return s->sync ? stable_answer(s->worker->stable, s, iov, count) : writev(fd, iov, count);
 }
 
 static ssize_t io_read(int fd, void *buf, size_t n, void *userdata)
@@ -335,6 +338,8 @@ static void finish(struct session *s)
 	s->loop_ops->stop(s->loop);
 	if (s->members)
 		members_stop(s->members);
+	if (s->sync)
+		stable_cancel(s->worker->stable, s, s->end_error);
 	lock_release_session(s->worker->locks, s->number, s->end_error); /* what a last handler left */
 	tell_main(s, SESSION_UNREADABLE);
 	close_all(s);
@@ -479,6 +484,8 @@ int session_attach(struct session *s, int fuse_fd, int table_fd)
 {
 	int r = table_map(table_fd, &s->open_nodes);
 
+	if (r == 0 && s->sync && !s->worker->stable)
+		r = stable_new(recorder_journal(s->worker->recorder), &s->worker->stable);
 	if (r == 0)
 		r = handle_table_new(s->open_nodes, &s->handles);
 	if (r == 0)

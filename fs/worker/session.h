@@ -41,6 +41,7 @@ struct session {
 	uint64_t idle;			/* it ends when no request came for so many seconds; 0: no limit */
 	_Atomic uint64_t used;		/* seconds of the monotonic clock; kept only with a limit */
 	bool late;		/* may use what waits for its destruction */
+	bool sync;		/* its answers wait until their records are on the disk (stable.h) */
 	struct members *members; /* NULL: private */
 	atomic_int state;	/* enum session_state; each step is told through worker.event_fd */
 	atomic_bool inited;	/* the kernel's INIT was read and answered by us */
@@ -80,7 +81,7 @@ struct session_terms {
 	uint64_t number;
 	uid_t uid;
 	gid_t gid;
-	bool read_only, shared, exclusive, late;
+	bool read_only, shared, exclusive, late, sync;
 	const struct class_set *classes;
 };
 

@@ -11,6 +11,7 @@
 #include "fs/worker/lock.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/stable.h"
 
 int worker_init(struct worker *w)
 {
@@ -56,6 +57,7 @@ int worker_use_store(struct worker *w, struct store *s)
 void worker_done(struct worker *w)
 {
 	class_sets_free(w->class_sets);
+	stable_free(w->stable);
 	recorder_free(w->recorder);
 	resolve_free(w->resolver);
 	inode_table_free(w->inodes);

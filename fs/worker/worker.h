@@ -15,6 +15,7 @@ struct lock_table;
 struct recorder;
 struct session;
 struct resolver;
+struct stable;
 
 /* Locks, in the order they may be taken (a later one while holding an earlier one, never the other way):
  *
@@ -43,6 +44,7 @@ struct worker {
 	atomic_uint open_files;
 	struct class_sets *class_sets;	/* the main thread's */
 	struct waits waits;
+	struct stable *stable;	/* from the first session that waits for the disk on; the main thread's to set */
 	bool owners;	/* files get their real owners: we are root */
 };
 

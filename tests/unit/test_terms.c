@@ -487,6 +487,29 @@ static void agreement_is_stricter_about_copies(void **state)
 	done(m, g);
 }
 
+/* The policy's least, a node's, an agreement's: the strictest counts. */
+static void durability(void **state)
+{
+	struct agreement *g;
+	struct policy *m;
+	struct decision d;
+	struct all a;
+
+	make(&a, "move");
+	assert_int_equal(verdict_of(policy, &a).durability, DURABILITY_PROCESS);
+	m = merged("sessions:\n- {purpose: inside, durability: sync, source: \"§ 5\"}\n"
+		   "- {purpose: help, max_session: 1h, durability: process, source: \"§ 6\"}\n", &g);
+	d = verdict_of(m, &a);
+	assert_int_equal(d.durability, DURABILITY_SYNC); /* by what stands above it */
+	expect_source(&d, "agreement", "§ 5");
+	make(&a, "help");
+	assert_int_equal(verdict_of(m, &a).durability, DURABILITY_PROCESS);
+	make(&a, "move");
+	a.f.grants_count = 0;
+	assert_int_equal(verdict_of(m, &a).durability, DURABILITY_UNSAID); /* refused: nothing to wait for */
+	done(m, g);
+}
+
 static void agreement_cannot_change_the_law(void **state)
 {
 	static const char text[] = "format: 1\nname: MSA\nversion: \"1\"\neffective: \"2021-01-01\"\nforbid:\n"
@@ -526,6 +549,8 @@ static void agreement_mistakes_have_lines(void **state)
 		{"sessions:\n- {purpose: help, max_session: long, source: s}\n", 6, "no length"},
 		{"sessions:\n- {purpose: help, source: s}\n", 6, "says nothing"},
 		{"sessions:\n- {purpose: help, source: s, export: yes}\n", 6, "yes"},
+		{"sessions:\n- {purpose: help, source: s, durability: fast}\n", 6, "fast"},
+		{"sessions:\n- {purpose: help, source: s, durability: process}\n", 6, "says nothing"},
 		{"sessions:\n- {purpose: read, source: s, export: recorded}\n", 6, "only be stricter"},
 		{"sessions:\n- {purpose: court, source: s, export: no}\n", 6, "rests on the law"},
 		{"until: \"2020-01-01\"\n", 5, "end before"},
@@ -666,6 +691,7 @@ int main(void)
 		cmocka_unit_test(agreement_shortens_and_lengthens),
 		cmocka_unit_test(copies),
 		cmocka_unit_test(agreement_is_stricter_about_copies),
+		cmocka_unit_test(durability),
 		cmocka_unit_test(agreement_cannot_change_the_law),
 		cmocka_unit_test(agreement_mistakes_have_lines),
 		cmocka_unit_test(random_facts_are_answered),
