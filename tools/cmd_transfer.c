@@ -132,7 +132,9 @@ static int finish(struct tool *t, const char *client)
 	if (json_is_true(json_object_get(answer, "destroyed")))
 		return say("our keys of %s are destroyed, transferred to %s: coffer certificate %s", client, to, client);
 	if (json_is_true(json_object_get(answer, "confirm")))
-		return say("our keys of %s are destroyed when another custodian confirms it: coffer expiry confirm %s", client, client);
+		return say("our keys of %s are destroyed when another custodian confirms it (coffer expiry confirm %s), or else when the waiting is over "
+			   "(coffer expiry list)",
+			client, client);
 	return say("our keys of %s are destroyed in the next window: coffer expiry list %s", client, client);
 }
 
