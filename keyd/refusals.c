@@ -26,7 +26,7 @@ static void record(struct keyd *k, const struct refusals *r, json_t *detail)
 		.kind = "refused", .outcome = "TooMany", .by = {.user = r->user, .uid = r->uid}, .detail = detail};
 
 	if (outbox_put(k, &e) < 0)
-		log_error("that mounts of %s were refused and counted is not recorded", r->user);
+		log_error("that %s was refused, and how often, is not recorded", r->user);
 	(void)outbox_deliver(k);
 }
 
@@ -60,7 +60,7 @@ bool refusal_is_recorded(struct keyd *k, struct actor by)
 	}
 	if (r->left_out++ == 0) {
 		log_warning("%s (uid %u) is refused again and again: from now on this is only counted", r->user, (unsigned)r->uid);
-		record(k, r, json_pack("{s:s}", "message", "more refused mounts in this minute are counted, not recorded one by one"));
+		record(k, r, json_pack("{s:s}", "message", "more refusals in this minute are counted, not recorded one by one"));
 	}
 	return false;
 }

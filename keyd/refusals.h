@@ -1,4 +1,4 @@
-/* Refused mounts in the book, bounded: anybody on the host can ask without end, and a full disk closes every share.  Of each user
+/* What anybody may ask for and is refused, in the book, bounded: anybody on the host can ask without end, and a full disk closes every share.  Of each user
  * so many a minute are recorded one by one; that there are more is recorded at once, and how many when the minute is over. */
 #ifndef COFFER_KEYD_REFUSALS_H
 #define COFFER_KEYD_REFUSALS_H

@@ -20,6 +20,7 @@
 #include "keyd/keyring.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/refusals.h"
 #include "keyd/session.h"
 #include "keyd/survey.h"
 
@@ -292,8 +293,10 @@ static struct search *search_new(
 
 static int refuse(struct varlink_call *call, struct search *s, const char *kind)
 {
-	(void)put(s, kind, "PermissionDenied", NULL);
-	(void)outbox_deliver(s->k);
+	if (refusal_is_recorded(s->k, actor_of(call))) {
+		(void)put(s, kind, "PermissionDenied", NULL);
+		(void)outbox_deliver(s->k);
+	}
 	return varlink_errorf(call, "PermissionDenied", "mount it for your purpose, or ask one of them",
 		"what %s's share has about a person is for custodians, auditors and who has it mounted (a mount of his own)",
 		s->client.client);

@@ -77,6 +77,18 @@ def test_refusals_without_end_do_not_fill_the_disk(acme):
     assert sum(r["detail"].get("left_out", 0) for r in rows) == 200 - len(single)
 
 
+def test_refused_searches_without_end_do_not_fill_the_disk_either(acme):
+    said = acme.bob.python(SOURCE + '''
+import sys
+keyd = Connection(sys.argv[1])
+print({keyd.call("org.coffer.keyd.SubjectFind", client="acme", subject="doe").get("error") for i in range(200)})
+''', acme.dir + "/run/keyd.sock", timeout=60).out
+    assert said.strip() == "{'org.coffer.keyd.PermissionDenied'}"
+    rows = acme.log("--user", acme.bob.name)
+    assert 30 <= len([r for r in rows if r["op"] == "subject-find"]) <= 60
+    assert [r for r in rows if r["op"] == "refused" and r["outcome"] == "TooMany"]
+
+
 def test_sessions_that_nobody_mounts_are_bounded(acme):
     assert asks(acme, acme.alice, 80) == {"ok": 64, "TooMany": 16}
     acme.grant("acme", acme.bob)
