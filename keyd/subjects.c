@@ -249,7 +249,8 @@ static void searched(struct keyd *k, const struct survey_result *r, void *arg)
 			r->error ? (r->text ? r->text : strerror(-r->error)) : strerror(e < 0 ? -e : ENOMEM));
 		return;
 	}
-	job_done(s->job, json_pack("{s:I, s:o, s:b}", "list", list, "counts", counts, "moved", r->moved));
+	job_done(s->job, json_pack("{s:I, s:o, s:b, s:b}", "list", list, "counts", counts, "moved", r->moved, "client_held",
+				 s->client.held));
 }
 
 static void running(const json_t *counts, void *arg)

@@ -166,7 +166,8 @@ int cmd_subject_list(struct tool *t, int argc, char **argv)
 static int search(struct tool *t, const char *client, const char *id, json_t **ret_counts, json_t **ret_rows)
 {
 	json_auto_t *answer = NULL, *rows = json_array();
-	json_t *at = NULL;
+	json_t *at = NULL, *row;
+	size_t i;
 	int r = request_run_job(t, "SubjectFind", json_pack("{s:s, s:s}", "client", client, "subject", id), &answer);
 
 	while (r == EXIT_OK) {
@@ -182,6 +183,11 @@ static int search(struct tool *t, const char *client, const char *id, json_t **r
 	}
 	if (r != EXIT_OK)
 		return r;
+	json_array_foreach(rows, i, row)
+	{
+		if (json_is_true(json_object_get(answer, "client_held"))) /* the whole client is */
+			json_object_set_new(row, "held", json_true());
+	}
 	if (json_is_true(json_object_get(answer, "moved")))
 		fputs("coffer: something was renamed while it was searched: search again to be sure\n", stderr);
 	*ret_counts = json_incref(json_object_get(answer, "counts"));

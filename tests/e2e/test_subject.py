@@ -345,8 +345,15 @@ def test_shred_refusals(make_vault):
     refused = [r for r in v.log() if r["op"] == "erase" and r["outcome"]]
     assert [r["detail"]["subject"] for r in refused] == ["nobody"] and refused[0]["outcome"] == "NothingToErase"
     v.coffer("hold", "place", "acme", "--matter", "case 17", "--reason", "x")
-    v.coffer("subject", "shred", "acme", JANE, "--reason", "x", "--yes", check=REFUSED)
+    r = v.coffer("subject", "shred", "acme", JANE, "--reason", "x", "--yes", check=REFUSED)
+    assert "hr/jane/cv" in r.err  # all of it is
+    assert all(x["held"] for x in find(v, JANE)[0].values())
+    v.coffer("subject", "export", "acme", JANE, "--to", v.alice.home + "/x", user=v.alice, check=NOT_FOUND)
     assert m.read("hr/jane/cv") == b"cv\n"  # the session stands
+    # Who asks without end does not fill the book.
+    for _ in range(40):
+        v.coffer("subject", "find", "acme", JANE, user=v.carol, check=REFUSED)
+    assert len([r for r in v.log() if r["op"] == "subject-find" and r["user"] == v.carol.name]) <= 32
 
 
 def test_export(acme):
