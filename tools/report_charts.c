@@ -52,7 +52,7 @@ static void choose_bins(const json_t *report, const json_t *weeks, struct chart 
 	c->first = report_seconds(json_array_get(weeks, 0), "week");
 	if (report_seconds(json_array_get(weeks, json_array_size(weeks) - 1), "week") > last)
 		last = report_seconds(json_array_get(weeks, json_array_size(weeks) - 1), "week");
-	n = (last - c->first) / WEEK + 1;
+	n = last > c->first ? (last - c->first) / WEEK + 1 : 1;
 	c->weeks_a_bin = (size_t)(n + CHART_BINS_MAX - 1) / CHART_BINS_MAX;
 	c->bins = ((size_t)n + c->weeks_a_bin - 1) / c->weeks_a_bin;
 }
@@ -108,6 +108,8 @@ static double slot(const struct chart *c)
 	return w > SLOT_MAX ? SLOT_MAX : w;
 }
 
+static const char *const colours[CHART_PURPOSES_MAX] = {"c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"}; /* report_style.h */
+
 static void rect(FILE *f, double x, double y, double w, double h, const char *class)
 {
 	fprintf(f, "<rect x=\"%.3f%%\" y=\"%.3f%%\" width=\"%.3f%%\" height=\"%.3f%%\" class=\"%s\">", x, y, w, h, class);
@@ -125,7 +127,7 @@ static void bin_name(const struct chart *c, size_t bin, char *buf, size_t n)
 static void draw_bin(FILE *f, const struct chart *c, size_t bin, int64_t top)
 {
 	double width = slot(c), y = 100;
-	char name[2 * REPORT_DAY_MAX + 8], class[8], number[REPORT_NUMBER_MAX];
+	char name[2 * REPORT_DAY_MAX + 8], number[REPORT_NUMBER_MAX];
 
 	bin_name(c, bin, name, sizeof(name));
 	for (size_t i = 0; i < c->purposes; i++) {
@@ -134,8 +136,7 @@ static void draw_bin(FILE *f, const struct chart *c, size_t bin, int64_t top)
 		if (c->opens[bin][i] == 0)
 			continue;
 		y -= h;
-		snprintf(class, sizeof(class), "c%zu", i);
-		rect(f, (double)bin * width + width * 0.12, y, width * 0.76, h, class);
+		rect(f, (double)bin * width + width * 0.12, y, width * 0.76, h, colours[i]);
 		html_literal(f, "<title>");
 		html_printf(f, "%s, %s: %s", name, c->ids[i], report_count(c->opens[bin][i], number));
 		html_literal(f, "</title></rect>");
@@ -177,11 +178,8 @@ static void legend(FILE *f, const struct chart *c)
 {
 	html_literal(f, "<ul class=\"legend\">");
 	for (size_t i = 0; i < c->purposes; i++) {
-		char class[8];
-
-		snprintf(class, sizeof(class), "c%zu", i);
 		html_literal(f, "<li><svg class=\"key\" aria-hidden=\"true\">");
-		rect(f, 0, 0, 100, 100, class);
+		rect(f, 0, 0, 100, 100, colours[i]);
 		html_literal(f, "</rect></svg>");
 		html_text(f, c->ids[i]);
 		html_literal(f, "</li>");

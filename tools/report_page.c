@@ -39,9 +39,9 @@ static void put_bytes(FILE *f, int64_t n)
 	for (; x >= 999.5 && u + 1 < ARRAY_SIZE(units); u++)
 		x /= 1000;
 	if (u == 0)
-		html_printf(f, "%" PRId64 " B", n);
+		html_printf(f, "%" PRId64 "\xc2\xa0" "B", n); /* not to be broken */
 	else
-		html_printf(f, x < 9.95 ? "%.1f %s" : "%.0f %s", x, units[u]);
+		html_printf(f, x < 9.95 ? "%.1f\xc2\xa0%s" : "%.0f\xc2\xa0%s", x, units[u]);
 }
 
 static void put_list(FILE *f, const json_t *list)

@@ -25,7 +25,7 @@
 	".none{color:var(--soft)}\n" \
 	".alert{color:var(--alert);font-weight:600}\n" \
 	".id,code{font-family:ui-monospace,'SF Mono',Consolas,'DejaVu Sans Mono',monospace;font-size:.86em}\n" \
-	".id{color:var(--soft);display:block}\n" \
+	".id{color:var(--soft);display:block;font-weight:400}\n" \
 	"dl.facts{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:0 0 1rem;font-size:.95rem}\n" \
 	"dl.facts dt{color:var(--soft)}dl.facts dd{margin:0}\n" \
 	"ul.tiles{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));gap:.7rem;padding:0;" \

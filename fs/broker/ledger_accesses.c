@@ -33,6 +33,12 @@ struct week {
 	int64_t opens;
 };
 
+/* Of the files those that were opened most. */
+struct top {
+	struct file_id file;
+	int64_t opens, last; /* last: nanoseconds */
+};
+
 struct accesses {
 	int64_t number; /* of this count: `after` names it */
 	char *client, *without;
@@ -44,6 +50,9 @@ struct accesses {
 	int64_t *sessions;    /* by row id: number of the group + 1; 0: not seen yet; LEFT_OUT */
 	size_t sessions_n;
 	int64_t records, files;
+	struct top top[LEDGER_ACCESSES_FILES];
+	size_t top_n, least; /* least: index of the one that goes first */
+	struct file_id at;   /* the file to go on with, once the records are counted */
 	sqlite3_stmt *session, *more, *first, *known; /* while a page is made */
 	struct ledger *l;
 };
@@ -367,51 +376,119 @@ static json_t *weeks_json(const struct accesses *a)
 	return rows;
 }
 
-static int add_file_groups(sqlite3_stmt *st, json_t *row)
-{
-	json_t *groups = json_object_get(row, "groups");
-	int r;
+/* ---- the files that were opened most: looked for among all, some at a time ---- */
 
-	while ((r = sql_step(st)) > 0)
-		json_array_append_new(groups, json_integer(sqlite3_column_int64(st, 0)));
-	sqlite3_reset(st);
+static int most_opened_first(const void *a, const void *b)
+{
+	const struct top *x = a, *y = b;
+
+	if (x->opens != y->opens)
+		return x->opens < y->opens ? 1 : -1;
+	if (x->last != y->last)
+		return x->last < y->last ? 1 : -1;
+	return memcmp(&x->file, &y->file, sizeof(x->file));
+}
+
+static void consider(struct accesses *a, const struct top *t)
+{
+	if (a->top_n < LEDGER_ACCESSES_FILES)
+		a->top[a->top_n++] = *t;
+	else if (most_opened_first(t, &a->top[a->least]) < 0)
+		a->top[a->least] = *t;
+	else
+		return;
+	a->least = 0;
+	for (size_t i = 1; i < a->top_n; i++)
+		if (most_opened_first(&a->top[i], &a->top[a->least]) > 0)
+			a->least = i;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * NS + ts.tv_nsec;
+}
+
+/* 1: there is more. */
+static int look_at_files(struct accesses *a)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int64_t deadline = now_ns() + PAGE_NS;
+	struct top t = {0};
+	int r = sql_prepare(a->l->db, "SELECT file, opens, last FROM temp.used WHERE file>=? ORDER BY file", &st);
+
+	if (r < 0)
+		return r;
+	sqlite3_bind_blob(st, 1, a->at.b, sizeof(a->at.b), SQLITE_STATIC);
+	while ((r = sql_step(st)) > 0) {
+		const void *file = sqlite3_column_blob(st, 0);
+
+		if (sqlite3_column_bytes(st, 0) != FILE_ID_BYTES)
+			return -EUCLEAN;
+		if (t.opens && memcmp(&t.file, file, FILE_ID_BYTES) != 0) {
+			consider(a, &t);
+			t.opens = t.last = 0;
+			if (now_ns() > deadline) {
+				memcpy(&a->at, file, FILE_ID_BYTES);
+				return 1;
+			}
+		}
+		memcpy(&t.file, file, FILE_ID_BYTES);
+		t.opens += sqlite3_column_int64(st, 1);
+		if (sqlite3_column_int64(st, 2) > t.last)
+			t.last = sqlite3_column_int64(st, 2);
+	}
+	if (t.opens)
+		consider(a, &t);
 	return r;
 }
 
-/* Those that were opened most, each with its newest path (sealed). */
+/* Its newest path, sealed; and the groups that opened it. */
+static int add_file(const struct top *t, sqlite3_stmt *path, sqlite3_stmt *groups, json_t *rows)
+{
+	scoped(sql_resetp) sqlite3_stmt *p = path, *g = groups;
+	char hex[2 * FILE_ID_BYTES + 1];
+	json_t *row, *list;
+	int r;
+
+	sodium_bin2hex(hex, sizeof(hex), t->file.b, sizeof(t->file.b));
+	row = json_pack("{s:s, s:I, s:I, s:[]}", "file", hex, "opens", (json_int_t)t->opens, "last", (json_int_t)(t->last / NS),
+		"groups");
+	list = json_object_get(row, "groups");
+	if (json_array_append_new(rows, row) < 0)
+		return -ENOMEM;
+	sqlite3_bind_blob(p, 1, t->file.b, sizeof(t->file.b), SQLITE_STATIC);
+	r = sql_step(p);
+	if (r > 0) {
+		size_t n = (size_t)sqlite3_column_bytes(p, 1), room = sodium_base64_ENCODED_LEN(n, sodium_base64_VARIANT_ORIGINAL);
+		scoped(freep) char *text = calloc(1, room);
+
+		if (!text)
+			return -ENOMEM;
+		json_object_set_new(row, "path",
+			json_pack("{s:I, s:s}", "month", (json_int_t)sqlite3_column_int64(p, 0), "sealed",
+				sodium_bin2base64(text, room, sqlite3_column_blob(p, 1), n, sodium_base64_VARIANT_ORIGINAL)));
+	}
+	sqlite3_bind_blob(g, 1, t->file.b, sizeof(t->file.b), SQLITE_STATIC);
+	while (r >= 0 && (r = sql_step(g)) > 0)
+		json_array_append_new(list, json_integer(sqlite3_column_int64(g, 0)));
+	return r < 0 ? r : 0;
+}
+
 static int files_json(struct accesses *a, json_t *rows)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL, *groups = NULL;
+	scoped(sql_finalizep) sqlite3_stmt *path = NULL, *groups = NULL;
 	int r = sql_prepare(a->l->db,
-		"SELECT u.file, u.opens, u.last, p.month, p.sealed FROM (SELECT file, sum(opens) AS opens, max(last) AS last"
-		" FROM temp.used GROUP BY file ORDER BY 2 DESC, 3 DESC, 1 LIMIT ?1) u LEFT JOIN path p ON p.id="
-		"(SELECT path FROM temp.used WHERE file=u.file AND path<>0 ORDER BY last DESC LIMIT 1) ORDER BY 2 DESC, 3 DESC, 1",
-		&st);
+		"SELECT p.month, p.sealed FROM temp.used u JOIN path p ON p.id=u.path WHERE u.file=? AND u.path<>0"
+		" ORDER BY u.last DESC LIMIT 1", &path);
 
 	if (r == 0)
 		r = sql_prepare(a->l->db, "SELECT grp FROM temp.used WHERE file=?", &groups);
-	if (r == 0)
-		sqlite3_bind_int64(st, 1, LEDGER_ACCESSES_FILES);
-	while (r == 0 && (r = sql_step(st)) > 0) {
-		const void *sealed = sqlite3_column_blob(st, 4);
-		size_t n = (size_t)sqlite3_column_bytes(st, 4), room = sodium_base64_ENCODED_LEN(n, sodium_base64_VARIANT_ORIGINAL);
-		scoped(freep) char *text = calloc(1, room);
-		char hex[2 * FILE_ID_BYTES + 1];
-		json_t *row;
-
-		if (!text || sqlite3_column_bytes(st, 0) != FILE_ID_BYTES)
-			return text ? -EUCLEAN : -ENOMEM;
-		sodium_bin2hex(hex, sizeof(hex), sqlite3_column_blob(st, 0), FILE_ID_BYTES);
-		row = json_pack("{s:s, s:I, s:I, s:[]}", "file", hex, "opens", (json_int_t)sqlite3_column_int64(st, 1), "last",
-			(json_int_t)(sqlite3_column_int64(st, 2) / NS), "groups");
-		if (sealed)
-			json_object_set_new(row, "path",
-				json_pack("{s:I, s:s}", "month", (json_int_t)sqlite3_column_int64(st, 3), "sealed",
-					sodium_bin2base64(text, room, sealed, n, sodium_base64_VARIANT_ORIGINAL)));
-		json_array_append_new(rows, row);
-		sqlite3_bind_blob(groups, 1, sqlite3_column_blob(st, 0), FILE_ID_BYTES, SQLITE_STATIC);
-		r = add_file_groups(groups, row);
-	}
+	qsort(a->top, a->top_n, sizeof(a->top[0]), most_opened_first);
+	for (size_t i = 0; r == 0 && i < a->top_n; i++)
+		r = add_file(&a->top[i], path, groups, rows);
 	return r;
 }
 
@@ -501,29 +578,42 @@ static void end(struct ledger *l)
 	(void)sql_exec(l->db, "DROP TABLE IF EXISTS temp.used");
 }
 
+/* `after`: "<number>:<where in the records>", then "<number>:files". */
+static int parse_position(const struct ledger *l, const struct ledger_accesses_wanted *w, const char **ret)
+{
+	int64_t number;
+	int used = 0;
+
+	if (sscanf(w->after, "%" SCNd64 ":%n", &number, &used) != 1 || !used || !l->accesses || l->accesses->number != number ||
+		strcmp(l->accesses->client, w->client) != 0)
+		return -EINVAL;
+	*ret = w->after + used;
+	return 0;
+}
+
 int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, json_t **ret, char **ret_next)
 {
 	scoped(freep) char *next = NULL;
 	const char *after = NULL;
-	int64_t number;
-	int r = 0, used = 0;
+	int r = w->after ? parse_position(l, w, &after) : begin(l, w);
 
-	if (!w->after) {
-		r = begin(l, w);
-	} else {
-		if (sscanf(w->after, "%" SCNd64 ":%n", &number, &used) != 1 || !used || !l->accesses ||
-			l->accesses->number != number || strcmp(l->accesses->client, w->client) != 0)
-			return -EINVAL;
-		after = w->after + used;
-	}
-	if (r == 0)
+	if (w->after && r < 0)
+		return r;
+	if (r == 0 && after && strcmp(after, "files") == 0) {
+		r = look_at_files(l->accesses);
+		if (r == 0) {
+			r = answer(l->accesses, ret);
+			end(l);
+			if (r == 0)
+				*ret_next = NULL;
+			return r;
+		}
+	} else if (r == 0) {
 		r = count_some(l->accesses, after, &next);
-	if (r == 0 && next)
-		return asprintf(ret_next, "%" PRId64 ":%s", l->accesses->number, next) < 0 ? -ENOMEM : 0;
-	if (r == 0)
-		r = answer(l->accesses, ret);
-	end(l);
-	if (r == 0)
-		*ret_next = NULL;
-	return r;
+	}
+	if (r < 0) {
+		end(l);
+		return r;
+	}
+	return asprintf(ret_next, "%" PRId64 ":%s", l->accesses->number, next ? next : "files") < 0 ? -ENOMEM : 0;
 }

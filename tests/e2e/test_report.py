@@ -3,10 +3,11 @@ import datetime
 import json
 import os
 import random
+import subprocess
 
 import pytest
 
-from harness import DAMAGED, NOT_FOUND, OK, OTHER_PURPOSE, REFUSED, SEALED, USAGE
+from harness import DAMAGED, NOT_FOUND, OK, OTHER_PURPOSE, REFUSED, SEALED, USAGE, kill9, wait_for
 
 HOSTILE = ["<script>alert(1)<_script>.txt", "a\"b'c&d`.txt", "rtl\u202efdp.exe", "<img src=x onerror=alert(1)>", "x" * 200]
 
@@ -273,3 +274,25 @@ def test_destroyed_files_and_their_certificate(acme):
     c, = report(acme)["certificates"]
     assert c["kind"] == "erasure" and c["file"] == "acme-erasure-1.json" and len(c["signature"]) == 128
     assert c["signature"] == json.load(open(acme.dir + "/keyd/certificates/acme-erasure-1.json"))["signature"]
+
+
+def test_two_at_once(used):
+    """One is made at a time; the other waits for it."""
+    argv = [used.programs + "/tools/coffer", "--dir", used.dir, "report", "--json"]
+    both = [subprocess.Popen([*argv, client], stdout=subprocess.PIPE) for client in ("acme", "globex")]
+    told = [json.loads(p.communicate(timeout=30)[0])["report"] for p in both]
+    assert [p.returncode for p in both] == [OK, OK]
+    assert [r["client"]["client"] for r in told] == ["acme", "globex"]
+    assert [p["user"] for p in told[1]["accesses"]["people"]] == [used.carol.name]
+
+
+def test_fsd_dies_meanwhile(used):
+    """No report is better than half a one; the next is whole."""
+    for _ in range(3):
+        p = subprocess.Popen([used.programs + "/tools/coffer", "--dir", used.dir, "report", "acme", "--json"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        kill9(used.pid("fsd"))
+        out = p.communicate(timeout=30)[0]
+        assert p.returncode != OK or json.loads(out)["report"]["accesses"]["totals"]["opens"] == 8
+        wait_for(lambda: used.status()["fsd"] == "running" and used.pids("fsd"), "fsd", limit=15)
+    assert report(used)["accesses"]["totals"]["opens"] == 8
