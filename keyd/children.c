@@ -536,6 +536,27 @@ int worker_get_dead(struct keyd *k, const struct fact_client *c, struct worker *
 	return 0;
 }
 
+/* Opens the store of w, which is new, and listens to it.  fsd_end: the end that fsd gets; -1: none.  Ends w when it fails. */
+static int worker_begin(struct keyd *k, const struct fact_client *c, const struct client_id *id, struct worker *w, int fsd_end,
+	struct worker **ret)
+{
+	int r = worker_open(k, w, id);
+
+	if (r == 0)
+		r = retain_open(k, c, w);
+	if (r == 0 && fsd_end >= 0)
+		r = worker_introduce(k, w, fsd_end);
+	if (r == 0)
+		r = varlink_watch(w->child.client, k->event, "org.coffer.worker.Watch", NULL, on_worker_news,
+			on_worker_closed, w);
+	if (r < 0) {
+		worker_kill(w);
+		return r;
+	}
+	*ret = w;
+	return 0;
+}
+
 int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 {
 	struct worker *w = worker_find(k, c->hex);
@@ -556,20 +577,7 @@ int worker_get(struct keyd *k, const struct fact_client *c, struct worker **ret)
 	r = worker_new(k, c, -1, &w, &fsd_end);
 	if (r < 0)
 		return r;
-	r = worker_open(k, w, &id);
-	if (r == 0)
-		r = retain_open(k, c, w);
-	if (r == 0)
-		r = worker_introduce(k, w, fsd_end);
-	if (r == 0)
-		r = varlink_watch(w->child.client, k->event, "org.coffer.worker.Watch", NULL, on_worker_news,
-			on_worker_closed, w);
-	if (r < 0) {
-		worker_kill(w);
-		return r;
-	}
-	*ret = w;
-	return 0;
+	return worker_begin(k, c, &id, w, fsd_end, ret);
 }
 
 /* It keeps the end that fsd would have: without it, it would take fsd for dead. */
@@ -587,19 +595,10 @@ int worker_start_apart(struct keyd *k, const struct fact_client *c, int folder_f
 	w->apart = true;
 	w->fsd_end = fsd_end;
 	w->copy_fd = copy_fd;
-	r = worker_open(k, w, &id);
+	r = worker_begin(k, c, &id, w, -1, ret);
 	if (r == 0)
-		r = retain_open(k, c, w);
-	if (r == 0)
-		r = varlink_watch(w->child.client, k->event, "org.coffer.worker.Watch", NULL, on_worker_news,
-			on_worker_closed, w);
-	if (r < 0) {
-		worker_kill(w);
-		return r;
-	}
-	w->folder_fd = w->copy_fd = -1;
-	*ret = w;
-	return 0;
+		w->folder_fd = w->copy_fd = -1;
+	return r;
 }
 
 /* ---- what happens by itself ---- */

@@ -71,14 +71,19 @@ static struct work *work_new(struct keyd *k, const struct fact_client *c, const 
 	return w;
 }
 
-/* Steals detail. */
-static int put(struct work *w, const char *kind, const char *outcome, json_t *detail)
+static struct outbox_entry entry_of(const struct work *w, const char *kind, const char *outcome, json_t *detail)
 {
-	struct outbox_entry e = {.kind = kind,
+	return (struct outbox_entry){.kind = kind,
 		.outcome = outcome,
 		.by = {.user = w->user, .uid = w->uid},
 		.client = w->client.client,
 		.detail = detail};
+}
+
+/* Steals detail. */
+static int put(struct work *w, const char *kind, const char *outcome, json_t *detail)
+{
+	const struct outbox_entry e = entry_of(w, kind, outcome, detail);
 
 	return outbox_put(w->k, &e);
 }
@@ -148,18 +153,13 @@ static void set_done(struct keyd *k, const struct survey_result *r, void *arg)
 
 static int remember(struct work *w)
 {
-	scoped(facts_rollbackp) struct facts *open = NULL;
-	const struct actor by = {.user = w->user, .uid = w->uid};
+	const struct outbox_entry e =
+		entry_of(w, "class-set", NULL, json_pack("{s:s, s:s}", "store", w->store, "class", w->class->id));
 	int r = facts_begin(w->k->facts);
 
-	if (r < 0)
-		return r;
-	open = w->k->facts;
-	r = facts_class_set_begin(w->k->facts, w->client.row, w->store, w->class->number, by, keyd_now());
 	if (r == 0)
-		r = put(w, "class-set", NULL,
-			json_pack("{s:s, s:s}", "store", w->store, "class", w->class->id));
-	return r < 0 ? r : outbox_commit(w->k);
+		r = facts_class_set_begin(w->k->facts, w->client.row, w->store, w->class->number, e.by, keyd_now());
+	return outbox_record_with(w->k, r, &e);
 }
 
 static void found(struct keyd *k, const struct survey_result *r, void *arg)
@@ -212,6 +212,20 @@ static int unavailable(struct varlink_call *call, int r)
 		"the store does not open: %s", strerror(-r));
 }
 
+/* The survey for w, which it takes; the call is answered when that is done. */
+static int begin(struct work *work, struct varlink_call *call, const char *mode, json_t *params,
+	void (*done)(struct keyd *k, const struct survey_result *r, void *arg))
+{
+	const struct survey_spec spec = {.mode = mode, .params = params, .done = done, .arg = work};
+	scoped(work_freep) struct work *w = work;
+	int r = survey_start(w->k, &w->client, &spec);
+
+	if (r < 0)
+		return unavailable(call, r);
+	take_ptr(&w)->job = job_new(work->k, call);
+	return 0;
+}
+
 int keyd_class_set(struct varlink_call *call, json_t *params, void *userdata)
 {
 	scoped(work_freep) struct work *w = NULL;
@@ -219,7 +233,6 @@ int keyd_class_set(struct varlink_call *call, json_t *params, void *userdata)
 	const char *client, *path, *class;
 	const struct policy_class *to;
 	struct fact_client c;
-	int r;
 
 	if (!params_unpack(
 		    call, params, "{s:s, s:s, s:s}", "client", &client, "path", &path, "class", &class) ||
@@ -230,16 +243,7 @@ int keyd_class_set(struct varlink_call *call, json_t *params, void *userdata)
 	if (!w)
 		return -ENOMEM;
 	w->class = to;
-	const struct survey_spec spec = {.mode = "find",
-		.params = json_pack("{s:s, s:b}", "only", path, "names", 1),
-		.done = found,
-		.arg = w};
-
-	r = survey_start(k, &c, &spec);
-	if (r < 0)
-		return unavailable(call, r);
-	take_ptr(&w)->job = job_new(k, call);
-	return 0;
+	return begin(take_ptr(&w), call, "find", json_pack("{s:s, s:b}", "only", path, "names", 1), found);
 }
 
 /* What a crash left. */
@@ -315,7 +319,6 @@ int keyd_class_show(struct varlink_call *call, json_t *params, void *userdata)
 	const char *client, *path = NULL;
 	struct keyd *k = userdata;
 	struct fact_client c;
-	int r;
 
 	if (!params_unpack(call, params, "{s:s, s?s}", "client", &client, "path", &path) ||
 		!params_client(k, call, client, &c) || !classes_may_begin(k, call, &c))
@@ -323,15 +326,6 @@ int keyd_class_show(struct varlink_call *call, json_t *params, void *userdata)
 	w = work_new(k, &c, varlink_call_peer(call)->user, varlink_call_peer(call)->uid);
 	if (!w)
 		return -ENOMEM;
-	const struct survey_spec spec = {.mode = "look",
-		.params =
-			json_pack("{s:s, s:b}", "only", path ? path : "", "names", may_name(k, call, c.hex)),
-		.done = shown,
-		.arg = w};
-
-	r = survey_start(k, &c, &spec);
-	if (r < 0)
-		return unavailable(call, r);
-	take_ptr(&w)->job = job_new(k, call);
-	return 0;
+	return begin(take_ptr(&w), call, "look",
+		json_pack("{s:s, s:b}", "only", path ? path : "", "names", may_name(k, call, c.hex)), shown);
 }

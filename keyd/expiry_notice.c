@@ -45,7 +45,6 @@ static int give(struct keyd *k, const struct fact_client *c, const struct policy
 	const struct policy_retention *rule, struct fact_notice *n)
 {
 	struct outbox_entry e = {.kind = "expiry-notice", .by = FACTS_CLOCK, .client = c->client};
-	scoped(facts_rollbackp) struct facts *open = NULL;
 	int64_t now = keyd_now();
 	struct notice_letter l = {.client = c, .notice = n, .policy = k->policy, .class = class, .now = now};
 	char name[NOTICE_NAME_MAX];
@@ -56,19 +55,13 @@ static int give(struct keyd *k, const struct fact_client *c, const struct policy
 	expiry_rule_text(rule, n->rule, sizeof(n->rule));
 	snprintf(n->source, sizeof(n->source), "%s", rule->source ? rule->source : "");
 	r = facts_begin(k->facts);
-	if (r < 0)
-		return r;
-	open = k->facts;
-	r = facts_notice_begin(k->facts, n, now, &l.row);
+	if (r == 0)
+		r = facts_notice_begin(k->facts, n, now, &l.row);
 	if (r == 0)
 		r = write_letter(k, &l, &e.detail);
-	if (r == 0)
-		r = outbox_put(k, &e);
-	if (r == 0)
-		r = facts_commit(k->facts);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return r;
-	open = NULL;
 	notice_send(k, notice_name(l.row, c->client, name), c->client);
 	if (class)
 		retain_tell(k, c);
@@ -94,20 +87,13 @@ int expiry_stop(struct keyd *k, const struct fact_client *c, const struct fact_c
 	const char *why)
 {
 	struct outbox_entry e = {.kind = "expiry-stop", .by = FACTS_CLOCK, .client = c->client};
-	scoped(facts_rollbackp) struct facts *open = NULL;
-	int r;
+	int r = facts_begin(k->facts);
 
-	r = facts_begin(k->facts);
-	if (r < 0)
-		return r;
-	open = k->facts;
-	e.detail = json_pack("{s:I, s:s}", "notice", (json_int_t)(class ? class->waiting : c->waiting), "reason", why);
-	r = outbox_put(k, &e);
 	if (r == 0)
 		r = facts_notice_end_class(
 			k->facts, c->row, class ? class->class : 0, how, why, 0, FACTS_CLOCK, keyd_now());
-	if (r == 0)
-		r = facts_commit(k->facts);
+	e.detail = json_pack("{s:I, s:s}", "notice", (json_int_t)(class ? class->waiting : c->waiting), "reason", why);
+	r = outbox_commit_with(k, r, &e);
 	if (r == 0 && class)
 		retain_tell(k, c);
 	return r;

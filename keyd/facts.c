@@ -370,10 +370,9 @@ int facts_head_last(struct facts *f, struct fact_head *ret)
 
 	r = facts_prepare(
 		f, &st, "SELECT batch,hash,signature,signed_at FROM head ORDER BY batch DESC LIMIT 1", "");
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	ret->batch = sqlite3_column_int64(st, 0);
 	facts_text(st, 1, ret->hash, sizeof(ret->hash));
 	facts_text(st, 2, ret->signature, sizeof(ret->signature));
@@ -443,10 +442,9 @@ int facts_state_get(struct facts *f, const char *key, char *buf, size_t n)
 	int r;
 
 	r = facts_prepare(f, &st, "SELECT value FROM state WHERE key = ?", "t", key);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	facts_text(st, 0, buf, n);
 	return 0;
 }

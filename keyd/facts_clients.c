@@ -25,10 +25,9 @@ int facts_client_row(struct facts *f, const char *hex, int64_t *ret)
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = facts_prepare(f, &st, "SELECT id FROM client WHERE client_id = ?", "t", hex);
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*ret = sqlite3_column_int64(st, 0);
 	return 0;
 }
@@ -87,10 +86,9 @@ int facts_client_brief(struct facts *f, const char *client, int64_t known_at, st
 	int r;
 
 	r = facts_cached(f, &st, CLIENT_QUERY "AND c.client = ?2", "it", known_at, client);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	client_from_row(st, ret);
 	return 0;
 }
@@ -108,10 +106,9 @@ int facts_client_by_row(struct facts *f, int64_t row, struct fact_client *ret)
 	int r;
 
 	r = facts_cached(f, &st, CLIENT_QUERY "AND c.id = ?2", "ii", FACTS_LATEST, row);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	client_from_row(st, ret);
 	return facts_client_dates(f, FACTS_LATEST, ret);
 }
@@ -240,10 +237,9 @@ int facts_hold_client(struct facts *f, int64_t hold, char client[CLIENT_NAME_MAX
 
 	r = facts_prepare(f, &st,
 		"SELECT c.client FROM hold h JOIN client c ON c.id = h.client WHERE h.id = ?", "i", hold);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	facts_text(st, 0, client, CLIENT_NAME_MAX);
 	return 0;
 }

@@ -45,10 +45,9 @@ int facts_notice_scheduled(struct facts *f, int64_t notice, struct fact_schedule
 		"SELECT id,until,asked_at,asked_uid,asked_by,reason FROM notice_schedule WHERE id ="
 		" (SELECT max(id) FROM notice_schedule WHERE notice = ?) AND confirmed_at IS NULL",
 		"i", notice);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*ret = (struct fact_schedule){
 		.row = sqlite3_column_int64(st, 0),
 		.until = sqlite3_column_int64(st, 1),
@@ -133,10 +132,9 @@ int facts_transfer_finish(struct facts *f, int64_t client, struct actor by, int6
 
 	r = facts_prepare(f, &st, "SELECT finished_at IS NOT NULL FROM transfer WHERE id = " LAST_TRANSFER, "ii", client,
 		FACTS_LATEST);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	if (sqlite3_column_int(st, 0))
 		return 0;
 	return facts_execute(f, NULL, "UPDATE transfer SET finished_at = ?3, finished_by = ?4 WHERE id = " LAST_TRANSFER, "iiit",

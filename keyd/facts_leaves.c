@@ -80,10 +80,9 @@ static int two(struct facts *f, const char *sql, int64_t arg, int64_t *a, int64_
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = facts_prepare(f, &st, sql, "i", arg);
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*a = sqlite3_column_int64(st, 0);
 	*b = sqlite3_column_int64(st, 1);
 	return 0;
@@ -129,10 +128,9 @@ int facts_class_set_any(struct facts *f, struct fact_class_set *ret)
 	int r = facts_prepare(
 		f, &st, "SELECT client, class, store FROM class_set ORDER BY begun_at LIMIT 1", "");
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	ret->client = sqlite3_column_int64(st, 0);
 	ret->class = sqlite3_column_int64(st, 1);
 	facts_text(st, 2, ret->store, sizeof(ret->store));
@@ -207,10 +205,9 @@ int facts_erasure_pending(struct facts *f, int64_t after, struct fact_erasure *r
 		" WHERE finished_at IS NULL AND id > ? ORDER BY id LIMIT 1",
 		"i", after);
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*ret = (struct fact_erasure){.row = sqlite3_column_int64(st, 0),
 		.client = sqlite3_column_int64(st, 1),
 		.intent_at = sqlite3_column_int64(st, 2),

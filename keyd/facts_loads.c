@@ -125,10 +125,9 @@ int facts_book(struct facts *f, int64_t client, struct fact_book *ret)
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = facts_prepare(f, &st, "SELECT since,pruned FROM load_book WHERE client = ?", "i", client);
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*ret = (struct fact_book){
 		.since = (uint16_t)sqlite3_column_int(st, 0), .pruned = (uint16_t)sqlite3_column_int(st, 1)};
 	return 0;

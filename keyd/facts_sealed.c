@@ -27,10 +27,9 @@ int facts_sealed_due(struct facts *f, int64_t now, struct fact_sealed *ret)
 		" ORDER BY until LIMIT 1",
 		"i", now);
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	ret->row = sqlite3_column_int64(st, 0);
 	ret->until = sqlite3_column_int64(st, 1);
 	facts_text(st, 2, ret->nonce, sizeof(ret->nonce));

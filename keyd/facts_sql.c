@@ -156,6 +156,13 @@ int facts_rows(struct facts *f, json_t **ret, const char *sql, const char *types
 	return 0;
 }
 
+int facts_one(sqlite3_stmt *st, int r)
+{
+	if (r == 0)
+		r = sql_step(st);
+	return r < 0 ? r : r == 0 ? -ENOENT : 0;
+}
+
 void facts_text(sqlite3_stmt *st, int i, char *buf, size_t n)
 {
 	const char *text = (const char *)sqlite3_column_text(st, i);

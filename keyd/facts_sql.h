@@ -30,6 +30,9 @@ int facts_cached(struct facts *f, sqlite3_stmt **ret, const char *sql, const cha
 /* A statement without result; *ret_changes (or NULL): rows changed. */
 int facts_execute(struct facts *f, int *ret_changes, const char *sql, const char *types, ...);
 
+/* Steps to the row of a statement whose preparing went with `r`.  0: it is there.  -ENOENT: there is none. */
+int facts_one(sqlite3_stmt *st, int r);
+
 /* All rows as a JSON array of objects named by the columns; a column whose name ends in "?" is a boolean. */
 int facts_rows(struct facts *f, json_t **ret, const char *sql, const char *types, ...);
 

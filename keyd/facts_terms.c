@@ -97,10 +97,9 @@ static int text_get(struct facts *f, const char *sql, int64_t row, struct fact_t
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = facts_prepare(f, &st, sql, "i", row);
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	return text_from_row(st, ret);
 }
 
@@ -125,10 +124,9 @@ int facts_policy_at(struct facts *f, int64_t known_at, int64_t at, int64_t *ret_
 		"SELECT id FROM policy_version WHERE recorded_at <= ?1 AND effective <= ?2"
 		" ORDER BY max(effective, recorded_at) DESC, id DESC LIMIT 1",
 		"ii", known_at, at);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*ret_row = sqlite3_column_int64(st, 0);
 	return 0;
 }
@@ -271,10 +269,9 @@ int facts_request_get(struct facts *f, int64_t row, struct fact_request *ret)
 		"SELECT id,client,user,uid,purpose,class,ticket,reason,asked_at,expires_at,seconds,decided_at"
 		" FROM request WHERE id = ?",
 		"i", row);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*ret = (struct fact_request){.row = sqlite3_column_int64(st, 0),
 		.client = sqlite3_column_int64(st, 1),
 		.uid = (uid_t)sqlite3_column_int64(st, 3),
@@ -311,10 +308,9 @@ int facts_request_revoke(struct facts *f, int64_t row, struct actor by, int64_t 
 		"SELECT 1 FROM request q WHERE id = ?1 AND approved = 1 AND valid_until > ?2"
 		" AND NOT EXISTS (SELECT 1 FROM request_revoked v WHERE v.request = q.id)",
 		"ii", row, now);
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	return facts_execute(f, NULL,
 		"INSERT INTO request_revoked (request,recorded_at,recorded_by,recorded_uid) VALUES (?,?,?,?)", "iiti", row,
 		now, by.user, (int64_t)by.uid);
@@ -353,10 +349,9 @@ int facts_review_get(struct facts *f, int64_t row, struct fact_review *ret)
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = facts_prepare(f, &st, "SELECT id,client,user,uid,closed_at FROM review WHERE id = ?", "i", row);
 
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
 	*ret = (struct fact_review){.row = sqlite3_column_int64(st, 0),
 		.client = sqlite3_column_int64(st, 1),
 		.uid = (uid_t)sqlite3_column_int64(st, 3),

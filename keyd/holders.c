@@ -14,20 +14,8 @@
 static int act(struct keyd *k, struct actor by, const char *kind, const char *outcome, const char *name, json_t *detail)
 {
 	struct outbox_entry e = {.kind = kind, .outcome = outcome, .by = by, .detail = detail};
-	scoped(facts_rollbackp) struct facts *open = NULL;
-	int r = facts_begin(k->facts);
 
-	if (r < 0) {
-		json_decref(detail);
-		return r;
-	}
-	open = k->facts;
-	r = facts_act(k->facts, kind, name, e.by, keyd_now());
-	if (r == 0)
-		r = outbox_put(k, &e);
-	else
-		json_decref(detail);
-	return r < 0 ? r : outbox_commit(k);
+	return outbox_act(k, name, &e);
 }
 
 static void note_failure(struct keyd *k, struct varlink_call *call, const char *kind, const char *name,

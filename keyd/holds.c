@@ -38,22 +38,13 @@ static int place(struct keyd *k, const struct fact_client *c, const struct fact_
 {
 	struct outbox_entry e = {.kind = "hold-place", .by = by, .client = c->client};
 	const struct policy_class *class = h->class ? policy_class_by_number(k->policy, h->class) : NULL;
-	scoped(facts_rollbackp) struct facts *open = NULL;
-	int r;
+	int r = facts_begin(k->facts);
 
-	r = facts_begin(k->facts);
-	if (r < 0)
-		return r;
-	open = k->facts;
-	r = facts_hold_place_on(k->facts, h, by, keyd_now(), ret);
+	if (r == 0)
+		r = facts_hold_place_on(k->facts, h, by, keyd_now(), ret);
 	e.detail = json_pack("{s:s, s:s, s:s?, s:s?}", "matter", h->matter, "reason", h->reason, "class",
 		class ? class->id : NULL, "store", h->store);
-	if (r == 0)
-		r = outbox_put(k, &e);
-	else
-		json_decref(e.detail);
-	if (r == 0)
-		r = facts_commit(k->facts);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return r;
 	window_drop(k, c->client);
@@ -207,21 +198,14 @@ int keyd_hold_lift(struct varlink_call *call, json_t *params, void *userdata)
 		e.detail = json_pack("{s:I, s:s}", "hold", hold, "reason", reason);
 		r = facts_hold_lift(k->facts, hold, reason, e.by, keyd_now());
 		if (r == 0)
-			r = outbox_put(k, &e);
-		else
-			json_decref(e.detail);
-		if (r == 0)
 			r = facts_client(k->facts, client, FACTS_LATEST, &c);
 		if (r == 0)
 			r = facts_looks_forget(k->facts, c.row); /* what it kept may be due */
-		if (r == 0)
-			r = facts_commit(k->facts);
+		r = outbox_commit_with(k, r, &e);
 	}
-	if (r == -ENOENT) {
-		facts_rollback(k->facts);
+	if (r == -ENOENT)
 		return varlink_errorf(call, "UnknownHold", "`coffer hold list` shows the holds",
 			"there is no live hold %lld", (long long)hold);
-	}
 	if (r < 0)
 		return reply_failure(k, call, r, "the hold is not lifted");
 	retain_tell(k, &c);

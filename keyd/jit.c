@@ -169,11 +169,9 @@ static int decided(struct keyd *k, struct varlink_call *call, const struct fact_
 	e.detail = json_pack("{s:I, s:s, s:I, s:s?}", "request", (json_int_t)q->row, "asked_by", q->user, "until",
 		(json_int_t)until, "note", note);
 	r = outbox_commit_with(k, r, &e);
-	if (r == -ENOENT) {
-		facts_rollback(k->facts);
+	if (r == -ENOENT)
 		return varlink_errorf(call, "UnknownRequest", "`coffer requests --all` shows them",
 			"request %lld is decided, and holds no more", (long long)q->row);
-	}
 	if (r < 0)
 		return reply_failure(k, call, r, "the decision is not kept");
 	if (!approve)
@@ -248,9 +246,7 @@ int keyd_review_list(struct varlink_call *call, json_t *params, void *userdata)
 	if (!params_unpack(call, params, "{s?b}", "all", &all))
 		return 0;
 	r = facts_reviews(k->facts, all, &rows);
-	if (r < 0)
-		return reply_failure(k, call, r, "the reviews cannot be read");
-	return varlink_reply(call, json_pack("{s:o}", "reviews", rows));
+	return reply_rows(k, call, r, "reviews", rows, "the reviews cannot be read");
 }
 
 int keyd_review_close(struct varlink_call *call, json_t *params, void *userdata)

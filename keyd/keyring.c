@@ -152,6 +152,19 @@ bool keyring_exists(int keyd_fd)
 	return fd >= 0 && each_file(fd, refuse_ring, NULL) < 0;
 }
 
+/* It has its ring: takes k, and hands it out if its signing key is the one that is published. */
+static int ready(struct keyring *ring, struct keyring **ret, struct keys_error *err)
+{
+	scoped(keyring_freep) struct keyring *k = ring;
+	int rc;
+
+	unfold_signing_key(k);
+	rc = signing_file_check(k->keyd_fd, k->public_key, err);
+	if (rc == 0)
+		*ret = take_ptr(&k);
+	return rc;
+}
+
 int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, struct keys_error *err)
 {
 	scoped(keyring_freep) struct keyring *k = NULL;
@@ -182,12 +195,7 @@ int keyring_create(int keyd_fd, const struct root_key *r, struct keyring **ret, 
 		rc = disk_sync_dir(keyd_fd);
 	if (rc < 0)
 		return rc;
-	unfold_signing_key(k);
-	rc = signing_file_check(k->keyd_fd, k->public_key, err);
-	if (rc < 0)
-		return rc;
-	*ret = take_ptr(&k);
-	return 0;
+	return ready(take_ptr(&k), ret, err);
 }
 
 int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, struct keyring **ret,
@@ -202,12 +210,7 @@ int keyring_load(int keyd_fd, const struct root_key *r, uint64_t generation, str
 	rc = ring_read(k->keys_fd, generation, r, &k->ring, err);
 	if (rc < 0)
 		return rc;
-	unfold_signing_key(k);
-	rc = signing_file_check(k->keyd_fd, k->public_key, err);
-	if (rc < 0)
-		return rc;
-	*ret = take_ptr(&k);
-	return 0;
+	return ready(take_ptr(&k), ret, err);
 }
 
 int client_id_parse(const char *hex, struct client_id *ret)

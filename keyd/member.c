@@ -204,16 +204,6 @@ static struct session *member_new(
 /* The session and the record of its decision, in one transaction; in the book when this returns 0. */
 static int write_down(struct keyd *k, struct session *s, const struct decision *d)
 {
-	struct fact_session f = {
-		.client = s->client_row,
-		.user = s->user,
-		.uid = s->uid,
-		.purpose = s->purpose,
-		.ticket = s->ticket,
-		.rights = policy_rights_name(s->rights),
-		.grant = d->grant,
-		.until = s->until,
-	};
 	struct outbox_entry e = {
 		.kind = "enter",
 		.by = {.user = s->user, .uid = s->uid},
@@ -221,23 +211,13 @@ static int write_down(struct keyd *k, struct session *s, const struct decision *
 		.purpose = s->purpose,
 		.ticket = s->ticket,
 	};
-	scoped(facts_rollbackp) struct facts *open = NULL;
-	int64_t id;
-	int r;
+	int r = facts_begin(k->facts);
 
-	r = facts_begin(k->facts);
-	if (r < 0)
-		return r;
-	open = k->facts;
-	r = facts_session_begin(k->facts, &f, s->since, &id);
-	if (r < 0)
-		return r;
-	s->id = (uint64_t)id;
+	if (r == 0)
+		r = session_put(k, s, d);
 	e.session = s->id;
 	e.detail = detail(d, s->member_of);
-	r = outbox_put(k, &e);
-	if (r == 0)
-		r = facts_commit(k->facts);
+	r = outbox_commit_with(k, r, &e);
 	return r < 0 ? r : outbox_deliver(k);
 }
 

@@ -294,3 +294,8 @@ int reply_failure(struct keyd *k, struct varlink_call *call, int r, const char *
 		remedy = "the disk is full: make room, then try again";
 	return varlink_errorf(call, "Failed", remedy, "%s: %s", what, strerror(-r));
 }
+
+int reply_rows(struct keyd *k, struct varlink_call *call, int r, const char *key, json_t *rows, const char *failure)
+{
+	return r < 0 ? reply_failure(k, call, r, failure) : varlink_reply(call, json_pack("{s:o}", key, rows));
+}

@@ -36,6 +36,8 @@ bool has_role(const struct varlink_call *call, unsigned roles);
 bool may_see_names(struct keyd *k, const struct varlink_call *call, const char *hex);
 /* For what the database or the disk refused; ends any open transaction. */
 int reply_failure(struct keyd *k, struct varlink_call *call, int r, const char *what);
+/* The rows (it takes them) whose reading went with r, as the member `key`; or reply_failure. */
+int reply_rows(struct keyd *k, struct varlink_call *call, int r, const char *key, json_t *rows, const char *failure);
 
 /* ---- methods_query.c ---- */
 /* Rows of Shares. */

@@ -60,16 +60,6 @@ static json_t *class_json(const struct waiting *w)
 	return w->class ? json_string(w->class->id) : NULL;
 }
 
-/* Fact and record together, then whatever is due by it. */
-static int keep(struct keyd *k, int r, struct outbox_entry *e)
-{
-	if (r == 0)
-		r = outbox_put(k, e);
-	else
-		json_decref(e->detail);
-	return r < 0 ? r : outbox_commit(k);
-}
-
 int keyd_expiry_cancel(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
@@ -89,7 +79,7 @@ int keyd_expiry_cancel(struct varlink_call *call, json_t *params, void *userdata
 	if (r == 0)
 		r = facts_notice_end_class(k->facts, w.c.row, w.class ? w.class->number : 0, NOTICE_CANCELLED, reason,
 			again, e.by, now);
-	r = keep(k, r, &e);
+	r = outbox_record_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the cancellation is not kept");
 	if (w.class)
@@ -124,7 +114,7 @@ int keyd_expiry_schedule(struct varlink_call *call, json_t *params, void *userda
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_notice_schedule(k->facts, w.notice, on, reason, e.by, now);
-	r = keep(k, r, &e);
+	r = outbox_record_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the date is not kept");
 	return varlink_reply(call, json_pack("{s:I, s:b}", "until", (json_int_t)on, "separation", !k->embedded));
@@ -177,7 +167,7 @@ int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdat
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_notice_confirm(k->facts, s.row, e.by, keyd_now());
-	r = keep(k, r, &e);
+	r = outbox_record_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the confirmation is not kept");
 	expiry_now(k);
@@ -242,7 +232,7 @@ static int keep_event(struct keyd *k, struct varlink_call *call, const struct fa
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_event_set(k->facts, c->row, event, on, e.by, keyd_now());
-	r = keep(k, r, &e);
+	r = outbox_record_with(k, r, &e);
 	if (r == 0)
 		r = facts_client(k->facts, c->client, FACTS_LATEST, &now);
 	if (r < 0)
@@ -283,7 +273,5 @@ int keyd_event_list(struct varlink_call *call, json_t *params, void *userdata)
 		(client && !params_client(k, call, client, &c)))
 		return 0;
 	r = facts_events(k->facts, client, &rows);
-	if (r < 0)
-		return reply_failure(k, call, r, "the events cannot be read");
-	return varlink_reply(call, json_pack("{s:o}", "events", rows));
+	return reply_rows(k, call, r, "events", rows, "the events cannot be read");
 }

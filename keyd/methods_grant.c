@@ -308,12 +308,7 @@ int keyd_revoke(struct varlink_call *call, json_t *params, void *userdata)
 	e.client = c.client;
 	e.detail = json_pack(
 		"{s:s, s:b, s:i}", "subject", subject.name, "group", subject.group != NULL, "grants", count);
-	if (r == 0)
-		r = outbox_put(k, &e);
-	else
-		json_decref(e.detail);
-	if (r == 0)
-		r = facts_commit(k->facts);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the grant is not revoked");
 	members_access_changed(k);

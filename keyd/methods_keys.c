@@ -24,19 +24,10 @@ static int act(
 	struct keyd *k, struct varlink_call *call, const char *kind, const char *outcome, const char *text)
 {
 	struct outbox_entry e = {.kind = kind, .outcome = outcome, .by = actor_of(call)};
-	scoped(facts_rollbackp) struct facts *open = NULL;
-	int r;
 
-	r = facts_begin(k->facts);
-	if (r < 0)
-		return r;
-	open = k->facts;
 	if (text)
 		e.detail = json_pack("{s:s}", "text", text);
-	r = facts_act(k->facts, kind, text, e.by, keyd_now());
-	if (r == 0)
-		r = outbox_put(k, &e);
-	return r < 0 ? r : outbox_commit(k);
+	return outbox_act(k, text, &e);
 }
 
 int keyd_clock_confirm(struct varlink_call *call, json_t *params, void *userdata)

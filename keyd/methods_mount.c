@@ -73,16 +73,6 @@ static struct session *session_new(const struct varlink_call *call, const struct
 /* The session and the record of its decision, in one transaction; in the book when this returns 0. */
 static int write_down(struct keyd *k, struct varlink_call *call, struct session *s, const struct decision *d)
 {
-	struct fact_session f = {
-		.client = s->client_row,
-		.user = s->user,
-		.uid = s->uid,
-		.purpose = s->purpose,
-		.ticket = s->ticket,
-		.rights = policy_rights_name(s->rights),
-		.grant = d->grant,
-		.until = s->until,
-	};
 	struct outbox_entry e = {
 		.kind = "mount",
 		.by = actor_of(call),
@@ -91,17 +81,16 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 		.ticket = s->ticket,
 	};
 	scoped(facts_rollbackp) struct facts *open = NULL;
-	int64_t id, review = 0;
+	int64_t review = 0;
 	int r;
 
 	r = facts_begin(k->facts);
 	if (r < 0)
 		return r;
 	open = k->facts;
-	r = facts_session_begin(k->facts, &f, s->since, &id);
+	r = session_put(k, s, d);
 	if (r < 0)
 		return r;
-	s->id = (uint64_t)id;
 	e.session = s->id;
 	e.detail = decision_detail(d);
 	if (s->shared)

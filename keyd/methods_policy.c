@@ -100,12 +100,7 @@ int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_policy_add(k->facts, &t, e.by, now, &row);
-	if (r == 0)
-		r = outbox_put(k, &e);
-	else
-		json_decref(e.detail);
-	if (r == 0)
-		r = facts_commit(k->facts);
+	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the policy is not kept");
 	if (rules_refresh(k))

@@ -334,9 +334,7 @@ int keyd_shares(struct varlink_call *call, json_t *params, void *userdata)
 	json_t *rows = NULL;
 	int r = shares_of(k, varlink_call_peer(call), &rows);
 
-	if (r < 0)
-		return reply_failure(k, call, r, "the grants cannot be read");
-	return varlink_reply(call, json_pack("{s:o}", "shares", rows));
+	return reply_rows(k, call, r, "shares", rows, "the grants cannot be read");
 }
 
 int keyd_why(struct varlink_call *call, json_t *params, void *userdata)
@@ -395,9 +393,7 @@ int keyd_sessions(struct varlink_call *call, json_t *params, void *userdata)
 	if (!ended)
 		return varlink_reply(call, json_pack("{s:o}", "sessions", sessions_json(k, uid)));
 	r = facts_sessions_ended(k->facts, client, uid, &rows);
-	if (r < 0)
-		return reply_failure(k, call, r, "the sessions cannot be read");
-	return varlink_reply(call, json_pack("{s:o}", "sessions", rows));
+	return reply_rows(k, call, r, "sessions", rows, "the sessions cannot be read");
 }
 
 int keyd_hold_list(struct varlink_call *call, json_t *params, void *userdata)
@@ -410,10 +406,9 @@ int keyd_hold_list(struct varlink_call *call, json_t *params, void *userdata)
 	if (!params_unpack(call, params, "{s?s}", "client", &client))
 		return 0;
 	r = facts_holds(k->facts, client, &rows);
-	if (r < 0)
-		return reply_failure(k, call, r, "the holds cannot be read");
-	expiry_name_classes(k->policy, rows);
-	return varlink_reply(call, json_pack("{s:o}", "holds", rows));
+	if (r == 0)
+		expiry_name_classes(k->policy, rows);
+	return reply_rows(k, call, r, "holds", rows, "the holds cannot be read");
 }
 
 int keyd_retention_forecast(struct varlink_call *call, json_t *params, void *userdata)
@@ -426,9 +421,7 @@ int keyd_retention_forecast(struct varlink_call *call, json_t *params, void *use
 	if (!params_unpack(call, params, "{s?s}", "client", &client))
 		return 0;
 	r = expiry_forecast(k, client, &rows);
-	if (r < 0)
-		return reply_failure(k, call, r, "the clients cannot be read");
-	return varlink_reply(call, json_pack("{s:o}", "forecast", rows));
+	return reply_rows(k, call, r, "forecast", rows, "the clients cannot be read");
 }
 
 /* From the file beside the facts: it carries the public key also while the keys are sealed. */

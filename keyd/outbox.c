@@ -48,13 +48,26 @@ int outbox_commit_with(struct keyd *k, int r, const struct outbox_entry *e)
 	return r;
 }
 
-int outbox_record(struct keyd *k, const struct outbox_entry *e)
+int outbox_record_with(struct keyd *k, int r, const struct outbox_entry *e)
 {
-	int r = outbox_commit_with(k, facts_begin(k->facts), e);
-
+	r = outbox_commit_with(k, r, e);
 	if (r == 0)
 		(void)outbox_deliver(k); /* else at the next tick */
 	return r;
+}
+
+int outbox_record(struct keyd *k, const struct outbox_entry *e)
+{
+	return outbox_record_with(k, facts_begin(k->facts), e);
+}
+
+int outbox_act(struct keyd *k, const char *text, const struct outbox_entry *e)
+{
+	int r = facts_begin(k->facts);
+
+	if (r == 0)
+		r = facts_act(k->facts, e->kind, text, e->by, keyd_now());
+	return outbox_record_with(k, r, e);
 }
 
 int outbox_commit(struct keyd *k)

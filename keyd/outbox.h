@@ -20,10 +20,15 @@ struct outbox_entry {
 };
 
 int outbox_put(struct keyd *k, const struct outbox_entry *e);
-/* Ends the caller's transaction, whose facts went with r: puts e into it and commits it, or rolls it back.  Its result. */
+/* Ends the caller's transaction, whose facts went with r: puts e into it and commits it, or rolls it back.  Its result.  The
+ * caller delivers, after what must not wait for that. */
 int outbox_commit_with(struct keyd *k, int r, const struct outbox_entry *e);
-/* An act without a fact: a transaction of its own, and then delivers if fsd is there. */
+/* The same, and then delivers if fsd is there. */
+int outbox_record_with(struct keyd *k, int r, const struct outbox_entry *e);
+/* An act without a fact: a transaction of its own; delivers, too. */
 int outbox_record(struct keyd *k, const struct outbox_entry *e);
+/* An act of a person that is no other fact: a row of its own, with `text` (or NULL), beside the record; delivers, too. */
+int outbox_act(struct keyd *k, const char *text, const struct outbox_entry *e);
 /* Commits the transaction of the caller and then delivers if fsd is there; the commit's result. */
 int outbox_commit(struct keyd *k);
 /* 0: all that was put is in the book.  -ENOTCONN, -ETIME, -ECONNRESET, -EREMOTEIO: it waits here. */

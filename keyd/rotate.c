@@ -21,22 +21,15 @@ static int record(struct keyd *k, const char *kind, const char *outcome, struct 
 	const char *slot, int64_t before, const char *text)
 {
 	struct outbox_entry e = {.kind = kind, .outcome = outcome, .by = by, .client = client};
-	scoped(facts_rollbackp) struct facts *open = NULL;
 	int r = facts_begin(k->facts);
 
-	if (r < 0)
-		return r;
-	open = k->facts;
 	e.detail = json_pack("{s:I, s:I, s:s*, s:s*}", "generation_before", (json_int_t)before, "generation",
 		(json_int_t)keyring_generation(k->ring), "slot", slot, "text", text);
-	r = facts_act(k->facts, kind, client ? client : slot, by, keyd_now());
 	if (r == 0)
-		r = outbox_put(k, &e);
-	else
-		json_decref(e.detail);
+		r = facts_act(k->facts, kind, client ? client : slot, by, keyd_now());
 	if (r == 0)
 		r = facts_state_set(k->facts, STATE, "");
-	return r < 0 ? r : outbox_commit(k);
+	return outbox_record_with(k, r, &e);
 }
 
 /* How the one that was begun ended, as far as it can be told. */

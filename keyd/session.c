@@ -82,6 +82,26 @@ void session_put_classes(const struct session *s, json_t *o)
 	json_object_set_new(o, "uncached", uncached);
 }
 
+int session_put(struct keyd *k, struct session *s, const struct decision *d)
+{
+	const struct fact_session f = {
+		.client = s->client_row,
+		.user = s->user,
+		.uid = s->uid,
+		.purpose = s->purpose,
+		.ticket = s->ticket,
+		.rights = policy_rights_name(s->rights),
+		.grant = d->grant,
+		.until = s->until,
+	};
+	int64_t id;
+	int r = facts_session_begin(k->facts, &f, s->since, &id);
+
+	if (r == 0)
+		s->id = (uint64_t)id;
+	return r;
+}
+
 void session_put_export(const struct session *s, json_t *o)
 {
 	if (s->shell)

@@ -48,6 +48,8 @@ struct session {
 
 /* What the decision gives it: end, rules, classes.  -ENOMEM. */
 int session_take_decision(struct session *s, const struct decision *d);
+/* It begins in the facts, within the caller's transaction, by the grant of the decision: s->id. */
+int session_put(struct keyd *k, struct session *s, const struct decision *d);
 /* "shell": true, "export": "recorded" or "no", "durability": "sync", where there is something to say. */
 void session_put_export(const struct session *s, json_t *o);
 /* The members "classes" (null: all) and "uncached" of a message to its worker. */

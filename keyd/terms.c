@@ -138,9 +138,7 @@ static int list(struct varlink_call *call, json_t *params, struct keyd *k, const
 	if (!params_unpack(call, params, "{s?s}", "client", &client))
 		return 0;
 	r = rows_of(k->facts, client, &rows);
-	if (r < 0)
-		return reply_failure(k, call, r, "the facts cannot be read");
-	return varlink_reply(call, json_pack("{s:o}", name, rows));
+	return reply_rows(k, call, r, name, rows, "the facts cannot be read");
 }
 
 int keyd_engagement_list(struct varlink_call *call, json_t *params, void *userdata)
@@ -238,11 +236,9 @@ int keyd_consent_withdraw(struct varlink_call *call, json_t *params, void *userd
 	if (r == 0)
 		r = facts_consent_withdraw(k->facts, c.row, consent, reason, e.by, keyd_now());
 	r = outbox_commit_with(k, r, &e);
-	if (r == -ENOENT) {
-		facts_rollback(k->facts);
+	if (r == -ENOENT)
 		return varlink_errorf(call, "NoConsent", "`coffer consent list` shows the consents",
 			"%s has no consent %lld that is not withdrawn", c.client, (long long)consent);
-	}
 	if (r < 0)
 		return reply_failure(k, call, r, "the withdrawal is not kept");
 	ended = sessions_recheck(k, c.client, "consent withdrawn", EKEYREVOKED, e.by);
@@ -319,11 +315,9 @@ int keyd_agreement_end(struct varlink_call *call, json_t *params, void *userdata
 	if (r == 0)
 		r = facts_agreement_end(k->facts, c.row, e.by, keyd_now());
 	r = outbox_commit_with(k, r, &e);
-	if (r == -ENOENT) {
-		facts_rollback(k->facts);
+	if (r == -ENOENT)
 		return varlink_errorf(call, "NoAgreement", "`coffer agreement show` shows what was agreed",
 			"%s has no agreement in force or to come", c.client);
-	}
 	if (r < 0)
 		return reply_failure(k, call, r, "the end is not kept");
 	ended = sessions_recheck(k, c.client, "the agreement ended", EKEYREVOKED, e.by);

@@ -114,13 +114,12 @@ static json_t *inventory(const struct fact_client *c, const char *to, const char
 		"made_at", date_format(keyd_now(), now), "to", to, "sealed_hash", sealed_hash, "store", store);
 }
 
-/* Commits the transaction that is open. */
-static int record(struct keyd *k, struct varlink_call *call, const char *kind, const char *client, json_t *detail)
+/* Ends the transaction whose facts went with r. */
+static int record(struct keyd *k, struct varlink_call *call, int r, const char *kind, const char *client, json_t *detail)
 {
 	struct outbox_entry e = {.kind = kind, .by = actor_of(call), .client = client, .detail = detail};
-	int r = outbox_put(k, &e);
 
-	return r < 0 ? r : outbox_commit(k);
+	return outbox_record_with(k, r, &e);
 }
 
 /* Steals inv. */
@@ -174,9 +173,8 @@ int keyd_transfer(struct varlink_call *call, json_t *params, void *userdata)
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_transfer_add(k->facts, c.row, to_hex, hash, actor_of(call), keyd_now());
-	if (r == 0)
-		r = record(k, call, "transfer", c.client,
-			json_pack("{s:s, s:s, s:O}", "to", to_hex, "sealed_hash", hash, "store", store));
+	r = record(k, call, r, "transfer", c.client,
+		json_pack("{s:s, s:s, s:O}", "to", to_hex, "sealed_hash", hash, "store", store));
 	if (r < 0)
 		return reply_failure(k, call, r, "the transfer cannot be recorded");
 	return reply_bundle(k, call, inventory(&c, to_hex, hash, store), sealed, n);
@@ -215,7 +213,7 @@ static int put_finished(struct keyd *k, struct varlink_call *call, const struct 
 		r = facts_transfer_finish(k->facts, c->row, by, now);
 	if (r == 0 && !c->ended_on)
 		r = facts_client_end(k->facts, c->row, now - now % DAY_SECONDS, by, now);
-	return r < 0 ? r : record(k, call, "transfer-finish", c->client, json_pack("{s:s}", "to", c->successor));
+	return record(k, call, r, "transfer-finish", c->client, json_pack("{s:s}", "to", c->successor));
 }
 
 static int begin_waiting(struct keyd *k, struct fact_client *c, int64_t now)
@@ -250,9 +248,9 @@ static int hasten(struct keyd *k, struct varlink_call *call, const struct fact_c
 		r = facts_notice_scheduled(k->facts, c->waiting, &s);
 	if (r == 0 && k->embedded)
 		r = facts_notice_confirm(k->facts, s.row, by, now);
-	return r < 0 ? r : record(k, call, k->embedded ? "expiry-confirm" : "expiry-schedule", c->client,
-				   json_pack("{s:I, s:I, s:s, s:b}", "notice", (json_int_t)c->waiting, "until", (json_int_t)today,
-					   "reason", reason, "separation", !k->embedded));
+	return record(k, call, r, k->embedded ? "expiry-confirm" : "expiry-schedule", c->client,
+		json_pack("{s:I, s:I, s:s, s:b}", "notice", (json_int_t)c->waiting, "until", (json_int_t)today, "reason", reason,
+			"separation", !k->embedded));
 }
 
 int keyd_transfer_finish(struct varlink_call *call, json_t *params, void *userdata)
@@ -341,15 +339,12 @@ static int open_tree(const struct keyd *k, const struct bundle *b, const struct 
 static int add_facts(struct keyd *k, struct varlink_call *call, const struct bundle *b)
 {
 	struct outbox_entry e = {.kind = "adopt", .by = actor_of(call), .client = b->client};
-	scoped(facts_rollbackp) struct facts *open = NULL;
 	struct fact_client c;
 	int r = facts_begin(k->facts);
 
-	if (r < 0)
-		return r;
-	open = k->facts;
 	e.detail = json_pack("{s:s, s:s, s:s}", "client_id", b->hex, "from", b->public_key, "sealed_hash", b->hash);
-	r = facts_client_add(k->facts, b->client, b->hex, b->name, b->email, e.by, keyd_now());
+	if (r == 0)
+		r = facts_client_add(k->facts, b->client, b->hex, b->name, b->email, e.by, keyd_now());
 	if (r == 0)
 		r = terms_engage(k, b->client, NULL, e.by);
 	if (r == 0)
@@ -358,11 +353,7 @@ static int add_facts(struct keyd *k, struct varlink_call *call, const struct bun
 		r = facts_book_doubt(k->facts, c.row); /* what the other gave out, nobody knows here */
 	if (r == 0 && b->ended_on > 0)
 		r = facts_client_end(k->facts, c.row, b->ended_on, e.by, keyd_now());
-	if (r == 0)
-		r = outbox_put(k, &e);
-	else
-		json_decref(e.detail);
-	return r < 0 ? r : outbox_commit(k);
+	return outbox_record_with(k, r, &e);
 }
 
 static int adopt(struct keyd *k, struct varlink_call *call, const struct bundle *b)
