@@ -4,6 +4,8 @@
 #ifndef COFFER_FILE_H
 #define COFFER_FILE_H
 
+#include <sys/types.h>
+
 #include "fs/store/store.h"
 
 struct file;

@@ -70,6 +70,7 @@ int file_need_header(struct file *f, uint32_t flags);		/* a header with these fl
 int file_wait(struct file *f, bool data_only);	/* fsync; -EIO for good once one has failed.  No lock needed */
 int file_write_record(struct file *f, const struct header_record *rec, bool durable);
 int file_set_flags(struct file *f, uint32_t flags);		/* durable when it returns */
+int file_set_backing_size(struct file *f, off_t size);	/* and no time changes */
 int file_drop_hint(struct file *f);
 int file_set_hint(struct file *f);
 /* Makes id, key and bytes of a header; the caller writes them, or calls file_abandon_header. */
@@ -86,6 +87,15 @@ int file_seal_run(struct file *f, uint64_t index, const uint8_t *data, size_t co
 bool file_open_run(struct file *f, uint64_t index, const uint8_t *in, size_t count, uint8_t *out);
 /* One sector's plaintext as it reads today, zero-extended.  A lock of either kind. */
 int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len);
+/* The same; *ret_stored: how long the sector says it is; 0: a hole. */
+int file_load_stored(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len, size_t *ret_stored);
+/* Of file_io.c, for file_size.c; f->lock is held for writing. */
+int file_need_buffer(void);	/* -ENOMEM: this thread cannot write */
+void file_drop_head(struct file *f);	/* before anything in the file changes */
+int file_write_range(struct file *f, const uint8_t *data, uint64_t n, uint64_t off);	/* all of it; data NULL: zeros */
+int file_put_sector(struct file *f, uint64_t index, const uint8_t *plain, size_t len);	/* file_need_buffer() was 0 */
+void file_mark_written(struct file *f);	/* sectors sealed by now are written */
+void file_remember_tail(struct file *f, const uint8_t *plain, size_t len);	/* the last sector is plain[0..len) now, or full */
 /* At open: finds the true end.  `last`: the ciphertext of the last sector by the size, or NULL. */
 int file_load_tail(struct file *f, const uint8_t *last);
 /* *count: sectors that the backing's size tells; less those at the end that are zeros: they were never written (a crash

@@ -1,9 +1,7 @@
-/* Sectors in and out.  The lock of the file is held: for reading in the read calls, for writing in the rest.
- */
+/* Sectors in and out.  The lock of the file is held: for reading in the read calls, for writing in the rest. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +42,11 @@ static uint8_t *buffer_get(void)
 	return buffer;
 }
 
+int file_need_buffer(void)
+{
+	return buffer_get() ? 0 : -ENOMEM;
+}
+
 struct cipher_file file_cipher(const struct file *f)
 {
 	return (struct cipher_file){.suite = f->h.suite, .id = f->h.id, .key = f->key};
@@ -78,8 +81,7 @@ static bool in_tail(const struct file *f, uint64_t index)
 	return f->tail_len > 0 && index == file_sectors(f->size) - 1;
 }
 
-/* *ret_stored: how long the sector says it is; 0: a hole. */
-static int load_sector(
+int file_load_stored(
 	struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA], size_t *ret_len, size_t *ret_stored)
 {
 	uint64_t count = file_sectors(f->size);
@@ -113,7 +115,7 @@ int file_load_sector(struct file *f, uint64_t index, uint8_t plain[SECTOR_DATA],
 {
 	size_t stored;
 
-	return load_sector(f, index, plain, ret_len, &stored);
+	return file_load_stored(f, index, plain, ret_len, &stored);
 }
 
 /* Bytes [from, to) of sector `index` into out. */
@@ -238,15 +240,13 @@ static int compose(struct file *f, uint64_t index, const uint8_t *data, size_t f
 	return seal(f, index, plain, *ret_len, out);
 }
 
-/* Before anything in the file changes. */
-static void drop_head(struct file *f)
+void file_drop_head(struct file *f)
 {
 	free(f->head);
 	f->head = NULL;
 }
 
-/* The last sector is now plain[0..len), or full. */
-static void remember_tail(struct file *f, const uint8_t *plain, size_t len)
+void file_remember_tail(struct file *f, const uint8_t *plain, size_t len)
 {
 	f->tail_len = 0;
 	if (len == SECTOR_DATA)
@@ -260,8 +260,7 @@ static void remember_tail(struct file *f, const uint8_t *plain, size_t len)
 	f->tail_len = len;
 }
 
-/* Sectors sealed by now are written. */
-static void mark_written(struct file *f)
+void file_mark_written(struct file *f)
 {
 	f->written = (struct version){.time = f->nonce_time, .counter = f->nonce.counter};
 	f->bare = false;
@@ -366,10 +365,10 @@ static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t o
 		return r;
 	}
 	f->has_header = true;
-	mark_written(f);
+	file_mark_written(f);
 	end = last * SECTOR_DATA + len;
 	if (file_sectors(end) >= file_sectors(f->size)) {
-		remember_tail(f, direct ? from_data : plain, len);
+		file_remember_tail(f, direct ? from_data : plain, len);
 		if (end > f->size) {
 			f->size = end;
 			f->hint = with_header && n <= SMALL && first_hint(f);
@@ -378,7 +377,7 @@ static int write_chunk(struct file *f, const uint8_t *data, size_t n, uint64_t o
 	return 0;
 }
 
-static int write_range(struct file *f, const uint8_t *data, uint64_t n, uint64_t off)
+int file_write_range(struct file *f, const uint8_t *data, uint64_t n, uint64_t off)
 {
 	size_t k;
 	int r;
@@ -405,10 +404,10 @@ static ssize_t write_locked(struct file *f, const void *buf, size_t n, uint64_t 
 		return -EFBIG;
 	if (!f->writable)
 		return -EROFS;
-	drop_head(f);
-	r = write_range(f, buf, n, off);
+	file_drop_head(f);
+	r = file_write_range(f, buf, n, off);
 	if (r == -ENOSPC && f->size == before && reaper_drain(f->store->reaper))
-		r = write_range(f, buf, n, off); /* there was room, it only had to be freed */
+		r = file_write_range(f, buf, n, off); /* there was room, it only had to be freed */
 	if (r < 0 && f->size > before && f->size > off) /* some chunks went in: say how far */
 		return (ssize_t)(f->size - off < n ? f->size - off : n);
 	return r < 0 ? r : (ssize_t)n;
@@ -435,219 +434,12 @@ ssize_t file_append(struct file *f, const void *buf, size_t n, uint64_t *ret_off
 	return r;
 }
 
-/* The last sector is written even where it is zeros: its length is the size. */
-static int grow(struct file *f, uint64_t size)
-{
-	uint64_t last = (size - 1) / SECTOR_DATA;
-	uint64_t from = last * SECTOR_DATA;
-
-	if (from < f->size)
-		from = f->size;
-	return write_range(f, NULL, size - from, from);
-}
-
-/* To `floor`, not to size: between cutting and writing the last sector again the file may be shorter. */
-static int lower_floor(struct file *f, uint64_t size, uint64_t floor)
-{
-	struct header_record rec = f->h.rec;
-
-	if (atomic_load(&f->lost)) /* who knows which floor is on disk */
-		return -EIO;
-	if (!f->has_header || rec.floor <= size)
-		return 0;
-	rec.floor = floor;
-	return file_write_record(f, &rec, true);
-}
-
-static int put_sector(struct file *f, uint64_t index, const uint8_t *plain, size_t len)
+int file_put_sector(struct file *f, uint64_t index, const uint8_t *plain, size_t len)
 {
 	uint8_t *b = buffer_get() + HEADER_BYTES;
 	int r = seal(f, index, plain, len, b);
 
 	return r < 0 ? r : backing_write(f->fd, b, SECTOR_BYTES, file_sector_offset(index));
-}
-
-/* The sector that will be the last is a hole, or shorter than it reads: between the cut and its new form the file would be
- * too short, so it is filled first. */
-static int fill_sector(struct file *f, uint64_t index, const uint8_t plain[SECTOR_DATA])
-{
-	int r = put_sector(f, index, plain, SECTOR_DATA);
-
-	return r < 0 ? r : file_wait(f, true);
-}
-
-static int shrink(struct file *f, uint64_t size)
-{
-	uint64_t count = file_sectors(size);
-	size_t len = (size_t)(size - (count ? count - 1 : 0) * SECTOR_DATA), old = 0, stored = 0;
-	bool was_durable = f->h.rec.floor > size || f->promised > size;
-	uint8_t plain[SECTOR_DATA];
-	int r = 0;
-
-	if (!buffer_get())
-		return -ENOMEM;
-	if (count > 0)
-		r = load_sector(f, count - 1, plain, &old, &stored);
-	if (r == 0 && stored < len)
-		r = fill_sector(f, count - 1, plain);
-	if (r == 0)
-		r = lower_floor(f, size, count > 0 ? (count - 1) * SECTOR_DATA : 0);
-	if (r < 0)
-		return r;
-	/* Cut before the new last sector is written, and durably so if the old content was: the other order
-	 * could leave the old size with zeros in the middle. */
-	if (ftruncate(f->fd, file_sector_offset(count)) < 0)
-		return -errno;
-	f->size = count ? (count - 1) * SECTOR_DATA + old : 0; /* until the new last sector is written */
-	f->cuts++;
-	f->floor_due = 0;
-	if (f->promised > f->size)
-		f->promised = f->size;
-	f->tail_len = 0;
-	f->hint = count == 0;
-	f->bare = true;
-	if (count == 0)
-		return 0;
-	r = was_durable ? file_wait(f, true) : 0;
-	if (r == 0)
-		r = put_sector(f, count - 1, plain, len);
-	if (r < 0)
-		return r;
-	f->size = size;
-	mark_written(f);
-	remember_tail(f, plain, len);
-	return 0;
-}
-
-static const struct timespec modified_now[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
-
-int file_truncate(struct file *f, uint64_t size)
-{
-	int r = 0;
-
-	if (size > FILE_SIZE_MAX)
-		return -EFBIG;
-	pthread_rwlock_wrlock(&f->lock);
-	drop_head(f);
-	if (!f->writable)
-		r = -EROFS;
-	else if (size > f->size)
-		r = grow(f, size);
-	else if (size < f->size)
-		r = shrink(f, size);
-	else if (futimens(f->fd, modified_now) < 0)
-		r = -errno;
-	pthread_rwlock_unlock(&f->lock);
-	return r;
-}
-
-/* [off, end) inside the file reads as zeros afterwards; whole sectors but the last become holes. */
-static int punch(struct file *f, uint64_t off, uint64_t end)
-{
-	uint64_t first = (off + SECTOR_DATA - 1) / SECTOR_DATA, behind = end / SECTOR_DATA;
-	uint64_t count = file_sectors(f->size);
-	int r;
-
-	if (behind > count - 1)
-		behind = count - 1; /* the last sector stays: its length is the size */
-	if (first >= behind)
-		return write_range(f, NULL, end - off, off);
-	r = file_set_flags(f, HEADER_HOLES);
-	if (r < 0)
-		return r;
-	if (off < first * SECTOR_DATA)
-		r = write_range(f, NULL, first * SECTOR_DATA - off, off);
-	if (r == 0 && fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, file_sector_offset(first),
-			      (off_t)(behind - first) * SECTOR_BYTES) < 0)
-		r = -errno;
-	f->bare = true;
-	if (r == 0 && end > behind * SECTOR_DATA)
-		r = write_range(f, NULL, end - behind * SECTOR_DATA, behind * SECTOR_DATA);
-	return r;
-}
-
-static int reserve(struct file *f, uint64_t off, uint64_t end)
-{
-	uint64_t first = off / SECTOR_DATA, behind = file_sectors(end);
-
-	if (fallocate(f->fd, FALLOC_FL_KEEP_SIZE, file_sector_offset(first),
-		    (off_t)(behind - first) * SECTOR_BYTES) < 0)
-		return -errno;
-	return 0;
-}
-
-static int allocate(struct file *f, int mode, uint64_t off, uint64_t end)
-{
-	uint64_t inside = end < f->size ? end : f->size;
-	bool zero = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
-	int r = 0;
-
-	if (!zero)
-		r = reserve(f, off, end);
-	else if (off < inside)
-		r = punch(f, off, inside);
-	if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && end > f->size)
-		r = grow(f, end);
-	return r;
-}
-
-int file_allocate(struct file *f, int mode, uint64_t off, uint64_t n)
-{
-	int r;
-
-	switch (mode) {
-	case 0:
-	case FALLOC_FL_KEEP_SIZE:
-	case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
-	case FALLOC_FL_ZERO_RANGE:
-	case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
-		break;
-	default:
-		return -EOPNOTSUPP;
-	}
-	if (n == 0)
-		return -EINVAL;
-	if (off > FILE_SIZE_MAX || n > FILE_SIZE_MAX - off)
-		return -EFBIG;
-	pthread_rwlock_wrlock(&f->lock);
-	drop_head(f);
-	r = f->writable ? allocate(f, mode, off, off + n) : -EROFS;
-	/* A change for programs, as on a local disk, even where it wrote nothing. */
-	if (r == 0 && (mode & (FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE)))
-		(void)futimens(f->fd, modified_now);
-	pthread_rwlock_unlock(&f->lock);
-	return r;
-}
-
-static int64_t seek_backing(struct file *f, uint64_t off, int whence)
-{
-	uint64_t index = off / SECTOR_DATA, found;
-	off_t at;
-
-	at = lseek(f->fd, file_sector_offset(index), whence);
-	if (at < 0)
-		return errno == ENXIO && whence == SEEK_HOLE ? (int64_t)f->size : -errno;
-	found = (uint64_t)(at - HEADER_BYTES) / SECTOR_BYTES;
-	if (found >= file_sectors(f->size))
-		return whence == SEEK_HOLE ? (int64_t)f->size : -ENXIO;
-	return (int64_t)(found <= index ? off : found * SECTOR_DATA);
-}
-
-int64_t file_seek(struct file *f, uint64_t off, int whence)
-{
-	int64_t r;
-
-	if (whence != SEEK_DATA && whence != SEEK_HOLE)
-		return -EINVAL;
-	pthread_rwlock_rdlock(&f->lock);
-	if (off >= f->size)
-		r = -ENXIO;
-	else if (f->h.rec.flags & HEADER_HOLES)
-		r = seek_backing(f, off, whence);
-	else
-		r = whence == SEEK_DATA ? (int64_t)off : (int64_t)f->size;
-	pthread_rwlock_unlock(&f->lock);
-	return r;
 }
 
 /* Behind the last data below; a hole that somebody made behind the end can be of any length. */
@@ -729,6 +521,6 @@ int file_load_tail(struct file *f, const uint8_t *last)
 		f->hint = false;
 	f->size = size;
 	if (count > 0 && r == 0)
-		remember_tail(f, plain, len);
+		file_remember_tail(f, plain, len);
 	return 0;
 }

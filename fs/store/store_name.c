@@ -224,12 +224,21 @@ static int target_open(struct store_dir *d, const char *name, struct target *ret
 	return -EPERM;
 }
 
-static void dir_owner(struct store_dir *d, struct xattr_keys *keys, struct xattr_owner *ret)
+/* What `name` in d is: a file, or a directory as the owner of attributes, under `keys`.  `attr`: NULL, or to be one we have. */
+static int attr_target(struct store_dir *d, const char *name, const char *attr, struct target *t, struct xattr_keys *keys,
+	struct xattr_owner *ret)
 {
-	xattr_keys_of_dir(&d->keys->name, keys);
-	ret->fd = d->fd;
+	int r = attr ? xattr_check_name(attr) : 0;
+
+	if (r == 0)
+		r = target_open(d, name, t);
+	if (r < 0 || t->file)
+		return r;
+	xattr_keys_of_dir(&t->dir->keys->name, keys);
+	ret->fd = t->dir->fd;
 	ret->keys = keys;
-	place_dir_bytes(&d->id, ret->id);
+	place_dir_bytes(&t->dir->id, ret->id);
+	return 0;
 }
 
 int store_getxattr(struct store_dir *d, const char *name, const char *attr, void *buf, size_t cap)
@@ -237,17 +246,11 @@ int store_getxattr(struct store_dir *d, const char *name, const char *attr, void
 	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
 	scoped(target_done) struct target t = {0};
 	struct xattr_owner o;
-	int r;
+	int r = attr_target(d, name, attr, &t, &keys, &o);
 
-	r = xattr_check_name(attr);
-	if (r == 0)
-		r = target_open(d, name, &t);
 	if (r < 0)
 		return r == -EPERM ? -ENODATA : r;
-	if (t.file)
-		return file_getxattr(t.file, attr, buf, cap);
-	dir_owner(t.dir, &keys, &o);
-	return xattr_get(&o, attr, buf, cap);
+	return t.file ? file_getxattr(t.file, attr, buf, cap) : xattr_get(&o, attr, buf, cap);
 }
 
 int store_setxattr(
@@ -256,17 +259,11 @@ int store_setxattr(
 	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
 	scoped(target_done) struct target t = {0};
 	struct xattr_owner o;
-	int r;
+	int r = attr_target(d, name, attr, &t, &keys, &o);
 
-	r = xattr_check_name(attr);
-	if (r == 0)
-		r = target_open(d, name, &t);
 	if (r < 0)
 		return r;
-	if (t.file)
-		return file_setxattr(t.file, attr, val, n, flags);
-	dir_owner(t.dir, &keys, &o);
-	return xattr_set(&o, attr, val, n, flags);
+	return t.file ? file_setxattr(t.file, attr, val, n, flags) : xattr_set(&o, attr, val, n, flags);
 }
 
 int store_listxattr(struct store_dir *d, const char *name, char *buf, size_t cap)
@@ -274,15 +271,11 @@ int store_listxattr(struct store_dir *d, const char *name, char *buf, size_t cap
 	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
 	scoped(target_done) struct target t = {0};
 	struct xattr_owner o;
-	int r;
+	int r = attr_target(d, name, NULL, &t, &keys, &o);
 
-	r = target_open(d, name, &t);
 	if (r < 0)
 		return r == -EPERM ? 0 : r;
-	if (t.file)
-		return file_listxattr(t.file, buf, cap);
-	dir_owner(t.dir, &keys, &o);
-	return xattr_list(&o, buf, cap);
+	return t.file ? file_listxattr(t.file, buf, cap) : xattr_list(&o, buf, cap);
 }
 
 int store_removexattr(struct store_dir *d, const char *name, const char *attr)
@@ -290,15 +283,9 @@ int store_removexattr(struct store_dir *d, const char *name, const char *attr)
 	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
 	scoped(target_done) struct target t = {0};
 	struct xattr_owner o;
-	int r;
+	int r = attr_target(d, name, attr, &t, &keys, &o);
 
-	r = xattr_check_name(attr);
-	if (r == 0)
-		r = target_open(d, name, &t);
 	if (r < 0)
 		return r;
-	if (t.file)
-		return file_removexattr(t.file, attr);
-	dir_owner(t.dir, &keys, &o);
-	return xattr_remove(&o, attr);
+	return t.file ? file_removexattr(t.file, attr) : xattr_remove(&o, attr);
 }

@@ -80,9 +80,31 @@ struct survey {
 	size_t moves_n;
 };
 
+#define SURVEY_BATCH 128     /* moves[] */
+#define SURVEY_HAND_OUT 4096 /* out[] */
+
+/* ---- survey_look.c ---- */
+/* Fills i, of which directory and entry are set; under the lock for names.  -ENODATA: it has no key; -ENOKEY, -EBADMSG: nobody
+ * can tell; -ENOENT, -ELOOP: it is gone. */
+int survey_look(struct survey *v, struct item *i);
+
+/* ---- survey_move.c ---- */
+int survey_hand_out(struct survey *v, uint64_t leaf);
+int survey_flush_out(struct survey *v);
+/* It goes to another leaf with the next batch. */
+int survey_plan_move(struct survey *v, const struct item *i, const struct rewrap *to);
+int survey_flush_moves(struct survey *v);
+void survey_drop_moves(struct survey *v); /* what was planned stays where it is */
+
+/* ---- survey_modes.c ---- */
+/* What opt->mode does with i, which has a key. */
+int survey_act_on(struct survey *v, struct item *i);
 /* Whether it is on hold, by itself or by where it is. */
 bool survey_is_kept(const struct survey *v, const struct item *i);
+bool survey_is_kept_dir(const struct survey *v, const uint8_t id[16]);
 int survey_remember(struct survey *v, const struct known *k);
+void survey_sort_known(struct survey *v);  /* before survey_act_on looks for others */
+void survey_sort_leaves(struct survey *v); /* ... or checks */
 
 /* ---- survey_subject.c; all of it is for opt->subject ---- */
 unsigned survey_whose_dir(const struct survey *v, const struct store_dir *d);
