@@ -577,10 +577,16 @@ static void put_retention(FILE *f, const json_t *report)
 	};
 	const json_t *retention = json_object_get(report, "retention");
 	json_t *rows = calendar_rows(json_object_get(retention, "calendar"));
+	char day[REPORT_DAY_MAX];
 
 	html_literal(f, "<h2>How long your data are kept</h2>\n");
-	if (!chart_retention(f, report))
+	if (*report_day(json_object_get(report, "client"), "destroyed_at", day)) {
+		html_literal(f, "<p>");
+		html_printf(f, "The keys of all your data were destroyed on %s. What is left is the record of who used them.", day);
+		html_literal(f, "</p>\n");
+	} else if (!chart_retention(f, report)) {
 		html_literal(f, "<p>No date is known yet: the time begins with an event, such as the end of our relationship, that has not happened.</p>\n");
+	}
 	put_table(f, NULL, rows, columns, ARRAY_SIZE(columns), "Nothing is kept.");
 	json_decref(rows);
 	rows = rule_rows(json_object_get(retention, "rules"));

@@ -310,6 +310,32 @@ static void searches(struct ledger *l)
 	}
 }
 
+/* What a report to one client asks for (an eighth of all records). */
+static void report(struct ledger *l)
+{
+	struct ledger_accesses_wanted w = {.client = "client3", .until = INT64_MAX / 1000000000};
+	double begin = now(), longest = 0;
+	char *after = NULL, *next;
+	json_t *counted = NULL;
+	unsigned pages = 0;
+
+	do {
+		double t = now();
+
+		next = NULL;
+		w.after = after;
+		must(ledger_accesses(l, &w, &counted, &next), "accesses");
+		longest = now() - t > longest ? now() - t : longest;
+		free(after);
+		after = next;
+		pages++;
+	} while (after);
+	printf("report: %lld records, %lld files in %.1f s, %u turns, the longest %.0f ms\n",
+		json_integer_value(json_object_get(counted, "records")), json_integer_value(json_object_get(counted, "files_count")),
+		now() - begin, pages, longest * 1e3);
+	json_decref(counted);
+}
+
 static void verify(const char *path)
 {
 	struct ledger_verdict v;
@@ -348,6 +374,7 @@ int main(int argc, char **argv)
 		fill(l, dirfd, records);
 	sizes(l);
 	searches(l);
+	report(l);
 	ledger_close(l);
 	verify(path);
 	close(dirfd);

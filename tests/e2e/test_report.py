@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from harness import DAMAGED, NOT_FOUND, OK, OTHER_PURPOSE, REFUSED, SEALED, USAGE, kill9, wait_for
+from test_destroy import clock, faketime, gone  # noqa: F401 (fixtures)
 
 HOSTILE = ["<script>alert(1)<_script>.txt", "a\"b'c&d`.txt", "rtl\u202efdp.exe", "<img src=x onerror=alert(1)>", "x" * 200]
 
@@ -296,3 +297,22 @@ def test_fsd_dies_meanwhile(used):
         assert p.returncode != OK or json.loads(out)["report"]["accesses"]["totals"]["opens"] == 8
         wait_for(lambda: used.status()["fsd"] == "running" and used.pids("fsd"), "fsd", limit=15)
     assert report(used)["accesses"]["totals"]["opens"] == 8
+
+
+def test_a_client_whose_data_are_destroyed(gone):
+    """He may ask all the same: who used them is known, the names went with the keys."""
+    page = gone.base + "/acme.html"
+    gone.coffer("report", "acme", "--html", page)
+    r = report(gone)
+    assert r["accesses"]["names"] == "destroyed" and r["accesses"]["totals"]["opens"] > 0 and r["client"]["state"] == "destroyed"
+    assert r["accesses"]["files"] and all(f["path"] is None for f in r["accesses"]["files"])
+    c, = r["certificates"]
+    whole = gone.json("certificate", "acme")
+    assert c["kind"] == "destruction" and c["signature"] == whole["signature"]
+    assert whole["certificate"]["controller"] == r["controller"] and whole["certificate"]["contact"] == r["contact"]
+    assert "journal" in whole["certificate"]["ledger_head"]["anchors"][0]
+    assert [row["state"] for row in r["retention"]["calendar"]] == ["destroyed"]
+    with open(page) as f:
+        text = f.read()
+    assert "their names were destroyed with your data" in text and "acme.json" in text
+    assert "The keys of all your data were destroyed on" in text and "No date is known" not in text
