@@ -1,9 +1,11 @@
 """Just in time: approvals by a second person, idle limits, emergencies and their reviews, roles that exclude each other."""
 import errno
 import glob
-import os
 import json
+import os
 import time
+
+import pytest
 
 import harness
 from harness import Mount, NOT_FOUND, PURPOSE, REFUSED, wait_for
@@ -109,6 +111,7 @@ def test_a_session_that_is_not_used_ends_and_says_why(make_vault):
     assert v.mount(v.alice, "acme", "support").read("f") == b"x" * 5000
 
 
+@pytest.mark.sanitize
 def test_a_user_of_a_shared_mount_who_does_nothing_is_out(make_vault):
     """His session ends, what he had open too; the mount and the others go on; when he comes again, he is decided anew."""
     v = with_idle(make_vault, "2s")

@@ -124,6 +124,7 @@ def sources(v):
     return [(r["path"], r["path2"], r["outcome"], r["user"], r["purpose"]) for r in v.log("--op", "source")]
 
 
+@pytest.mark.sanitize
 def test_o04_an_import_records_its_source(acme):
     """Data of others: who gave it, on which path, by whom, for what; before the first byte; in clear nowhere; personal, too."""
     giver = "Partner Ltd, delivery 12"

@@ -70,6 +70,7 @@ def nothing_is_left(v, user=None):
     assert v.rows("sessions") == []
 
 
+@pytest.mark.sanitize
 def test_program_works_in_the_share_with_its_own_places(acme):
     script = """pwd; echo "$TMPDIR"; test -d "$TMPDIR"; echo secret > f; echo x > "$TMPDIR/t"; for d in "$XDG_CACHE_HOME" "$XDG_STATE_HOME" "$XDG_DATA_HOME" "$XDG_CONFIG_HOME"; do
         case $d in "$PWD"/.coffer-shell/"$COFFER_SESSION"/*) echo x > "$d/x";; *) exit 9;; esac; done; mktemp; echo "$COFFER_CLIENT $COFFER_PURPOSE"
@@ -158,6 +159,7 @@ def folders(m):
     return m.sh(f"ls {FOLDER} 2>/dev/null || true").out.split()
 
 
+@pytest.mark.sanitize
 def test_two_shells_and_what_a_crash_left(acme):
     """Each has its own folder; the first to begin removes what shells left that were killed with their guard."""
     m = acme.mount(acme.alice, "acme", PURPOSE)
@@ -239,6 +241,7 @@ def test_a_shell_on_a_terminal(acme):
 
 # ---- export: no ----
 
+@pytest.mark.sanitize
 def test_nothing_is_written_outside_the_share(closed):
     """By whichever call; what is in the share goes on as ever."""
     home = closed.alice.home
