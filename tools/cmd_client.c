@@ -129,6 +129,8 @@ static int suspend_or_resume(
 	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);
+	else if (r == EXIT_OK && strcmp(method, "Resume") == 0)
+		puts(said);
 	else if (r == EXIT_OK)
 		printf("%s; sessions ended: %lld\n", said,
 			json_integer_value(json_object_get(answer, "sessions_ended")));

@@ -86,6 +86,7 @@ struct check {
 	const char *client;
 	json_int_t id;
 	json_t *findings; /* for --json */
+	bool destroyed; /* one was found whose key was destroyed */
 	json_t *counts;
 	struct progress progress;
 	json_int_t first_bytes; /* of an earlier run that this one goes on with */
@@ -107,6 +108,9 @@ static int take_piece(struct check *c, const json_t *piece, bool *ret_more)
 
 	json_array_foreach(findings, i, f)
 	{
+		const char *what = json_string_value(json_object_get(f, "what"));
+
+		c->destroyed |= what && strcmp(what, "destroyed") == 0;
 		if (!c->t->json)
 			say_finding(f);
 	}
@@ -149,6 +153,8 @@ static int finish(struct check *c)
 	json_auto_t *all = NULL;
 	int r;
 
+	if (!c->t->json && c->destroyed)
+		(void)say("what is \"destroyed\" was erased, with its key; what is left of it is removed by itself soon");
 	if (!c->t->json)
 		return say_summary(c->client, c->counts);
 	all = json_pack("{s:s, s:s, s:O, s:O}", "client", c->client, "verdict", verdict_of(c->counts), "counts",
