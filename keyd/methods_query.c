@@ -118,7 +118,7 @@ static size_t count_workers(const struct keyd *k)
 int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
-	json_t *warnings = json_array(), *red = json_array(), *recovery, *o;
+	json_t *warnings = json_array(), *red = json_array(), *recovery = NULL, *o;
 
 	o = json_pack("{s:s, s:s, s:s, s:b, s:s, s:{s:s, s:s, s:s}, s:{s:s, s:s}}", "version", COFFER_VERSION,
 		"state", keyd_is_sealed(k) ? "sealed" : "open", "mode",
@@ -128,8 +128,13 @@ int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 		"reason", k->clock.reason);
 	common_warnings(k, warnings);
 	json_object_set_new(o, "directory", json_string(k->dir.root));
-	json_object_set_new(o, "slots", slots_json(k, warnings, red));
-	recovery = holders_json(k, warnings);
+	/* Where keys lie, and who holds them, is nothing for everybody. */
+	if (has_role(call, ROLES_OVERSIGHT | ROLE_OWNER)) {
+		json_object_set_new(o, "slots", slots_json(k, warnings, red));
+		recovery = holders_json(k, warnings);
+	} else {
+		json_object_set_new(o, "slots", json_array());
+	}
 	json_object_set_new(o, "recovery", recovery ? recovery : json_null());
 	json_object_set_new(o, "sandbox", sandbox_json(k, warnings));
 	json_object_set_new(o, "clients", json_integer((json_int_t)count_clients(k)));

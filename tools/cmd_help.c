@@ -44,7 +44,7 @@ static int show(const char *task)
 		printf("%s (%s)\n\n%s", h->title, h->role, h->text);
 		return EXIT_OK;
 	}
-	return fail(EXIT_NOT_FOUND, "no help on \"%s\"; `coffer help` lists the tasks, `coffer --help` the commands", task);
+	return fail(EXIT_NOT_FOUND, "there is no task \"%s\"; `coffer help` lists them; of a command: coffer COMMAND --help", task);
 }
 
 int cmd_help(struct tool *t, int argc, char **argv)

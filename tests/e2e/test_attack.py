@@ -4,6 +4,7 @@ import contextlib
 import csv
 import inspect
 import io
+import json
 import os
 import re
 import shutil
@@ -354,3 +355,11 @@ def test_who_has_a_role_opens_no_client_through_a_shared_mount_either(acme):
     acme.revoke("acme", acme.bob)  # looks at everybody's session again
     wait_for(lambda: acme.carol.run("ls", point).rc != 0, "the end of what a role excludes", limit=5)
     alice.do(f"open('{point}/f').read()")
+
+
+def test_where_keys_lie_is_not_told_to_everybody(acme):
+    mine, his = acme.status(), acme.json("status", user=acme.bob)
+    assert [s["path"] for s in mine["slots"]] and mine["red"]
+    assert his["slots"] == [] and his["red"] == [] and his["recovery"] is None and "keyd/slot" not in json.dumps(his["warnings"])
+    acme.coffer("status", user=acme.bob)
+    acme.coffer("slot", "list", user=acme.bob, check=REFUSED)
