@@ -176,6 +176,8 @@ int keyd_versions(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
 }
 
+#define SECONDS_MAX (INT64_MAX / 1000000000) /* as nanoseconds they still are a number */
+
 /* For a client's report, piece by piece; the first one drains the journals. */
 int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata)
 {
@@ -191,10 +193,10 @@ int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata)
 	if (json_unpack_ex(params, &e, 0, "{s:s,s:I,s:I,s?s,s?s}", "client", &w.client, "since", &since, "until", &until, "after",
 		    &w.after, "without", &w.without) < 0)
 		return bad_parameters(call, &e);
-	if (since < 0 || until < since || until > INT64_MAX / 1000000000)
+	if (since < 0 || until < since)
 		return varlink_error(call, "InvalidParameter", "since and until are seconds since 1970, in this order", NULL);
-	w.since = since;
-	w.until = until;
+	w.since = since < SECONDS_MAX ? since : SECONDS_MAX;
+	w.until = until < SECONDS_MAX ? until : SECONDS_MAX;
 	r = w.after ? 0 : drain_run(b->drain);
 	if (r == 0)
 		r = ledger_accesses(b->ledger, &w, &counted, &next);

@@ -153,6 +153,8 @@ def test_the_time_that_it_is_about(acme):
     assert (r["period"]["from"], r["period"]["until"]) == ("2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z")
     assert "nobody opened anything" in acme.coffer("report", "acme", "--from", "2020-01-01", "--to", "2020-02-01").out
     assert report(acme, "acme", "--from", "2020-01-01")["accesses"]["totals"]["opens"] > 0
+    assert report(acme, "acme", "--to", "9999-12-31")["accesses"]["totals"]["opens"] > 0
+    assert report(acme, "acme", "--from", "5000-01-01", "--to", "9999-12-31")["accesses"]["totals"]["opens"] == 0
 
 
 def test_for_auditors_and_admins(make_vault):
