@@ -27,7 +27,7 @@ bool rules_refresh(struct keyd *k);
 /* Sessions end that the rules of today do not allow any more: a new version, the beginning and the end of an agreement. */
 void rules_tick(struct keyd *k);
 
-/* Every version that was ever recorded, oldest first, until fn returns other than 0, which is the result. */
+/* Every version that was ever recorded and can be read, oldest first, until fn returns other than 0, which is the result. */
 int rules_each_version(struct keyd *k, int (*fn)(const struct policy *p, void *arg), void *arg);
 
 /* {name, version, hash, agreement...} for a record. */
