@@ -5,7 +5,7 @@
  *	D/run/fsd.sock          0666
  *	D/run/keyd.pid          pid of the running coffer-keyd
  *	D/keyd/                 0700: facts.db, keys/ (sealed key states), slot/ (file slot, key file), certificates/
- *	D/ledger/               0700: ledger.db, journal/
+ *	D/ledger/               0700: ledger.db, journal/, archive/
  *	D/store/<client-id>/    0700: ciphertext of one client; store/coffer.lock
  *	D/outbox/               0700: notices of destruction, as mails
  *	D/log/                  0700: keyd.log, fsd.log, worker.log (stderr of the daemons)

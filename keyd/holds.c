@@ -209,6 +209,7 @@ int keyd_hold_lift(struct varlink_call *call, json_t *params, void *userdata)
 	if (r < 0)
 		return reply_failure(k, call, r, "the hold is not lifted");
 	retain_tell(k, &c);
+	k->archive_next_at = k->tick + 1; /* the record may have waited for it */
 	expiry_now(k);
 	(void)outbox_deliver(k);
 	return varlink_reply(call, NULL);

@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/archive.h"
 #include "keyd/expiry.h"
 #include "keyd/classes.h"
 #include "keyd/erase.h"
@@ -193,6 +194,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 		erase_tick(k);
 		sweeps_tick(k);
 		leaves_tick(k);
+		archive_tick(k);
 	}
 	restore_tick(k);
 	if (k->tick % EVERY_EXPIRY == 0 || k->expiry_again)

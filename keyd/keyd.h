@@ -70,6 +70,8 @@ struct keyd {
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */
 	bool expiry_again;	/* something changed what the next run depends on */
 	bool expiry_urgent;	/* the next run does not wait for the window */
+	uint64_t archive_next_at; /* archive.c */
+	bool archive_making;
 	uint64_t expiry_next_at, expiry_retry_at, sweep_retry_at, leaves_retry_at;
 	bool ledger_compared;	/* the clock with the newest row of the record: nothing is destroyed before */
 	int64_t ledger_newest;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/date.h"
+#include "keyd/archive.h"
 #include "keyd/backup.h"
 #include "keyd/classes.h"
 #include "keyd/erase.h"
@@ -97,6 +98,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("RotateSigning"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_signing},
 	{NAME("RotateClient"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_client},
 	{NAME("LedgerNames"), ROLES_ALL, ANY_STATE, keyd_ledger_names},
+	{NAME("LedgerArchive"), ROLE_ADMIN | ROLE_AUDITOR, KEYD_OPEN, keyd_ledger_archive},
 	{NAME("LedgerHead"), ROLE_AUDITOR, ANY_STATE, keyd_ledger_head},
 	{NAME("Fsck"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_fsck},
 	{NAME("FsckNext"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_fsck_next},

@@ -48,6 +48,7 @@ int keyd_clock_confirm(struct varlink_call *call, json_t *params, void *userdata
 	if (k->ledger_compared && facts_state_set(k->facts, FACTS_STATE_LEDGER, text) < 0)
 		log_error("that the record is ahead of the clock will be said again after a restart");
 	keyd_remember_clock(k);
+	k->archive_next_at = k->tick + 1; /* what the doubt held up */
 	expiry_now(k);
 	return varlink_reply(call, json_pack("{s:I}", "now", (json_int_t)now.wall));
 }

@@ -76,6 +76,21 @@ static bool program_is_the_owners(const struct keyd *k, struct varlink_call *cal
 	return false;
 }
 
+/* An admin must not be able to have what was recorded about him destroyed sooner. */
+static bool record_is_kept(const struct keyd *k, struct varlink_call *call, const struct policy *p)
+{
+	const struct policy *now = k->policy;
+	int64_t t = keyd_now();
+
+	if (!p->record_ends || has_role(call, ROLE_OWNER) ||
+		(now->record_ends && policy_period_add(t, &p->record_keep) >= policy_period_add(t, &now->record_keep)))
+		return true;
+	varlink_errorf(call, "PermissionDenied", "leave `record: keep` as the policy in force has it, lengthen it, or let the owner "
+			"of the state directory apply this one",
+		"the record would be destroyed sooner than the policy in force says");
+	return false;
+}
+
 int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 {
 	scoped(policy_freep) struct policy *p = NULL;
@@ -87,7 +102,7 @@ int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 	int ended = 0, r;
 
 	if (!params_unpack(call, params, "{s:s}", "text", &text) || !params_policy(k, call, text, &p) ||
-		!numbers_are_kept(k, call, p) || !program_is_the_owners(k, call, p))
+		!numbers_are_kept(k, call, p) || !program_is_the_owners(k, call, p) || !record_is_kept(k, call, p))
 		return 0;
 	t.effective = p->effective;
 	t.text = (char *)text;

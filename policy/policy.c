@@ -21,6 +21,8 @@
 #define POLICY_FILE_MAX (1u << 20) /* a policy is written by hand */
 #define WAIT_DAYS 30
 #define WAIT_DAYS_LEAST 7
+#define RECORD_ARCHIVE_MONTHS 1 /* a month that is over is looked at most in the next one */
+#define RECORD_KEEP_DAYS_LEAST 365
 #define WINDOW_AT (2 * 3600) /* 02:00 UTC: nobody works, and the day's backup is still to come */
 
 /* ---- what the schema cannot see ---- */
@@ -462,6 +464,33 @@ static bool take_hour(const char *text, int *ret)
 }
 
 /* A month counts as its shortest. */
+static int days_least(const struct period *p)
+{
+	return p->years * 365 + p->months * 28 + p->days;
+}
+
+/* How long the record itself is kept. */
+static int take_record(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	const struct raw_record *record = raw->record;
+	unsigned line = policy_lines_key(c->lines, "record", 0);
+
+	p->record_archive = (struct period){.months = RECORD_ARCHIVE_MONTHS};
+	if (!record)
+		return 0;
+	if (record->archive && policy_period_parse(record->archive, &p->record_archive) < 0)
+		return refuse(c, policy_lines_key(c->lines, "archive", line), "\"%s\" is no period: write 3m or 1y", record->archive);
+	if (!record->keep)
+		return 0;
+	p->record_ends = true;
+	if (policy_period_parse(record->keep, &p->record_keep) < 0)
+		return refuse(c, policy_lines_key(c->lines, "keep", line), "\"%s\" is no period: write 10y", record->keep);
+	if (days_least(&p->record_keep) < RECORD_KEEP_DAYS_LEAST)
+		return refuse(c, policy_lines_key(c->lines, "keep", line), "the record is kept for a year (1y) at least, not for %s",
+			record->keep);
+	return 0;
+}
+
 static int take_destruction(const struct check *c, const struct raw_policy *raw, struct policy *p)
 {
 	const char *wait = raw->destruction ? raw->destruction->wait : NULL;
@@ -479,7 +508,7 @@ static int take_destruction(const struct check *c, const struct raw_policy *raw,
 		return 0;
 	if (policy_period_parse(wait, &p->wait) < 0)
 		return refuse(c, line, "\"%s\" is no period: write 30d, 2m or 1m 15d", wait);
-	if (p->wait.years * 365 + p->wait.months * 28 + p->wait.days < WAIT_DAYS_LEAST)
+	if (days_least(&p->wait) < WAIT_DAYS_LEAST)
 		return refuse(c, line, "a notice of %s is too short: %d days at least", wait, WAIT_DAYS_LEAST);
 	return 0;
 }
@@ -537,6 +566,8 @@ int policy_load_text(const char *text, size_t n, struct policy **ret, struct pol
 	r = take_head(&c, l->raw, p);
 	if (r == 0)
 		r = take_destruction(&c, l->raw, p);
+	if (r == 0)
+		r = take_record(&c, l->raw, p);
 	if (r == 0)
 		r = take_services(&c, l->raw, p);
 	if (r == 0)

@@ -121,6 +121,9 @@ struct policy {
 	char *sendmail;		/* absolute path of the program that notices are handed to; NULL: none */
 	int window_at;		/* seconds after midnight UTC: when the destructions of a day happen, together */
 	struct period wait;	/* between the notice of a destruction and the destruction */
+	struct period record_archive;	/* after its end a month of the record moves into an archive */
+	struct period record_keep;	/* after its end it is destroyed, if record_ends */
+	bool record_ends;		/* false: it is kept for ever */
 	char *text_hash;	/* BLAKE2b-256 of the file, hex: decisions record it */
 	struct policy_service *services;
 	size_t services_count;

@@ -151,6 +151,12 @@ static const cyaml_schema_field_t destruction_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t record_fields[] = {
+	TEXT_OPTIONAL("archive", struct raw_record, archive, ID_MAX),
+	TEXT_OPTIONAL("keep", struct raw_record, keep, ID_MAX),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t policy_fields[] = {
 	CYAML_FIELD_UINT("format", CYAML_FLAG_DEFAULT, struct raw_policy, format),
 	TEXT("name", struct raw_policy, name, ID_MAX),
@@ -162,6 +168,7 @@ static const cyaml_schema_field_t policy_fields[] = {
 		policy_durability_words, ARRAY_SIZE(policy_durability_words)),
 	CYAML_FIELD_MAPPING_PTR("destruction", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy,
 		destruction, destruction_fields),
+	CYAML_FIELD_MAPPING_PTR("record", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, record, record_fields),
 	CYAML_FIELD_SEQUENCE("service_lines", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, services,
 		&service_value, 1, 64),
 	CYAML_FIELD_MAPPING_PTR("emergency", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, emergency,

@@ -69,11 +69,16 @@ struct raw_destruction {
 	char *wait, *sendmail, *at;
 };
 
+struct raw_record {
+	char *archive, *keep;
+};
+
 struct raw_policy {
 	unsigned format;
 	char *name, *version, *effective, *controller, *contact;
 	int durability;
 	struct raw_destruction *destruction;
+	struct raw_record *record;
 	struct raw_basis *bases;
 	struct raw_purpose *purposes;
 	struct raw_party *parties;

@@ -227,7 +227,10 @@ static int copy_state(struct backup *b)
 	if (r == EXIT_OK) /* letters come before their facts: so they are copied behind them */
 		r = copy_state_tree(b, ".", "outbox");
 	drain(b);
-	return r == EXIT_OK ? copy_state_database(b, "ledger/ledger.db") : r;
+	if (r == EXIT_OK)
+		r = copy_state_database(b, "ledger/ledger.db");
+	/* Months that moved there since are in both. */
+	return r == EXIT_OK ? copy_state_tree(b, "ledger", "archive") : r;
 }
 
 /* *ret_changed: the keys changed meanwhile. */

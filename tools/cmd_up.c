@@ -352,15 +352,37 @@ static const char *text_of(const json_t *o, const char *key)
 	return s ? s : "-";
 }
 
-/* How the ledger grows, and what that means for its disk. */
-static void say_ledger(const json_t *ledger)
+/* Months that are over, and what is left of those before. */
+static void say_archives(const json_t *a)
 {
-	double days = (double)(time(NULL) - json_integer_value(json_object_get(ledger, "since"))) / 86400;
-	json_int_t bytes = json_integer_value(json_object_get(ledger, "bytes"));
+	json_int_t missing = json_integer_value(json_object_get(a, "missing"));
+	json_int_t gone = json_integer_value(json_object_get(a, "destroyed_records"));
 	const double mib = 1 << 20;
 
-	if (json_integer_value(json_object_get(ledger, "since")) && days >= 1)
-		say("          %.1f MiB a day so far; %.0f MiB free on its disk", (double)bytes / mib / days,
+	if (json_integer_value(json_object_get(a, "count")))
+		say("          %lld months in archives, %.1f MiB; %.1f MiB of the ledger is room for what comes",
+			json_integer_value(json_object_get(a, "count")), (double)json_integer_value(json_object_get(a, "bytes")) / mib,
+			(double)json_integer_value(json_object_get(a, "ledger_free")) / mib);
+	if (missing)
+		say("          %lld ARCHIVES ARE MISSING: `coffer log archive --list` says which; put them back from a backup", missing);
+	if (gone)
+		say("          records 1 to %lld: destroyed by retention", gone);
+}
+
+/* How the ledger grows (by what of it is in use since its archives end), and what that means for its disk. */
+static void say_ledger(const json_t *ledger)
+{
+	const json_t *archives = json_object_get(ledger, "archives");
+	json_int_t since = json_integer_value(json_object_get(archives, "ledger_since"));
+	double days = (double)(time(NULL) - since) / 86400;
+	json_int_t bytes = json_integer_value(json_object_get(ledger, "bytes")) -
+			   json_integer_value(json_object_get(archives, "ledger_free"));
+	const double mib = 1 << 20;
+
+	say_archives(archives);
+	if (since && days >= 1)
+		say("          %.1f MiB, %.0f records a day; %.0f MiB free on its disk", (double)bytes / mib / days,
+			(double)json_integer_value(json_object_get(archives, "ledger_records")) / days,
 			(double)json_integer_value(json_object_get(ledger, "disk_free")) / mib);
 	else
 		say("          %.0f MiB free on its disk", (double)json_integer_value(json_object_get(ledger, "disk_free")) / mib);

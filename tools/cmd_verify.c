@@ -59,7 +59,8 @@ int cmd_public_key(struct tool *t, int argc, char **argv)
 /* {batches, records, acts, signed_until, first_bad {batch, reason}?}, as coffer-fsd answers. */
 static int report(struct tool *t, const json_t *answer, const char *note)
 {
-	const json_t *bad = json_object_get(answer, "first_bad");
+	const json_t *bad = json_object_get(answer, "first_bad"), *gone = json_object_get(answer, "destroyed");
+	char when[DATE_TEXT_MAX];
 	int r = t->json ? print_json(answer) : EXIT_OK;
 
 	if (r == EXIT_OK && json_is_object(bad))
@@ -68,6 +69,11 @@ static int report(struct tool *t, const json_t *answer, const char *note)
 			"it is",
 			json_integer_value(json_object_get(bad, "batch")),
 			json_string_value(json_object_get(bad, "reason")));
+	if (r == EXIT_OK && !t->json && json_integer_value(json_object_get(answer, "archives")))
+		r = say("%lld months in archives are sound", json_integer_value(json_object_get(answer, "archives")));
+	if (r == EXIT_OK && !t->json && gone)
+		r = say("records 1 to %lld: destroyed by retention, the last of them %s", json_integer_value(json_object_get(gone, "to")),
+			date_format(json_integer_value(json_object_get(gone, "time")), when));
 	if (r == EXIT_OK && !t->json)
 		r = say("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s",
 			json_integer_value(json_object_get(answer, "records")),
@@ -185,6 +191,10 @@ static int verify_file(struct tool *t, const char *db, const struct public_key *
 	answer = json_pack("{s:I, s:I, s:I, s:I, s:I}", "batches", (json_int_t)v.batches, "records",
 		(json_int_t)v.records, "acts", (json_int_t)v.acts, "signed_until", (json_int_t)v.signed_until,
 		"signed_at", (json_int_t)v.signed_at);
+	json_object_set_new(answer, "archives", json_integer(v.archives));
+	if (v.destroyed_to)
+		json_object_set_new(answer, "destroyed",
+			json_pack("{s:I, s:I}", "to", (json_int_t)v.destroyed_to, "time", (json_int_t)v.destroyed_at));
 	if (v.first_bad)
 		json_object_set_new(answer, "first_bad",
 			json_pack("{s:I, s:s}", "batch", (json_int_t)v.first_bad, "reason", v.reason));

@@ -53,6 +53,7 @@ int cmd_disclosures(struct tool *t, int argc, char **argv);
 int cmd_stats(struct tool *t, int argc, char **argv);
 int cmd_report(struct tool *t, int argc, char **argv);
 int cmd_report_verify(struct tool *t, int argc, char **argv);
+int cmd_log_archive(struct tool *t, int argc, char **argv);
 int cmd_log_verify(struct tool *t, int argc, char **argv);
 int cmd_class_set(struct tool *t, int argc, char **argv);
 int cmd_class_show(struct tool *t, int argc, char **argv);

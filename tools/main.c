@@ -53,6 +53,7 @@ const struct command commands[] = {
 	{"suspend", cmd_suspend, "suspend the use of a client's data, a user, or all use"},
 	{"resume", cmd_resume, "lift a suspension"},
 	{"log", cmd_log, "who did what to which file, when and for which purpose"},
+	{"log archive", cmd_log_archive, "move months of the record that are over into files of their own"},
 	{"log verify", cmd_log_verify, "check that nothing in the record was changed, removed or cut"},
 	{"incident", cmd_incident, "after a breach: which clients, persons and files, and the letters"},
 	{"disclose", cmd_disclose, "record that data were disclosed to an authority"},

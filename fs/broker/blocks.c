@@ -8,6 +8,7 @@
 struct blocks {
 	sqlite3 *db;
 	sqlite3_stmt *get, *find, *add, *remove;
+	int64_t floor;
 	int64_t first; /* of `records`; 0: nothing was read */
 	size_t n;
 	struct pack_record records[PACK_RECORDS_MAX];
@@ -44,6 +45,12 @@ void blocks_forget(struct blocks *b)
 	b->first = 0;
 }
 
+void blocks_set_floor(struct blocks *b, int64_t floor)
+{
+	b->floor = floor;
+	b->first = 0;
+}
+
 static void time_span(const struct pack_record *records, size_t n, int64_t *ret_from, int64_t *ret_to)
 {
 	*ret_from = *ret_to = records[0].time;
@@ -63,6 +70,8 @@ static int read_block(struct blocks *b, int64_t id, struct pack_record *records,
 	size_t n;
 	int r;
 
+	if (id <= b->floor)
+		return -ENOENT;
 	sqlite3_bind_int64(st, 1, id);
 	r = sql_step(st);
 	if (r <= 0)
@@ -135,6 +144,8 @@ static int choose_start(struct blocks *b, int64_t first, int64_t n, int64_t *ret
 	int64_t group_start = block_group(first) * PACK_RECORDS_MAX + 1, start = first, before;
 	bool whole = first + n == group_start + PACK_RECORDS_MAX;
 
+	if (group_start <= b->floor)
+		group_start = b->floor + 1;
 	while (start > group_start) {
 		int r = length_before(b, start - 1, &before);
 
@@ -192,6 +203,26 @@ static int append_some(struct blocks *b, int64_t first, const struct pack_record
 	sqlite3_bind_int64(b->remove, 2, first);
 	r = sql_run(b->remove);
 	return r < 0 ? r : write_block(b, start, b->making, n + (size_t)(first - start));
+}
+
+int blocks_split(struct blocks *b)
+{
+	size_t n, skip;
+	int64_t first;
+	int r = prepare_writing(b);
+
+	b->first = 0;
+	if (r == 0)
+		r = read_block(b, b->floor + 1, b->making, &first, &n);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r; /* none lies behind it */
+	if (first > b->floor)
+		return 0;
+	skip = (size_t)(b->floor + 1 - first);
+	sqlite3_bind_int64(b->remove, 1, first);
+	sqlite3_bind_int64(b->remove, 2, first + 1);
+	r = sql_run(b->remove);
+	return r < 0 ? r : write_block(b, b->floor + 1, b->making + skip, n - skip);
 }
 
 int blocks_append(struct blocks *b, int64_t first, const struct pack_record *records, size_t n)

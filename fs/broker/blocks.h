@@ -19,6 +19,10 @@ DEFINE_SCOPED(struct blocks *, blocks_free)
  * -EUCLEAN: its block is damaged. */
 int blocks_get(struct blocks *b, int64_t id, const struct pack_record **ret, size_t *ret_n);
 
+/* Records up to this one are not in this database (they were archived): -ENOENT, and a group begins behind it. */
+void blocks_set_floor(struct blocks *b, int64_t floor);
+/* Within a transaction: the block over the floor loses its records up to there. */
+int blocks_split(struct blocks *b);
 /* Within a transaction.  `first` is the id behind the last record that is there. */
 int blocks_append(struct blocks *b, int64_t first, const struct pack_record *records, size_t n);
 /* What was read may have been rolled back. */

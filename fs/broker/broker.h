@@ -10,6 +10,7 @@
 #include "fs/broker/drain.h"
 #include "fs/broker/ledger.h"
 
+struct archive_job;
 struct session;
 struct verify_job;
 struct worker;
@@ -25,6 +26,7 @@ struct broker {
 	struct session *sessions;
 	struct worker *workers;
 	struct verify_job *verify_jobs;
+	struct archive_job *archive;
 	struct varlink_call *watch;    /* keyd's: news go there */
 	struct varlink_call *shutdown; /* keyd's, answered when all has ended */
 	bool stopping;

@@ -286,6 +286,70 @@ int chain_from_row(sqlite3_stmt *st, struct chain_batch *ret)
 	return 0;
 }
 
+int chain_base(sqlite3 *db, struct chain_batch *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = sql_prepare(db, "SELECT " CHAIN_COLUMNS " FROM base ORDER BY id DESC LIMIT 1", &st);
+	if (r == 0)
+		r = sql_step(st);
+	if (r < 0)
+		return r;
+	return r == 0 ? chain_genesis(db, ret) : chain_from_row(st, ret);
+}
+
+/* ---- what stays when months are archived ---- */
+
+static int hash_kept(struct hasher *h, sqlite3 *db, unsigned table, int64_t to)
+{
+	static const char *const queries[CHAIN_TABLES] = {
+		[CHAIN_PATH] = "SELECT id,journal,ref,month,sealed FROM path WHERE id>?1 AND id<=?2 AND id IN"
+			       " (SELECT id FROM kept_path) ORDER BY id",
+		[CHAIN_PROCESS] = "SELECT id,journal,ref,pid,loginuid,comm FROM process WHERE id>?1 AND id<=?2 AND id IN"
+				  " (SELECT id FROM kept_process) ORDER BY id",
+	};
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, queries[table] ? queries[table] : row_queries[table], &st);
+
+	if (r < 0)
+		return r;
+	if (!queries[table])
+		return hash_table(h, st, 0, to);
+	sqlite3_bind_int64(st, 1, 0);
+	sqlite3_bind_int64(st, 2, to);
+	while (r >= 0 && (r = sql_step(st)) > 0)
+		for (int i = 0; r >= 0 && i < sqlite3_column_count(st); i++)
+			r = hash_value(h, st, i);
+	return r;
+}
+
+int chain_kept_hash(sqlite3 *db, const struct chain_batch *base, struct chain_hash *ret)
+{
+	static const char prefix[] = "coffer-ledger-kept-1";
+	scoped(freep) struct hasher *h = malloc(sizeof(*h));
+
+	if (!h)
+		return -ENOMEM;
+	crypto_generichash_init(&h->state, NULL, 0, CHAIN_HASH_BYTES);
+	h->n = 0;
+	hash_bytes(h, prefix, sizeof(prefix) - 1);
+	for (unsigned t = 0; t < CHAIN_TABLES; t++) {
+		int r;
+
+		if (t == CHAIN_RECORD)
+			continue;
+		hash_u64(h, t);
+		hash_u64(h, (uint64_t)base->to[t]);
+		r = hash_kept(h, db, t, base->to[t]);
+		if (r < 0)
+			return r;
+	}
+	hash_flush(h);
+	crypto_generichash_final(&h->state, ret->b, sizeof(ret->b));
+	return 0;
+}
+
 int chain_last(sqlite3 *db, struct chain_batch *ret)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
@@ -296,7 +360,7 @@ int chain_last(sqlite3 *db, struct chain_batch *ret)
 		r = sql_step(st);
 	if (r < 0)
 		return r;
-	return r == 0 ? chain_genesis(db, ret) : chain_from_row(st, ret);
+	return r == 0 ? chain_base(db, ret) : chain_from_row(st, ret);
 }
 
 int chain_head_message(int64_t batch, const struct chain_hash *hash, char buf[CHAIN_MESSAGE_MAX])

@@ -12,7 +12,7 @@
 #include "common/scope.h"
 #include "fs/broker/blocks.h"
 
-#define LEDGER_VERSION 3 /* of the tables: ledger_schema.c */
+#define LEDGER_VERSION 4 /* of the tables: ledger_schema.c */
 
 #define CHAIN_HASH_BYTES 32
 #define CHAIN_HASH_HEX (2 * CHAIN_HASH_BYTES + 1)
@@ -44,6 +44,8 @@ extern const char *const chain_table_names[CHAIN_TABLES];
 
 /* What stands before batch 1: bound to this ledger by its random id. */
 int chain_genesis(sqlite3 *db, struct chain_batch *ret);
+/* What stands before the first batch that is in this file: the last one that was archived, or that of chain_genesis. */
+int chain_base(sqlite3 *db, struct chain_batch *ret);
 
 /* What reads the rows of one batch after the other.  Records come from `blocks`, which stays the caller's. */
 struct chain_reader;
@@ -56,7 +58,11 @@ DEFINE_SCOPED(struct chain_reader *, chain_reader_free)
 int chain_batch_hash(struct chain_reader *c, const struct chain_batch *prev, const struct chain_batch *b,
 	struct chain_hash *ret);
 
-/* The row of table `chain` with the highest number; that of chain_genesis when there is none. */
+/* The hash of the rows up to `base` that stay in a ledger: all of journal, session and act, and of path and process those
+ * that tables kept_path and kept_process name. */
+int chain_kept_hash(sqlite3 *db, const struct chain_batch *base, struct chain_hash *ret);
+
+/* The row of table `chain` with the highest number; that of chain_base when there is none. */
 int chain_last(sqlite3 *db, struct chain_batch *ret);
 /* Reads the current row of a statement that selects CHAIN_COLUMNS.  -EUCLEAN: not such a row. */
 #define CHAIN_COLUMNS "id,time,journal_to,session_to,path_to,process_to,record_to,act_to,hash"

@@ -444,6 +444,20 @@ unsigned drain_journals(const struct drain *d)
 	return n;
 }
 
+int drain_journal_ids(const struct drain *d, int64_t **ret, size_t *ret_n)
+{
+	int64_t *ids = calloc(drain_journals(d) + 1, sizeof(*ids));
+	size_t n = 0;
+
+	if (!ids)
+		return -ENOMEM;
+	for (struct drain_journal *j = d->journals; j; j = j->next)
+		ids[n++] = (int64_t)j->id;
+	*ret = ids;
+	*ret_n = n;
+	return 0;
+}
+
 int drain_kick_fd(const struct drain *d)
 {
 	return d->kick_fd;

@@ -35,6 +35,8 @@ int drain_run(struct drain *d);
 
 int drain_kick_fd(const struct drain *d);
 unsigned drain_journals(const struct drain *d);
+/* Their rows in the ledger; malloc'd.  -ENOMEM */
+int drain_journal_ids(const struct drain *d, int64_t **ret, size_t *ret_n);
 /* Bytes that are free on the disk of the journals and the ledger; *ret_low: so few that somebody should make room. */
 int drain_disk_free(const struct drain *d, int64_t *ret, bool *ret_low);
 bool drain_failing(const struct drain *d);	/* the last run could not write */

@@ -48,15 +48,21 @@ static int last_id(sqlite3 *db, enum chain_table t, int64_t *ret)
 	return 0;
 }
 
-/* A row behind the last batch was put there by somebody else: never let it slip into the next batch. */
+/* A row behind the last batch was put there by somebody else: never let it slip into the next batch.  What is archived
+ * leaves none. */
 static int check_end(struct ledger *l)
 {
-	int r = chain_last(l->db, &l->last);
+	int r = ledger_parts_load(l);
+
+	if (r == 0)
+		r = chain_last(l->db, &l->last);
 
 	for (enum chain_table t = 0; r == 0 && t < CHAIN_TABLES; t++) {
 		int64_t id;
 
 		r = last_id(l->db, t, &id);
+		if (r == 0 && id < l->base.to[t])
+			id = l->base.to[t];
 		if (r == 0 && id != l->last.to[t])
 			r = -EUCLEAN;
 	}
@@ -98,11 +104,13 @@ int ledger_open(const char *path, struct ledger **ret)
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
-	r = open_db(l, path);
+	l->path = strdup(path);
+	r = l->path ? open_db(l, path) : -ENOMEM;
 	if (r < 0) {
 		ledger_close(l);
 		return r;
 	}
+	ledger_parts_tidy(l);
 	*ret = l;
 	return 0;
 }
@@ -117,6 +125,8 @@ void ledger_close(struct ledger *l)
 	blocks_free(l->blocks);
 	free(l->pending);
 	accesses_free(l->accesses);
+	ledger_parts_free(l);
+	free(l->path);
 	sqlite3_close(l->db);
 	free(l);
 }
@@ -231,7 +241,7 @@ static int write_pending(struct ledger *l)
 	if (r == 0)
 		r = blocks_append(l->blocks, before + 1, sorted, l->pending_n);
 	for (int64_t s = before / SEGMENT_RECORDS; r == 0 && s < after / SEGMENT_RECORDS; s++)
-		r = posting_write(l->db, l->blocks, s);
+		r = posting_write(l->db, l->blocks, s, (struct posting_range){l->base.to[CHAIN_RECORD] + 1, after});
 	return r;
 }
 
@@ -360,6 +370,8 @@ int ledger_hash_at(struct ledger *l, int64_t batch, struct chain_hash *ret)
 	else
 		r = r < 0 ? r : -ENOENT;
 	sqlite3_reset(get);
+	if (r == -ENOENT)
+		r = ledger_archived_hash(l, batch, ret);
 	return r < 0 ? r : 0;
 }
 
@@ -385,18 +397,27 @@ int ledger_stats(struct ledger *l, struct ledger_stats *ret)
 	int r;
 
 	r = sql_prepare(l->db,
-		"SELECT (SELECT page_count FROM pragma_page_count) *"
-		" (SELECT page_size FROM pragma_page_size), ifnull((SELECT time FROM chain WHERE id=1),0)",
+		"SELECT (SELECT page_count FROM pragma_page_count), (SELECT page_size FROM pragma_page_size),"
+		" (SELECT freelist_count FROM pragma_freelist_count), ifnull((SELECT time FROM chain WHERE id=?1),0)",
 		&st);
-	if (r == 0)
-		r = sql_step(st);
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(st, 1, l->base.batch + 1);
+	r = sql_step(st);
 	if (r < 0)
 		return r;
 	*ret = (struct ledger_stats){
 		.records = l->last.to[CHAIN_RECORD],
 		.acts = l->last.to[CHAIN_ACT],
-		.bytes = sqlite3_column_int64(st, 0),
-		.since = sqlite3_column_int64(st, 1),
+		.bytes = sqlite3_column_int64(st, 0) * sqlite3_column_int64(st, 1),
+		.free = sqlite3_column_int64(st, 2) * sqlite3_column_int64(st, 1),
+		.here_since = sqlite3_column_int64(st, 3),
+		.here_records = l->last.to[CHAIN_RECORD] - l->base.to[CHAIN_RECORD],
 	};
+	ledger_archive_stats(l, ret);
+	ret->since = ret->here_since;
+	for (size_t i = l->parts.n; i-- > 0;)
+		if (!l->parts.list[i].destroyed && l->parts.list[i].a.from_time <= l->parts.list[i].a.to_time)
+			ret->since = l->parts.list[i].a.from_time / 1000000000;
 	return 0;
 }

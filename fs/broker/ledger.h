@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "common/record.h"
+#include "fs/broker/archive.h"
 #include "fs/broker/chain.h"
 
 struct ledger;
@@ -67,10 +68,33 @@ int ledger_hash_at(struct ledger *l, int64_t batch, struct chain_hash *ret);	/* 
 int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signature[CHAIN_SIGNATURE_BYTES]);
 
 struct ledger_stats {
-	int64_t records, acts, bytes;
-	int64_t since; /* time of the first batch, seconds; 0: there is none */
+	int64_t records, acts; /* that there ever were */
+	int64_t bytes, free;   /* of ledger.db, and of these not used */
+	int64_t since;	       /* time of the first batch that is not destroyed, seconds; 0: there is none */
+	int64_t archives, archives_bytes, archives_missing;
+	int64_t destroyed_records;
+	int64_t here_records, here_since; /* in ledger.db; since when, seconds */
 };
 int ledger_stats(struct ledger *l, struct ledger_stats *ret);
+
+/* ---- archived months (ledger_archive.c) ---- */
+/* Whether a month is over before `until` (seconds); -ENOENT: none.  *ret: when its oldest batch was. */
+int ledger_archive_due(struct ledger *l, int64_t until, int64_t *ret);
+/* Rows {name, from, to (seconds), records [first, last], batches [first, last], bytes (of the file; null: it is not there),
+ * destroyed {time, why} or null}, oldest first. */
+int ledger_archives(struct ledger *l, json_t **ret);
+/* The month that archive_make made, signed: its file gets its name, and from then on its rows are read there.  `act` is
+ * recorded with that.  -ESTALE: it does not follow the archives that there are. */
+int ledger_archive_take(struct ledger *l, struct archive_made *m, const uint8_t signature[ARCHIVE_SIGNATURE_BYTES],
+	const struct ledger_act *act);
+/* Removes some of the rows that are in archives.  *ret_more: call it again. */
+int ledger_archive_clean(struct ledger *l, bool *ret_more);
+/* The oldest that is not destroyed, but for time and reason; when its last batch was (seconds).  -ENOENT: there is none. */
+int ledger_archive_oldest(struct ledger *l, struct archive_end *ret, int64_t *ret_time);
+/* Only the oldest: -ESTALE else, or if the statement does not fit it.  What counts is that the book says so; on another
+ * failure its file is removed at the next start. */
+int ledger_archive_destroy(struct ledger *l, const char *statement, const uint8_t signature[ARCHIVE_SIGNATURE_BYTES],
+	const struct ledger_act *act);
 
 /* ---- questions (ledger_query.c) ---- */
 /* When the newest record or act was, in seconds; 0: there is none. */

@@ -445,8 +445,29 @@ static int look_at_files(struct accesses *a)
 	return r;
 }
 
+/* Sealed, from wherever it is. */
+static int add_path(struct ledger *l, int64_t id, json_t *row)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	scoped(freep) char *text = NULL;
+	size_t n, room;
+	int r = ledger_find_path(l, id, &st);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	n = (size_t)sqlite3_column_bytes(st, 1);
+	room = sodium_base64_ENCODED_LEN(n, sodium_base64_VARIANT_ORIGINAL);
+	text = calloc(1, room);
+	if (!text)
+		return -ENOMEM;
+	json_object_set_new(row, "path",
+		json_pack("{s:I, s:s}", "month", (json_int_t)sqlite3_column_int64(st, 0), "sealed",
+			sodium_bin2base64(text, room, sqlite3_column_blob(st, 1), n, sodium_base64_VARIANT_ORIGINAL)));
+	return 0;
+}
+
 /* Its newest path, sealed; and the groups that opened it. */
-static int add_file(const struct top *t, sqlite3_stmt *path, sqlite3_stmt *groups, json_t *rows)
+static int add_file(struct ledger *l, const struct top *t, sqlite3_stmt *path, sqlite3_stmt *groups, json_t *rows)
 {
 	scoped(sql_resetp) sqlite3_stmt *p = path, *g = groups;
 	char hex[2 * FILE_ID_BYTES + 1];
@@ -461,16 +482,8 @@ static int add_file(const struct top *t, sqlite3_stmt *path, sqlite3_stmt *group
 		return -ENOMEM;
 	sqlite3_bind_blob(p, 1, t->file.b, sizeof(t->file.b), SQLITE_STATIC);
 	r = sql_step(p);
-	if (r > 0) {
-		size_t n = (size_t)sqlite3_column_bytes(p, 1), room = sodium_base64_ENCODED_LEN(n, sodium_base64_VARIANT_ORIGINAL);
-		scoped(freep) char *text = calloc(1, room);
-
-		if (!text)
-			return -ENOMEM;
-		json_object_set_new(row, "path",
-			json_pack("{s:I, s:s}", "month", (json_int_t)sqlite3_column_int64(p, 0), "sealed",
-				sodium_bin2base64(text, room, sqlite3_column_blob(p, 1), n, sodium_base64_VARIANT_ORIGINAL)));
-	}
+	if (r > 0)
+		r = add_path(l, sqlite3_column_int64(p, 0), row);
 	sqlite3_bind_blob(g, 1, t->file.b, sizeof(t->file.b), SQLITE_STATIC);
 	while (r >= 0 && (r = sql_step(g)) > 0)
 		json_array_append_new(list, json_integer(sqlite3_column_int64(g, 0)));
@@ -481,14 +494,13 @@ static int files_json(struct accesses *a, json_t *rows)
 {
 	scoped(sql_finalizep) sqlite3_stmt *path = NULL, *groups = NULL;
 	int r = sql_prepare(a->l->db,
-		"SELECT p.month, p.sealed FROM temp.used u JOIN path p ON p.id=u.path WHERE u.file=? AND u.path<>0"
-		" ORDER BY u.last DESC LIMIT 1", &path);
+		"SELECT path FROM temp.used WHERE file=? AND path<>0 ORDER BY last DESC LIMIT 1", &path);
 
 	if (r == 0)
 		r = sql_prepare(a->l->db, "SELECT grp FROM temp.used WHERE file=?", &groups);
 	qsort(a->top, a->top_n, sizeof(a->top[0]), most_opened_first);
 	for (size_t i = 0; r == 0 && i < a->top_n; i++)
-		r = add_file(&a->top[i], path, groups, rows);
+		r = add_file(a->l, &a->top[i], path, groups, rows);
 	return r;
 }
 

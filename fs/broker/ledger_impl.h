@@ -6,6 +6,7 @@
 #include "fs/broker/blocks.h"
 #include "fs/broker/chain.h"
 #include "fs/broker/ledger.h"
+#include "fs/broker/parts.h"
 
 enum statement {
 	ADD_JOURNAL,
@@ -29,6 +30,8 @@ enum statement {
 struct ledger {
 	sqlite3 *db;
 	sqlite3_stmt *st[STATEMENTS];
+	char *path;
+	struct chain_batch base;  /* the newest that is archived */
 	struct chain_batch last;  /* the newest batch */
 	int64_t to[CHAIN_TABLES]; /* last ids given out, within the batch in the making */
 	bool in_batch;
@@ -37,6 +40,11 @@ struct ledger {
 	struct pack_record *pending; /* records of the batch in the making: they get their ids and go in at its end */
 	size_t pending_n, pending_cap;
 	char versions_of[CLIENT_ID_HEX]; /* ledger_versions.c: whose table there is */
+	struct parts parts;		 /* ledger_archive.c: the archives */
+	size_t part_open;		 /* number + 1 of the one that is open; 0: none */
+	sqlite3 *part_db;
+	struct blocks *part_blocks;
+	bool cleaning;			 /* there may be rows that are in archives */
 	struct accesses *accesses;	 /* ledger_accesses.c: what is being counted; or NULL */
 };
 
@@ -46,6 +54,27 @@ int ledger_add_row(struct ledger *l, enum chain_table t, sqlite3_stmt *st);
 int ledger_lookup(sqlite3_stmt *st, int64_t *ret);
 /* A record, to go in at the end of the batch. */
 int ledger_add_pending(struct ledger *l, const struct pack_record *rec);
+
+/* ---- ledger_archive.c ---- */
+int ledger_parts_load(struct ledger *l);
+void ledger_parts_tidy(struct ledger *l);
+void ledger_parts_free(struct ledger *l);
+int ledger_archive_unlink(struct ledger *l, const char *name);
+void ledger_archive_stats(struct ledger *l, struct ledger_stats *s);
+int ledger_archived_hash(struct ledger *l, int64_t batch, struct chain_hash *ret);
+
+/* Where records are: good until the next call of any of these. */
+struct ledger_records {
+	sqlite3 *db;		/* with their paths, processes and postings; NULL: none is there (destroyed, or of another time) */
+	struct blocks *blocks;
+	int64_t last;		/* the last record that is there, or would be */
+	bool whole;		/* its last segment has postings, too */
+	size_t number;		/* of the archive, from 1; 0: the ledger */
+};
+/* since, until: nanoseconds. */
+int ledger_source_of(struct ledger *l, int64_t record, int64_t since, int64_t until, struct ledger_records *ret);
+/* *ret (the caller's): on the row month, sealed of a path.  -ENOENT */
+int ledger_find_path(struct ledger *l, int64_t id, sqlite3_stmt **ret);
 
 /* ---- ledger_accesses.c ---- */
 void accesses_free(struct accesses *a);

@@ -29,9 +29,11 @@ static const char span_query[] =
 
 struct search {
 	const struct ledger_filter *f;
-	struct blocks *blocks;
+	struct ledger *l;
+	struct ledger_records in; /* where it is looking */
+	bool entered;
 	struct row_maker *rows;
-	sqlite3_stmt *acts, *spans, *find, *find_all, *sealed;
+	sqlite3_stmt *acts, *spans, *find, *find_all, *sealed; /* all but acts of in.db */
 	int64_t since, until; /* nanoseconds */
 	bool by_session, by_name, no_acts;
 	uint8_t *sessions;    /* bit n: the session with row id n */
@@ -51,14 +53,22 @@ struct search {
 	bool moved; /* a page looks at some records, however late it is */
 };
 
-static void search_done(struct search *s)
+static void leave(struct search *s)
 {
 	row_maker_free(s->rows);
-	sqlite3_finalize(s->acts);
 	sqlite3_finalize(s->spans);
 	sqlite3_finalize(s->find);
 	sqlite3_finalize(s->find_all);
 	sqlite3_finalize(s->sealed);
+	s->rows = NULL;
+	s->spans = s->find = s->find_all = s->sealed = NULL;
+	s->entered = false;
+}
+
+static void search_done(struct search *s)
+{
+	leave(s);
+	sqlite3_finalize(s->acts);
 	free(s->sessions);
 	free(s->paths);
 }
@@ -166,7 +176,7 @@ static int groups_by_time(struct search *s, int64_t segment, uint64_t *ret)
 
 static int choose_groups(struct search *s, int64_t segment)
 {
-	bool whole = (segment + 1) * SEGMENT_RECORDS <= s->last_record;
+	bool whole = s->in.whole || (segment + 1) * SEGMENT_RECORDS <= s->last_record;
 	uint64_t groups = UINT64_MAX, some;
 	int r = 0;
 
@@ -185,12 +195,12 @@ static int choose_groups(struct search *s, int64_t segment)
 	return r;
 }
 
-/* The next record to look at behind s->record; beyond s->last_record: none. */
-static int skip(struct search *s, int64_t *ret)
+/* The next record to look at behind s->record; beyond `end`: none. */
+static int skip(struct search *s, int64_t end, int64_t *ret)
 {
 	int64_t id = s->record + 1;
 
-	while (id <= s->last_record) {
+	while (id <= end) {
 		int64_t group = block_group(id), segment = group / SEGMENT_GROUPS;
 		int r = segment == s->segment ? 0 : choose_groups(s, segment);
 
@@ -244,23 +254,52 @@ static bool record_fits(struct search *s, const struct pack_record *r)
 	       path_wanted(s, r->path) || path_wanted(s, r->path2);
 }
 
+/* What has the next record: an archive, or the ledger.  An archive in which nothing can fit is passed over. */
+static int enter(struct search *s)
+{
+	int r;
+
+	leave(s);
+	do
+		r = ledger_source_of(s->l, s->record + 1, s->since, s->until, &s->in);
+	while (r == 0 && !s->in.db && (s->record = s->in.last) < s->last_record);
+	if (r < 0 || !s->in.db)
+		return r;
+	s->segment = -1;
+	r = row_maker_new(s->l->db, s->in.db, &s->rows);
+	if (r == 0)
+		r = sql_prepare(s->in.db, span_query, &s->spans);
+	if (r == 0)
+		r = sql_prepare(s->in.db, POSTING_FIND, &s->find);
+	if (r == 0)
+		r = sql_prepare(s->in.db, POSTING_ALL, &s->find_all);
+	if (r == 0)
+		r = sql_prepare(s->in.db, "SELECT sealed FROM path WHERE id=?", &s->sealed);
+	s->entered = r == 0;
+	return r;
+}
+
 /* Finds the next record, or the end, or has no time left. */
 static int next_record(struct search *s)
 {
 	s->has_record = false;
 	while (s->record < s->last_record && !s->has_record && (!s->moved || now_ns() < s->deadline)) {
 		const struct pack_record *rec;
-		int64_t id;
+		int64_t id, end;
 		size_t n = 0;
-		int r = skip(s, &id);
+		int r = s->entered && s->record < s->in.last ? 0 : enter(s);
 
-		if (r == 0 && id <= s->last_record)
-			r = blocks_get(s->blocks, id, &rec, &n);
+		if (r < 0 || !s->entered)
+			return r;
+		end = s->in.last < s->last_record ? s->in.last : s->last_record;
+		r = skip(s, end, &id);
+		if (r == 0 && id <= end)
+			r = blocks_get(s->in.blocks, id, &rec, &n);
 		if (r < 0)
 			return r == -ENOENT ? -EUCLEAN : r;
 		s->moved = true;
-		s->record = id - 1;
-		for (size_t i = 0; i < n && !s->has_record && s->record < s->last_record; i++) {
+		s->record = id <= end ? id - 1 : end;
+		for (size_t i = 0; i < n && !s->has_record && s->record < end; i++) {
 			s->record++;
 			s->has_record = record_fits(s, &rec[i]);
 			s->next = rec[i];
@@ -330,7 +369,7 @@ static int search_start(struct search *s, struct ledger *l)
 	sqlite3 *db = ledger_db(l);
 	int r = 0;
 
-	s->blocks = l->blocks;
+	s->l = l;
 	s->since = ns(s->f->since);
 	s->until = ns(s->f->until);
 	s->last_record = l->last.to[CHAIN_RECORD];
@@ -351,16 +390,6 @@ static int search_start(struct search *s, struct ledger *l)
 		r = find_sessions(s, db);
 	if ((s->by_session && !s->sessions_n) || s->op == -2)
 		s->record = s->last_record;
-	if (r == 0)
-		r = row_maker_new(db, &s->rows);
-	if (r == 0)
-		r = sql_prepare(db, span_query, &s->spans);
-	if (r == 0)
-		r = sql_prepare(db, POSTING_FIND, &s->find);
-	if (r == 0)
-		r = sql_prepare(db, POSTING_ALL, &s->find_all);
-	if (r == 0)
-		r = sql_prepare(db, "SELECT sealed FROM path WHERE id=?", &s->sealed);
 	if (r == 0)
 		r = start_acts(s, db);
 	s->deadline = now_ns() + s->allowed;
@@ -439,6 +468,7 @@ int ledger_each(struct ledger *l, const struct ledger_filter *f, int64_t ns_allo
 int ledger_newest(struct ledger *l, int64_t *ret)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int64_t newest;
 	int r;
 
 	r = sql_prepare(ledger_db(l),
@@ -447,6 +477,10 @@ int ledger_newest(struct ledger *l, int64_t *ret)
 		r = sql_step(st);
 	if (r < 0)
 		return r;
-	*ret = sqlite3_column_int64(st, 0) / 1000000000;
+	newest = sqlite3_column_int64(st, 0);
+	for (size_t i = 0; i < l->parts.n; i++)
+		if (l->parts.list[i].a.to_time > newest)
+			newest = l->parts.list[i].a.to_time;
+	*ret = newest / 1000000000;
 	return 0;
 }

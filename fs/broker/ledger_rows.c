@@ -18,13 +18,13 @@ struct row_maker {
 	sqlite3_stmt *st[LOOKUPS];
 };
 
-int row_maker_new(sqlite3 *db, struct row_maker **ret)
+int row_maker_new(sqlite3 *sessions, sqlite3 *db, struct row_maker **ret)
 {
 	scoped(row_maker_freep) struct row_maker *m = calloc(1, sizeof(*m));
 	int r = m ? 0 : -ENOMEM;
 
 	for (unsigned i = 0; r == 0 && i < LOOKUPS; i++)
-		r = sql_prepare(db, lookups[i], &m->st[i]);
+		r = sql_prepare(i == SESSION ? sessions : db, lookups[i], &m->st[i]);
 	if (r == 0)
 		*ret = take_ptr(&m);
 	return r;

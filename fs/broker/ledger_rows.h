@@ -7,9 +7,9 @@
 #include "common/scope.h"
 #include "fs/broker/ledger_impl.h"
 
-/* What looks up sessions, paths and processes. */
+/* What looks up sessions in the one, paths and processes in the other (an archive, or the same). */
 struct row_maker;
-int row_maker_new(sqlite3 *db, struct row_maker **ret);
+int row_maker_new(sqlite3 *sessions, sqlite3 *db, struct row_maker **ret);
 void row_maker_free(struct row_maker *m);
 DEFINE_SCOPED(struct row_maker *, row_maker_free)
 

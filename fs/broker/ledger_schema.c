@@ -48,6 +48,14 @@ static const char *const migrations[LEDGER_VERSION] = {
 	"CREATE INDEX block_span ON block (id, records, from_time, to_time);"
 	"CREATE TABLE posting (kind INTEGER NOT NULL, segment INTEGER NOT NULL, first INTEGER NOT NULL,"
 	" data BLOB NOT NULL, PRIMARY KEY (kind, segment, first)) STRICT, WITHOUT ROWID;",
+	/* Archived months: what lies before the first row of `chain`; which rows of former months are still referred to. */
+	"CREATE TABLE base (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, journal_to INTEGER NOT NULL,"
+	" session_to INTEGER NOT NULL, path_to INTEGER NOT NULL, process_to INTEGER NOT NULL,"
+	" record_to INTEGER NOT NULL, act_to INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;"
+	"CREATE TABLE archive (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, statement TEXT NOT NULL,"
+	" signature BLOB NOT NULL, destroyed TEXT, destroyed_signature BLOB) STRICT;"
+	"CREATE TABLE kept_path (id INTEGER PRIMARY KEY) STRICT;"
+	"CREATE TABLE kept_process (id INTEGER PRIMARY KEY) STRICT;",
 };
 
 static int user_version(sqlite3 *db, int *ret)
@@ -148,7 +156,7 @@ static int pack_records(sqlite3 *db)
 	if (r == 0)
 		r = pack_rows(b, st, records, &count);
 	for (int64_t s = 0; r == 0 && s < count / SEGMENT_RECORDS; s++)
-		r = posting_write(db, b, s);
+		r = posting_write(db, b, s, (struct posting_range){1, count});
 	sqlite3_finalize(take_ptr(&st));
 	return r == 0 ? sql_exec(db, "DROP TABLE record") : r;
 }
@@ -177,8 +185,8 @@ int ledger_migrate(sqlite3 *db)
 	if (r == 0 && version == 0)
 		r = first_id(db);
 	if (r == 0)
-		r = sql_exec(db, "PRAGMA user_version=3");
-	_Static_assert(LEDGER_VERSION == 3, "the line above");
+		r = sql_exec(db, "PRAGMA user_version=4");
+	_Static_assert(LEDGER_VERSION == 4, "the line above");
 	if (r == 0)
 		r = sql_exec(db, "COMMIT");
 	if (r < 0)

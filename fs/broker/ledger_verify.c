@@ -12,16 +12,30 @@
 
 #include "common/scope.h"
 #include "common/sql.h"
+#include "fs/broker/ledger_file.h"
+#include "fs/broker/parts.h"
 #include "fs/broker/posting.h"
 
 /* One side of a verification: the rows, or what searches rely on. */
 struct check {
-	sqlite3 *db;
+	sqlite3 *db; /* the ledger */
 	struct blocks *blocks;
+	const char *path;
 	const struct ledger_verify_options *o;
+	struct parts parts;
+	bool parts_damaged;
+	struct chain_batch base;  /* behind which its rows begin */
 	int64_t batches, records; /* that there are, by the last row of the chain */
 	int result;
 	struct ledger_verdict v;
+};
+
+/* A database that has the rows of some batches: the ledger, or an archive. */
+struct segment {
+	sqlite3 *db;
+	struct blocks *blocks;
+	const char *archive; /* its name, or NULL */
+	struct chain_batch before;
 };
 
 static void found_bad(struct ledger_verdict *v, int64_t batch, const char *fmt, ...)
@@ -39,60 +53,8 @@ static void found_bad(struct ledger_verdict *v, int64_t batch, const char *fmt, 
 	va_end(ap);
 }
 
-/* A copy may lie where nothing can be written: then SQLite needs to be told that nobody else writes either.
- * Not with a write-ahead log beside it, whose rows would be left out. */
-static int open_read_only(const char *path, sqlite3 **ret)
-{
-	scoped(sql_closep) sqlite3 *db = NULL;
-	char uri[4200], wal[4200];
-	int r;
-
-	if (access(path, R_OK) < 0)
-		return -errno;
-	r = sql_errno(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL));
-	if (r == 0)
-		r = sql_exec(db, "SELECT 1 FROM ledger");
-	if (r == -ENOENT || r == -EROFS || r == -EIO) {
-		snprintf(wal, sizeof(wal), "%s-wal", path);
-		if (access(wal, F_OK) == 0 || strpbrk(path, "?#%"))
-			return r;
-		sqlite3_close(take_ptr(&db));
-		snprintf(uri, sizeof(uri), "file:%s?immutable=1", path);
-		r = sql_errno(sqlite3_open_v2(uri, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL));
-		if (r == 0)
-			r = sql_exec(db, "SELECT 1 FROM ledger");
-	}
-	if (r < 0)
-		return r;
-	sqlite3_busy_timeout(db, 2000);
-	*ret = take_ptr(&db);
-	return 0;
-}
-
-static int one_number(sqlite3 *db, const char *sql, int64_t *ret)
-{
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = sql_prepare(db, sql, &st);
-
-	if (r == 0)
-		r = sql_step(st);
-	if (r <= 0)
-		return r < 0 ? r : -EUCLEAN;
-	*ret = sqlite3_column_int64(st, 0);
-	return 0;
-}
-
-/* An older ledger gets its new form when coffer-fsd starts. */
-static int version_known(sqlite3 *db)
-{
-	int64_t version;
-	int r = one_number(db, "PRAGMA user_version", &version);
-
-	return r < 0 ? r : version == LEDGER_VERSION ? 0 : version ? -EPROTONOSUPPORT : -EUCLEAN;
-}
-
-/* Walks the chain and computes every batch again. */
-static int check_chain(struct check *c, struct chain_batch *ret_last)
+/* Walks the chain and computes every batch again, as far as it is as it was. */
+static int check_chain(struct check *c, const struct segment *s, struct chain_batch *ret_last)
 {
 	scoped(chain_reader_freep) struct chain_reader *reader = NULL;
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
@@ -100,13 +62,13 @@ static int check_chain(struct check *c, struct chain_batch *ret_last)
 	struct chain_batch last, b;
 	int r;
 
-	r = chain_genesis(c->db, &last);
+	*ret_last = last = s->before;
+	r = chain_reader_new(s->db, s->blocks, &reader);
 	if (r == 0)
-		r = chain_reader_new(c->db, c->blocks, &reader);
-	if (r == 0)
-		r = sql_prepare(c->db, "SELECT " CHAIN_COLUMNS " FROM chain ORDER BY id", &st);
+		r = sql_prepare(s->db, "SELECT " CHAIN_COLUMNS " FROM chain WHERE id>? ORDER BY id", &st);
 	if (r < 0)
 		return r;
+	sqlite3_bind_int64(st, 1, last.batch);
 	while ((r = sql_step(st)) > 0) {
 		struct chain_hash hash;
 
@@ -137,9 +99,9 @@ static int check_chain(struct check *c, struct chain_batch *ret_last)
 	return r < 0 ? r : 0;
 }
 
-/* Rows outside of every batch.  Records: the blocks have as many as the last batch covers, from 1 on, so that none hides
- * behind another. */
-static int check_strays(sqlite3 *db, const struct chain_batch *last, struct ledger_verdict *v)
+/* Rows outside of every batch.  Records: the blocks have as many as the batches cover, so that none hides behind another.
+ * What an archive has of former months, or the ledger of archived ones, is not counted here. */
+static int check_strays(const struct segment *s, const struct chain_batch *last, struct ledger_verdict *v)
 {
 	for (unsigned t = 0; t < CHAIN_TABLES; t++) {
 		const char *name = chain_table_names[t];
@@ -149,11 +111,12 @@ static int check_strays(sqlite3 *db, const struct chain_batch *last, struct ledg
 
 		if (t == CHAIN_RECORD)
 			snprintf(sql, sizeof(sql), "SELECT abs(total(records)-%lld)+(SELECT count(*) FROM block WHERE id<1)"
-						   " FROM block NOT INDEXED", (long long)last->to[t]);
+						   " FROM block NOT INDEXED WHERE id>%lld",
+				(long long)(last->to[t] - s->before.to[t]), (long long)s->before.to[t]);
 		else
 			snprintf(sql, sizeof(sql), "SELECT count(*) FROM %s WHERE id<1 OR id>%lld", name,
 				(long long)last->to[t]);
-		r = one_number(db, sql, &n);
+		r = ledger_file_number(s->db, sql, &n);
 		if (r < 0)
 			return r;
 		if (n > 0)
@@ -179,24 +142,43 @@ static int hash_at(sqlite3 *db, int64_t batch, struct chain_hash *ret)
 	return r < 0 ? r : 0;
 }
 
-/* The ledger must lead to this head: one that is further on was cut off, one that differs was rewritten. */
-static int check_head(
-	sqlite3 *db, const struct ledger_head *head, const char *whose, struct ledger_verdict *v)
+/* The same, wherever the batch is.  *ret_known false: in an archive that cannot be read, of which more is said elsewhere. */
+static int hash_anywhere(struct check *c, int64_t batch, struct chain_hash *ret, bool *ret_known)
 {
+	const struct part *p = parts_of_batch(&c->parts, batch);
+	scoped(sql_closep) sqlite3 *db = NULL;
+	scoped(freep) char *path = NULL;
+
+	*ret_known = true;
+	if (!p || batch > c->base.batch)
+		return hash_at(c->db, batch, ret);
+	*ret = p->a.last.hash;
+	if (batch == p->a.last.batch)
+		return 0;
+	path = archive_path(c->path, p->a.name);
+	if (!path)
+		return -ENOMEM;
+	*ret_known = !p->destroyed && archive_db_open(path, &db) == 0;
+	return *ret_known ? hash_at(db, batch, ret) : 0;
+}
+
+/* The ledger must lead to this head: one that is further on was cut off, one that differs was rewritten. */
+static int check_head(struct check *c, const struct ledger_head *head, const char *whose)
+{
+	struct ledger_verdict *v = &c->v;
+	bool known;
+
 	struct chain_hash hash;
-	int64_t end;
 	int r;
 
-	r = one_number(db, "SELECT coalesce(max(id),0) FROM chain", &end);
-	if (r == 0)
-		r = hash_at(db, head->batch, &hash);
+	r = hash_anywhere(c, head->batch, &hash, &known);
 	if (r < 0)
 		return r;
-	if (head->batch > end)
-		found_bad(v, end + 1,
+	if (head->batch > c->batches)
+		found_bad(v, c->batches + 1,
 			"the ledger ends before batch %lld, whose head was %s: its end was cut off",
 			(long long)head->batch, whose);
-	else if (sodium_memcmp(hash.b, head->hash.b, sizeof(hash.b)) != 0)
+	else if (known && sodium_memcmp(hash.b, head->hash.b, sizeof(hash.b)) != 0)
 		found_bad(v, head->batch, "it is not the batch whose head was %s: the ledger was rewritten",
 			whose);
 	return 0;
@@ -215,13 +197,30 @@ static bool signature_ok(
 	return false;
 }
 
-static int check_signed_heads(sqlite3 *db, const struct ledger_keys *keys, struct ledger_verdict *v)
+/* As check_head, within one database, which is asked once for each of many heads. */
+static int check_segment_head(struct check *c, const struct segment *s, const struct ledger_head *head)
 {
+	struct chain_hash hash;
+	int r;
+
+	if (!s->archive && head->batch > c->batches)
+		return check_head(c, head, "signed");
+	r = hash_at(s->db, head->batch, &hash);
+	if (r == 0 && sodium_memcmp(hash.b, head->hash.b, sizeof(hash.b)) != 0)
+		found_bad(&c->v, head->batch, "it is not the batch whose head was signed: the ledger was rewritten");
+	return r;
+}
+
+static int check_signed_heads(struct check *c, const struct segment *s)
+{
+	const struct ledger_keys *keys = c->o->keys;
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = sql_prepare(db, "SELECT batch,hash,signature,time FROM head ORDER BY batch", &st);
+	struct ledger_verdict *v = &c->v;
+	int r = sql_prepare(s->db, "SELECT batch,hash,signature,time FROM head WHERE batch>? ORDER BY batch", &st);
 
 	if (r < 0)
 		return r;
+	sqlite3_bind_int64(st, 1, s->before.batch);
 	while ((r = sql_step(st)) > 0) {
 		struct ledger_head head = {.batch = sqlite3_column_int64(st, 0)};
 
@@ -235,7 +234,7 @@ static int check_signed_heads(sqlite3 *db, const struct ledger_keys *keys, struc
 			found_bad(v, head.batch, "the signature of its head is not coffer-keyd's");
 			continue;
 		}
-		r = check_head(db, &head, "signed", v);
+		r = check_segment_head(c, s, &head);
 		if (r < 0)
 			return r;
 		if (!v->first_bad) {
@@ -256,7 +255,7 @@ static int check_anchors(struct check *c)
 			c->v.anchors_ignored++;
 			continue;
 		}
-		r = check_head(c->db, &a->head, "anchored outside", &c->v);
+		r = check_head(c, &a->head, "anchored outside");
 		if (r < 0)
 			return r;
 		if (!c->v.first_bad && a->head.batch > c->v.anchored_until) {
@@ -275,27 +274,33 @@ static int batch_of_record(sqlite3 *db, int64_t record, int64_t *ret)
 	char sql[96];
 
 	snprintf(sql, sizeof(sql), "SELECT coalesce(min(id),1) FROM chain WHERE record_to>=%lld", (long long)record);
-	return one_number(db, sql, ret);
+	return ledger_file_number(db, sql, ret);
 }
 
-static int check_postings(struct check *c)
+static int check_postings(struct check *c, const struct segment *s, int64_t to)
 {
-	int64_t segments = c->records / SEGMENT_RECORDS, n, batch;
-	char sql[112];
+	struct posting_range range = {s->before.to[CHAIN_RECORD] + 1, to};
+	int64_t first = (range.from - 1) / SEGMENT_RECORDS, n, batch;
+	/* A ledger that goes on has none of its last segment. */
+	int64_t end = s->archive ? (to + SEGMENT_RECORDS - 1) / SEGMENT_RECORDS : to / SEGMENT_RECORDS;
+	char sql[160];
 	int r = 0;
 
-	for (int64_t s = 0; r == 0 && s < segments && !c->v.first_bad; s++) {
-		r = posting_check(c->db, c->blocks, s);
+	if (to < range.from)
+		end = first;
+	for (int64_t i = first; r == 0 && i < end && !c->v.first_bad; i++) {
+		r = posting_check(s->db, s->blocks, i, range);
 		if (r != -EUCLEAN)
 			continue;
-		r = batch_of_record(c->db, s * SEGMENT_RECORDS + 1, &batch);
+		r = batch_of_record(s->db, i == first ? range.from : i * SEGMENT_RECORDS + 1, &batch);
 		found_bad(&c->v, batch, "where searches look for the records from %lld on does not fit them",
-			(long long)(s * SEGMENT_RECORDS + 1));
+			(long long)(i * SEGMENT_RECORDS + 1));
 	}
-	snprintf(sql, sizeof(sql), "SELECT count(*) FROM posting WHERE segment NOT BETWEEN 0 AND %lld OR kind NOT IN (0,1)",
-		(long long)segments - 1);
+	/* Of archived months some may be left for a while; nobody looks there. */
+	snprintf(sql, sizeof(sql), "SELECT count(*) FROM posting WHERE (segment NOT BETWEEN 0 AND %lld) OR kind NOT IN (0,1)",
+		(long long)(end > first ? end : first) - 1);
 	if (r == 0)
-		r = one_number(c->db, sql, &n);
+		r = ledger_file_number(s->db, sql, &n);
 	if (r == 0 && n > 0)
 		found_bad(&c->v, c->batches + 1, "where searches look has more than the records");
 	return r;
@@ -317,17 +322,7 @@ static int check_database(struct check *c)
 	return 0;
 }
 
-static void *beside_main(void *arg)
-{
-	struct check *c = arg;
-
-	c->result = check_postings(c);
-	if (c->result == 0)
-		c->result = check_database(c);
-	return NULL;
-}
-
-/* ---- all of it ---- */
+/* ---- archives ---- */
 
 #define STEPS_BETWEEN_LOOKS 10000 /* of SQLite's machine: well below a millisecond */
 
@@ -336,8 +331,210 @@ static int wants_stop(void *arg)
 	return atomic_load((const atomic_bool *)arg);
 }
 
+static int ledger_id(sqlite3 *db, char ret[33])
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, "SELECT id FROM ledger", &st);
+
+	if (r == 0)
+		r = sql_step(st);
+	if (r <= 0 || sqlite3_column_bytes(st, 0) != 16)
+		return r < 0 ? r : -EUCLEAN;
+	sodium_bin2hex(ret, 33, sqlite3_column_blob(st, 0), 16);
+	return 0;
+}
+
+static void segment_done(struct segment *s)
+{
+	blocks_free(s->blocks);
+	sqlite3_close(s->db);
+}
+
+/* -EUCLEAN: not the file that the statement is about. */
+static int segment_open(struct check *c, const char *path, const struct archive *a, struct segment *ret)
+{
+	int r = archive_db_open(path, &ret->db);
+
+	ret->archive = a->name;
+	ret->before = a->before;
+	if (r == 0 && c->o->stop)
+		sqlite3_progress_handler(ret->db, STEPS_BETWEEN_LOOKS, wants_stop, (void *)c->o->stop);
+	if (r == 0)
+		r = ledger_file_version_check(ret->db);
+	if (r == 0)
+		r = blocks_new(ret->db, &ret->blocks);
+	if (r == 0)
+		blocks_set_floor(ret->blocks, a->before.to[CHAIN_RECORD]);
+	return r;
+}
+
+static bool same_batch(const struct chain_batch *a, const struct chain_batch *b)
+{
+	return a->batch == b->batch && memcmp(a->to, b->to, sizeof(a->to)) == 0 &&
+	       sodium_memcmp(a->hash.b, b->hash.b, sizeof(a->hash.b)) == 0;
+}
+
+/* The rows of an archive lead from the batch before it to its last. */
+static int check_segment(struct check *c, const struct segment *s, const struct archive *a)
+{
+	struct chain_batch base, last;
+	int r = chain_base(s->db, &base);
+
+	if (r == 0 && !same_batch(&base, &a->before))
+		found_bad(&c->v, a->before.batch + 1, "archive %s does not begin as its statement says", a->name);
+	if (r == 0)
+		r = check_chain(c, s, &last);
+	if (r == 0 && !c->v.first_bad && !same_batch(&last, &a->last))
+		found_bad(&c->v, last.batch + 1, "archive %s does not end as its statement says", a->name);
+	if (r == 0 && !c->v.first_bad)
+		r = check_strays(s, &last, &c->v);
+	return r == 0 ? check_signed_heads(c, s) : r;
+}
+
+/* *ret false: it is missing, or another; and that was said. */
+static int archive_is_there(struct check *c, const struct part *p, const char *path, bool *ret)
+{
+	scoped(archive_file_closep) struct archive_file *f = NULL;
+	int64_t batch = p->a.before.batch + 1;
+	int r = archive_file_open(path, &f);
+
+	*ret = false;
+	if (r == -ENOENT)
+		found_bad(&c->v, batch, "archive %s, records %lld to %lld, is missing", p->a.name,
+			(long long)p->a.before.to[CHAIN_RECORD] + 1, (long long)p->a.last.to[CHAIN_RECORD]);
+	else if (r == -EUCLEAN || r == -ELOOP)
+		found_bad(&c->v, batch, "archive %s was changed or cut", p->a.name);
+	else if (r < 0)
+		return r;
+	else if (strcmp(archive_file_statement(f), p->statement) != 0 ||
+		 memcmp(archive_file_signature(f), p->signature, sizeof(p->signature)) != 0)
+		found_bad(&c->v, batch, "archive %s is not the one that was signed: another file lies in its place", p->a.name);
+	else
+		*ret = true;
+	return 0;
+}
+
+static int read_archive(struct check *c, const struct part *p)
+{
+	scoped(segment_done) struct segment s = {0};
+	scoped(freep) char *path = archive_path(c->path, p->a.name);
+	bool there;
+	int r = path ? archive_is_there(c, p, path, &there) : -ENOMEM;
+
+	if (r < 0 || !there)
+		return r;
+	r = segment_open(c, path, &p->a, &s);
+	if (r == 0)
+		r = check_segment(c, &s, &p->a);
+	if (r == -EUCLEAN) {
+		found_bad(&c->v, c->v.batches + 1, "archive %s was changed: what is read of it is not what was signed", p->a.name);
+		r = 0;
+	}
+	c->v.archives++;
+	return r;
+}
+
+static bool statement_ok(const char *statement, const uint8_t *signature, int64_t at, const struct ledger_keys *keys)
+{
+	for (size_t i = 0; keys && i < keys->n; i++)
+		if (at <= keys->keys[i].until && archive_signature_ok(statement, signature, keys->keys[i].b))
+			return true;
+	return !keys;
+}
+
+static void check_destroyed(struct check *c, const struct part *p)
+{
+	const struct archive *a = &p->a;
+
+	if (strcmp(p->end.name, a->name) != 0 || strcmp(p->end.ledger, a->ledger) != 0 ||
+		p->end.from_record != a->before.to[CHAIN_RECORD] + 1 || p->end.to_record != a->last.to[CHAIN_RECORD] ||
+		sodium_memcmp(p->end.last.b, a->last.hash.b, sizeof(p->end.last.b)) != 0 ||
+		!statement_ok(p->destroyed, p->destroyed_signature, p->end.time, c->o->keys))
+		found_bad(&c->v, a->before.batch + 1, "nobody signed that archive %s was destroyed", a->name);
+	else if (c->v.destroyed_to == a->before.to[CHAIN_RECORD]) {
+		c->v.destroyed_to = a->last.to[CHAIN_RECORD];
+		c->v.destroyed_at = p->end.time;
+		c->v.batches = a->last.batch;
+	}
+}
+
+/* Each begins where the one before it ended, and the ledger behind the last. */
+static int check_archives(struct check *c)
+{
+	struct chain_batch at;
+	char id[sizeof(((struct archive *)0)->ledger)] = "";
+	int r = chain_genesis(c->db, &at);
+
+	if (r == 0)
+		r = ledger_id(c->db, id);
+	for (size_t i = 0; r == 0 && i < c->parts.n; i++) {
+		const struct part *p = &c->parts.list[i];
+
+		if (!same_batch(&p->a.before, &at) || strcmp(p->a.ledger, id) != 0)
+			found_bad(&c->v, at.batch + 1, "archive %s does not go on where the one before it ends", p->a.name);
+		else if (!statement_ok(p->statement, p->signature, p->a.made, c->o->keys))
+			found_bad(&c->v, at.batch + 1, "the signature of archive %s is not coffer-keyd's", p->a.name);
+		else if (p->destroyed)
+			check_destroyed(c, p);
+		else
+			r = read_archive(c, p);
+		at = p->a.last;
+	}
+	if (r == 0 && !same_batch(&c->base, &at))
+		found_bad(&c->v, at.batch + 1, "the ledger does not go on where its archives end: one was removed from its list, or it was cut");
+	return r;
+}
+
+/* Rows of archived months that the ledger still has and refers to. */
+static int check_kept(struct check *c)
+{
+	const struct part *newest = c->parts.n ? &c->parts.list[c->parts.n - 1] : NULL;
+	struct chain_hash hash;
+	int r;
+
+	if (!newest || c->v.first_bad)
+		return 0;
+	r = chain_kept_hash(c->db, &newest->a.last, &hash);
+	if (r == -EUCLEAN || (r == 0 && sodium_memcmp(hash.b, newest->a.kept.b, sizeof(hash.b)) != 0)) {
+		found_bad(&c->v, newest->a.last.batch, "what the ledger kept of archived months (sessions, acts, names) was changed");
+		r = 0;
+	}
+	return r;
+}
+
+static int check_archive_postings(struct check *c, const struct part *p)
+{
+	scoped(segment_done) struct segment s = {0};
+	scoped(freep) char *path = archive_path(c->path, p->a.name);
+	int r = path ? segment_open(c, path, &p->a, &s) : -ENOMEM;
+
+	if (r == 0)
+		r = check_postings(c, &s, p->a.last.to[CHAIN_RECORD]);
+	if (r == -EUCLEAN)
+		found_bad(&c->v, p->a.before.batch + 1, "archive %s was changed: what is read of it is not what was signed", p->a.name);
+	return r == -ENOMEM || r == -EINTR ? r : 0; /* the other thread says what there is to say */
+}
+
+static void *beside_main(void *arg)
+{
+	struct check *c = arg;
+	const struct segment s = {.db = c->db, .blocks = c->blocks, .before = c->base};
+
+	for (size_t i = 0; c->result == 0 && i < c->parts.n; i++)
+		if (!c->parts.list[i].destroyed)
+			c->result = check_archive_postings(c, &c->parts.list[i]);
+	if (c->result == 0)
+		c->result = check_postings(c, &s, c->records);
+	if (c->result == 0)
+		c->result = check_database(c);
+	return NULL;
+}
+
+/* ---- all of it ---- */
+
 static void check_done(struct check *c)
 {
+	parts_done(&c->parts);
 	blocks_free(c->blocks);
 	sqlite3_close(c->db);
 }
@@ -349,19 +546,28 @@ static int check_open(struct check *c, const char *path, const struct ledger_ver
 	int r;
 
 	c->o = o;
-	r = open_read_only(path, &c->db);
+	c->path = path;
+	r = ledger_file_open(path, &c->db);
 	if (r == 0 && o->stop)
 		sqlite3_progress_handler(c->db, STEPS_BETWEEN_LOOKS, wants_stop, (void *)o->stop);
 	if (r == 0)
 		r = sql_exec(c->db, "BEGIN");
 	if (r == 0)
-		r = version_known(c->db);
+		r = ledger_file_version_check(c->db);
 	if (r == 0)
 		r = blocks_new(c->db, &c->blocks);
 	if (r == 0)
+		r = chain_base(c->db, &c->base);
+	if (r == 0)
 		r = chain_last(c->db, &last);
+	if (r == 0) {
+		r = parts_read(c->db, &c->parts);
+		c->parts_damaged = r == -EUCLEAN;
+		r = c->parts_damaged ? 0 : r;
+	}
 	if (r < 0)
 		return r;
+	blocks_set_floor(c->blocks, c->base.to[CHAIN_RECORD]);
 	c->batches = last.batch;
 	c->records = last.to[CHAIN_RECORD];
 	return 0;
@@ -369,16 +575,24 @@ static int check_open(struct check *c, const char *path, const struct ledger_ver
 
 static int check_rows(struct check *c)
 {
-	struct chain_batch last = {0};
+	const struct segment s = {.db = c->db, .blocks = c->blocks, .before = c->base};
+	struct chain_batch last = c->base;
 	int r;
 
-	r = check_chain(c, &last);
+	if (c->parts_damaged)
+		found_bad(&c->v, c->parts.n ? c->parts.list[c->parts.n - 1].a.last.batch + 1 : 1,
+			"a row of the list of archives is damaged");
+	r = check_archives(c);
 	if (r == 0 && !c->v.first_bad)
-		r = check_strays(c->db, &last, &c->v);
+		r = check_chain(c, &s, &last);
+	if (r == 0 && !c->v.first_bad)
+		r = check_strays(&s, &last, &c->v);
 	if (r == 0)
-		r = check_signed_heads(c->db, c->o->keys, &c->v);
+		r = check_kept(c);
+	if (r == 0)
+		r = check_signed_heads(c, &s);
 	if (r == 0 && c->o->expect && c->o->expect->batch > 0)
-		r = check_head(c->db, c->o->expect, "remembered by coffer-keyd", &c->v);
+		r = check_head(c, c->o->expect, "remembered by coffer-keyd");
 	if (r == 0)
 		r = check_anchors(c);
 	c->v.records = last.to[CHAIN_RECORD];
@@ -430,4 +644,25 @@ int ledger_verify(const char *path, const struct ledger_verify_options *o, struc
 		return r;
 	*ret = rows.v;
 	return 0;
+}
+
+int ledger_verify_archive(const char *path, const struct archive *a, const atomic_bool *stop)
+{
+	const struct ledger_verify_options o = {.stop = stop};
+	struct check c = {.path = path, .o = &o, .batches = a->last.batch, .records = a->last.to[CHAIN_RECORD]};
+	scoped(archive_file_closep) struct archive_file *f = NULL;
+	scoped(segment_done) struct segment s = {0};
+	int r = archive_file_open(path, &f);
+
+	if (r == 0)
+		r = archive_file_check(f, stop);
+	if (r == 0)
+		r = segment_open(&c, path, a, &s);
+	if (r == 0)
+		r = check_segment(&c, &s, a);
+	if (r == 0)
+		r = check_postings(&c, &s, a->last.to[CHAIN_RECORD]);
+	if (stop && atomic_load(stop))
+		return -EINTR;
+	return r == 0 && c.v.first_bad ? -EUCLEAN : r;
 }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "fs/broker/archive.h"
 #include "fs/broker/chain.h"
 
 struct ledger_head {
@@ -38,6 +39,9 @@ struct ledger_verdict {
 	int64_t signed_at;
 	int64_t anchored_until, anchored_at; /* the same of the anchors */
 	int64_t anchors_ignored;	     /* their signature is not of our keys: anybody may have written them */
+	int64_t archives;	/* that were read */
+	int64_t destroyed_to;	/* records 1 to this one are gone, by retention, as signed statements say; 0: none */
+	int64_t destroyed_at;	/* when the last of them went, seconds */
 	int64_t first_bad;	/* 0: all is well */
 	char reason[200];
 };
@@ -52,7 +56,11 @@ struct ledger_verify_options {
 	void *userdata;
 };
 
-/* 0: checked, see *ret.  Uses a second thread.  -ENOENT, -EACCES, -EUCLEAN (no ledger), ... */
+/* With the archives that the ledger names, which lie in a folder `archive` beside it.
+ * 0: checked, see *ret.  Uses a second thread.  -ENOENT, -EACCES, -EUCLEAN (no ledger), ... */
 int ledger_verify(const char *path, const struct ledger_verify_options *o, struct ledger_verdict *ret);
+/* One archive: its frames, its rows against its chain, and what searches rely on; not its signature.  -EUCLEAN: not `a`, or
+ * damaged.  -EINTR: stopped. */
+int ledger_verify_archive(const char *path, const struct archive *a, const atomic_bool *stop);
 
 #endif

@@ -95,9 +95,16 @@ static int gather(struct ledger *l, const char *client_id, int64_t from, int64_t
 		r = sql_prepare(l->db, "SELECT 1 FROM session WHERE id=? AND client_id=?", &g.session);
 	while (r == 0 && id <= end) {
 		const struct pack_record *rec;
+		struct ledger_records in;
 		size_t n;
 
-		r = blocks_get(l->blocks, id, &rec, &n);
+		r = ledger_source_of(l, id, INT64_MIN, INT64_MAX, &in);
+		if (r == 0 && !in.db) {
+			id = in.last + 1;
+			continue;
+		}
+		if (r == 0)
+			r = blocks_get(in.blocks, id, &rec, &n);
 		for (size_t i = 0; r == 0 && i < n && id <= end; i++, id++)
 			r = gather_record(&g, &rec[i]);
 	}

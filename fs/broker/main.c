@@ -15,6 +15,7 @@
 #include "common/log.h"
 #include "common/scope.h"
 #include "common/secret.h"
+#include "fs/broker/archive_job.h"
 #include "fs/broker/broker.h"
 #include "fs/broker/verify_job.h"
 
@@ -106,6 +107,8 @@ static int open_state(struct broker *b, const char *dir)
 	r = open_ledger(b);
 	if (r == 0)
 		r = drain_new(b->event, b->ledger, b->journal_dirfd, &b->drain);
+	if (r == 0)
+		r = archive_job_new(b);
 	return r == 0 ? drain_replay(b->drain) : r;
 }
 
@@ -171,6 +174,7 @@ static void broker_done(struct broker *b)
 	if (b->watch)
 		varlink_reply(take_ptr(&b->watch), NULL);
 	verify_jobs_stop(b);
+	archive_job_free(b);
 	varlink_server_free(b->server);
 	drain_free(b->drain);
 	ledger_close(b->ledger);

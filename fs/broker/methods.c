@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "common/scope.h"
+#include "fs/broker/archive_job.h"
 #include "fs/broker/broker.h"
 #include "fs/broker/pages.h"
 #include "fs/broker/verify_job.h"
@@ -225,6 +226,14 @@ static int log_verify(struct varlink_call *call, json_t *params, void *userdata)
 	return r < 0 ? broker_reply_errno(call, r, "the ledger cannot be verified") : 0;
 }
 
+/* Months in archives, and what that leaves in the ledger. */
+static json_t *archives_json(const struct ledger_stats *s)
+{
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)s->archives, "bytes", (json_int_t)s->archives_bytes,
+		"missing", (json_int_t)s->archives_missing, "destroyed_records", (json_int_t)s->destroyed_records, "ledger_free",
+		(json_int_t)s->free, "ledger_records", (json_int_t)s->here_records, "ledger_since", (json_int_t)s->here_since);
+}
+
 static int status(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct broker *b = userdata;
@@ -237,10 +246,19 @@ static int status(struct varlink_call *call, json_t *params, void *userdata)
 		return broker_reply_errno(call, r, "the ledger cannot be read");
 	(void)drain_disk_free(b->drain, &left, &low);
 	return varlink_reply(call,
-		json_pack("{s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i}", "rows", (json_int_t)(s.records + s.acts), "bytes",
+		json_pack("{s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i,s:o}", "rows", (json_int_t)(s.records + s.acts), "bytes",
 			(json_int_t)s.bytes, "since", (json_int_t)s.since, "disk_free", (json_int_t)left, "disk_low", low, "lag",
 			drain_failing(b->drain), "journals", (int)drain_journals(b->drain), "sessions",
-			(int)sessions_count(b)));
+			(int)sessions_count(b), "archives", archives_json(&s)));
+}
+
+static int archives(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct broker *b = userdata;
+	json_t *rows;
+	int r = ledger_archives(b->ledger, &rows);
+
+	return r < 0 ? broker_reply_errno(call, r, "the archives are not known") : varlink_reply(call, json_pack("{s:o}", "rows", rows));
 }
 
 #define NAME(n) "org.coffer.fsd." n
@@ -249,6 +267,7 @@ const struct varlink_method broker_methods[] = {
 	{NAME("LogQuery"), ROLE_USER, 0, log_query},
 	{NAME("LogVerify"), READERS, 0, log_verify},
 	{NAME("Status"), ROLE_USER, 0, status},
+	{NAME("Archives"), READERS, 0, archives},
 	{NAME("WorkerStarted"), ROLE_KEYD, 0, keyd_worker_started},
 	{NAME("Record"), ROLE_KEYD, 0, keyd_record},
 	{NAME("Flush"), ROLE_KEYD, 0, keyd_flush},
@@ -256,6 +275,10 @@ const struct varlink_method broker_methods[] = {
 	{NAME("Versions"), ROLE_KEYD, 0, keyd_versions},
 	{NAME("Accesses"), ROLE_KEYD, 0, keyd_accesses},
 	{NAME("HeadSigned"), ROLE_KEYD, 0, keyd_head_signed},
+	{NAME("Archive"), ROLE_KEYD, 0, keyd_archive},
+	{NAME("ArchiveSigned"), ROLE_KEYD, 0, keyd_archive_signed},
+	{NAME("ArchiveEnd"), ROLE_KEYD, 0, keyd_archive_end},
+	{NAME("ArchiveDestroy"), ROLE_KEYD, 0, keyd_archive_destroy},
 	{NAME("Watch"), ROLE_KEYD, 0, keyd_watch},
 	{NAME("SessionExpected"), ROLE_KEYD, 0, keyd_session_expected},
 	{NAME("Breaker"), ROLE_KEYD, 0, keyd_breaker},

@@ -8,7 +8,8 @@
 #include "common/bytes.h"
 #include "common/scope.h"
 
-#define VERSION 1
+#define VERSION_DEFLATED 1
+#define VERSION_PLAIN 2
 #define HEAD_BYTES 7u /* version, records, bytes before deflation */
 #define VARINT_MAX 10u
 #define LEVEL 1 /* columns of differences: higher levels win little */
@@ -144,17 +145,15 @@ static uint8_t *put_column(enum column c, const struct pack_record *records, siz
 	return p;
 }
 
-int pack_encode(const struct pack_record *records, size_t n, uint8_t **ret, size_t *ret_n)
+/* Columns into `raw`, which has room for RAW_MAX. */
+static int put_columns(const struct pack_record *records, size_t n, uint8_t *raw, size_t *ret_n)
 {
-	scoped(freep) uint8_t *raw = malloc(RAW_MAX), *out = NULL;
 	scoped(freep) struct files *files = calloc(1, sizeof(*files));
+	uint8_t *p = raw + COLUMNS * 4;
 	struct bytes_writer head;
-	uLongf deflated;
-	uint8_t *p;
 
-	if (!raw || !files || n < 1 || n > PACK_RECORDS_MAX)
-		return raw && files ? -EINVAL : -ENOMEM;
-	p = raw + COLUMNS * 4;
+	if (!files)
+		return -ENOMEM;
 	bytes_writer_init(&head, raw, COLUMNS * 4);
 	for (enum column c = 0; c < COLUMNS; c++) {
 		uint8_t *begin = p;
@@ -162,16 +161,56 @@ int pack_encode(const struct pack_record *records, size_t n, uint8_t **ret, size
 		p = put_column(c, records, n, files, p);
 		bytes_put_u32(&head, (uint32_t)(p - begin));
 	}
-	deflated = compressBound((uLong)(p - raw));
-	out = malloc(HEAD_BYTES + deflated);
-	if (!out || compress2(out + HEAD_BYTES, &deflated, raw, (uLong)(p - raw), LEVEL) != Z_OK)
-		return -ENOMEM;
-	bytes_writer_init(&head, out, HEAD_BYTES);
-	bytes_put_u8(&head, VERSION);
+	*ret_n = (size_t)(p - raw);
+	return 0;
+}
+
+static void put_head(uint8_t *to, uint8_t version, size_t n, size_t raw_n)
+{
+	struct bytes_writer head;
+
+	bytes_writer_init(&head, to, HEAD_BYTES);
+	bytes_put_u8(&head, version);
 	bytes_put_u16(&head, (uint16_t)n);
-	bytes_put_u32(&head, (uint32_t)(p - raw));
+	bytes_put_u32(&head, (uint32_t)raw_n);
+}
+
+int pack_encode(const struct pack_record *records, size_t n, uint8_t **ret, size_t *ret_n)
+{
+	scoped(freep) uint8_t *raw = malloc(RAW_MAX), *out = NULL;
+	uLongf deflated;
+	size_t raw_n;
+	int r;
+
+	if (!raw || n < 1 || n > PACK_RECORDS_MAX)
+		return raw ? -EINVAL : -ENOMEM;
+	r = put_columns(records, n, raw, &raw_n);
+	if (r < 0)
+		return r;
+	deflated = compressBound((uLong)raw_n);
+	out = malloc(HEAD_BYTES + deflated);
+	if (!out || compress2(out + HEAD_BYTES, &deflated, raw, (uLong)raw_n, LEVEL) != Z_OK)
+		return -ENOMEM;
+	put_head(out, VERSION_DEFLATED, n, raw_n);
 	*ret = take_ptr(&out);
 	*ret_n = HEAD_BYTES + deflated;
+	return 0;
+}
+
+int pack_encode_plain(const struct pack_record *records, size_t n, uint8_t **ret, size_t *ret_n)
+{
+	scoped(freep) uint8_t *out = malloc(HEAD_BYTES + RAW_MAX);
+	size_t raw_n;
+	int r;
+
+	if (!out || n < 1 || n > PACK_RECORDS_MAX)
+		return out ? -EINVAL : -ENOMEM;
+	r = put_columns(records, n, out + HEAD_BYTES, &raw_n);
+	if (r < 0)
+		return r;
+	put_head(out, VERSION_PLAIN, n, raw_n);
+	*ret = take_ptr(&out);
+	*ret_n = HEAD_BYTES + raw_n;
 	return 0;
 }
 
@@ -259,35 +298,48 @@ static int get_columns(const uint8_t *raw, size_t raw_n, size_t n, struct cursor
 													    : -EUCLEAN;
 }
 
+static int get_block(const uint8_t *raw, size_t raw_n, size_t count, struct pack_record *records)
+{
+	struct cursor columns[COLUMNS];
+	int r = get_columns(raw, raw_n, count, columns);
+
+	return r == 0 ? get_records(columns, records, count) : r;
+}
+
+static int get_deflated(const uint8_t *data, size_t n, size_t raw_n, size_t count, struct pack_record *records)
+{
+	scoped(freep) uint8_t *raw = malloc(raw_n);
+	uLongf got = raw_n;
+	int r;
+
+	if (!raw)
+		return -ENOMEM;
+	r = uncompress(raw, &got, data, (uLong)n);
+	if (r == Z_MEM_ERROR)
+		return -ENOMEM;
+	return r == Z_OK && got == raw_n ? get_block(raw, raw_n, count, records) : -EUCLEAN;
+}
+
 int pack_decode(const uint8_t *data, size_t n, struct pack_record *records, size_t *ret_n)
 {
-	scoped(freep) uint8_t *raw = NULL;
-	struct cursor columns[COLUMNS];
 	struct bytes_reader head;
 	uint8_t version;
 	uint16_t count;
 	uint32_t raw_n;
-	uLongf got;
 	int r;
 
 	bytes_reader_init(&head, data, n);
 	version = bytes_get_u8(&head);
 	count = bytes_get_u16(&head);
 	raw_n = bytes_get_u32(&head);
-	if (version != VERSION || count < 1 || count > PACK_RECORDS_MAX || raw_n < COLUMNS * 4 || raw_n > RAW_MAX)
+	if (n < HEAD_BYTES || count < 1 || count > PACK_RECORDS_MAX || raw_n < COLUMNS * 4 || raw_n > RAW_MAX)
 		return -EUCLEAN;
-	raw = malloc(raw_n);
-	if (!raw)
-		return -ENOMEM;
-	got = raw_n;
-	r = uncompress(raw, &got, data + HEAD_BYTES, (uLong)(n - HEAD_BYTES));
-	if (r == Z_MEM_ERROR)
-		return -ENOMEM;
-	if (r != Z_OK || got != raw_n)
-		return -EUCLEAN;
-	r = get_columns(raw, raw_n, count, columns);
-	if (r == 0)
-		r = get_records(columns, records, count);
+	if (version == VERSION_DEFLATED)
+		r = get_deflated(data + HEAD_BYTES, n - HEAD_BYTES, raw_n, count, records);
+	else if (version == VERSION_PLAIN && n - HEAD_BYTES == raw_n)
+		r = get_block(data + HEAD_BYTES, raw_n, count, records);
+	else
+		r = -EUCLEAN;
 	if (r == 0)
 		*ret_n = count;
 	return r;

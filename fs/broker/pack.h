@@ -27,7 +27,9 @@ struct pack_record {
 
 /* 1 to PACK_RECORDS_MAX records; *ret is malloc'd.  -ENOMEM. */
 int pack_encode(const struct pack_record *records, size_t n, uint8_t **ret, size_t *ret_n);
-/* Into `records`, which has room for PACK_RECORDS_MAX.  -EUCLEAN: not what pack_encode makes. */
+/* Not deflated: for an archive, which is packed as a whole. */
+int pack_encode_plain(const struct pack_record *records, size_t n, uint8_t **ret, size_t *ret_n);
+/* Into `records`, which has room for PACK_RECORDS_MAX.  -EUCLEAN: not what these make. */
 int pack_decode(const uint8_t *data, size_t n, struct pack_record *records, size_t *ret_n);
 
 #endif

@@ -133,12 +133,17 @@ static int add_record(const struct pack_record *rec, unsigned group, struct pair
 	return r;
 }
 
-static int gather(sqlite3 *db, struct blocks *b, int64_t segment, struct pairs *names, struct pairs *sessions)
+static int gather(sqlite3 *db, struct blocks *b, int64_t segment, struct posting_range range, struct pairs *names,
+	struct pairs *sessions)
 {
 	scoped(pairs_done) struct pairs paths = {0};
 	int64_t id = segment * SEGMENT_RECORDS + 1, end = id + SEGMENT_RECORDS;
 	int r = 0;
 
+	if (id < range.from)
+		id = range.from;
+	if (end > range.to + 1)
+		end = range.to + 1;
 	while (r == 0 && id < end) {
 		const struct pack_record *rec;
 		unsigned group = (unsigned)(block_group(id) % SEGMENT_GROUPS);
@@ -147,7 +152,7 @@ static int gather(sqlite3 *db, struct blocks *b, int64_t segment, struct pairs *
 		r = blocks_get(b, id, &rec, &n);
 		if (r < 0)
 			return r == -ENOENT ? -EUCLEAN : r;
-		for (size_t i = 0; r == 0 && i < n; i++)
+		for (size_t i = 0; r == 0 && i < n && id + (int64_t)i < end; i++)
 			r = add_record(&rec[i], group, names, &paths, sessions);
 		id += (int64_t)n;
 	}
@@ -228,11 +233,11 @@ static int compare_row(void *userdata, uint32_t first, const uint8_t *data, size
 		       : -EUCLEAN;
 }
 
-int posting_write(sqlite3 *db, struct blocks *b, int64_t segment)
+int posting_write(sqlite3 *db, struct blocks *b, int64_t segment, struct posting_range range)
 {
 	scoped(pairs_done) struct pairs names = {0}, sessions = {0};
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = gather(db, b, segment, &names, &sessions);
+	int r = gather(db, b, segment, range, &names, &sessions);
 
 	if (r == 0)
 		r = sql_prepare(db, "INSERT INTO posting VALUES (?,?,?,?)", &st);
@@ -257,11 +262,11 @@ static int check_kind(sqlite3_stmt *st, enum posting_kind kind, const struct pai
 	return r > 0 ? -EUCLEAN : r; /* rows too many */
 }
 
-int posting_check(sqlite3 *db, struct blocks *b, int64_t segment)
+int posting_check(sqlite3 *db, struct blocks *b, int64_t segment, struct posting_range range)
 {
 	scoped(pairs_done) struct pairs names = {0}, sessions = {0};
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = gather(db, b, segment, &names, &sessions);
+	int r = gather(db, b, segment, range, &names, &sessions);
 
 	if (r == 0)
 		r = sql_prepare(db, POSTING_ALL, &st);

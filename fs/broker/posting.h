@@ -21,10 +21,14 @@ enum posting_kind { /* part of the format */
 
 uint32_t posting_name_key(const void *bytes, size_t n);
 
-/* Of segment 0, 1, ..., all of whose records are there. */
-int posting_write(sqlite3 *db, struct blocks *b, int64_t segment);
+/* Where a database begins and ends within its first and last segment. */
+struct posting_range {
+	int64_t from, to; /* the first record, the last; all of a segment's that are in between are there */
+};
+/* Of segment 0, 1, ... */
+int posting_write(sqlite3 *db, struct blocks *b, int64_t segment, struct posting_range range);
 /* -EUCLEAN: not as posting_write makes it. */
-int posting_check(sqlite3 *db, struct blocks *b, int64_t segment);
+int posting_check(sqlite3 *db, struct blocks *b, int64_t segment, struct posting_range range);
 
 /* Bit g of *ret: group g of the segment has (or, rarely, has not) one of the key. */
 int posting_find(sqlite3_stmt *find, enum posting_kind kind, int64_t segment, uint32_t key, uint64_t *ret);

@@ -34,6 +34,10 @@ static json_t *verdict_json(const struct ledger_verdict *v)
 		(json_int_t)v->records, "acts", (json_int_t)v->acts, "signed_until",
 		(json_int_t)v->signed_until, "signed_at", (json_int_t)v->signed_at, "head", "batch",
 		(json_int_t)v->head.batch, "hash", hex);
+	json_object_set_new(answer, "archives", json_integer(v->archives));
+	if (v->destroyed_to)
+		json_object_set_new(answer, "destroyed",
+			json_pack("{s:I,s:I}", "to", (json_int_t)v->destroyed_to, "time", (json_int_t)v->destroyed_at));
 	if (v->first_bad)
 		json_object_set_new(answer, "first_bad",
 			json_pack("{s:I,s:s}", "batch", (json_int_t)v->first_bad, "reason", v->reason));

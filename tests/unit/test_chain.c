@@ -443,7 +443,8 @@ static void test_rows_of_version_2_are_packed(void **state)
 	}
 	sqlite3_finalize(add);
 	blocks_free(b);
-	edit(f, "DROP TABLE block; DROP TABLE posting; PRAGMA user_version=2");
+	edit(f, "DROP TABLE block; DROP TABLE posting; DROP TABLE base; DROP TABLE archive; DROP TABLE kept_path;"
+		" DROP TABLE kept_process; PRAGMA user_version=2");
 	ledger_close(take_ptr(&f->l));
 	assert_int_equal(verify_file(f->path, NULL, NULL, &v), -EPROTONOSUPPORT);
 

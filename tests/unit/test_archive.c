@@ -1,0 +1,728 @@
+/* Months in archives: read as before, found out when changed, and whole wherever the process ends. */
+#include "tests/unit/ledger_fixture.h"
+
+#include <sodium.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "fs/broker/archive.h"
+#include "fs/broker/posting.h"
+#include "tests/crash/steps.h"
+
+#define OCTOBER 1790812800	   /* 2026-10-01 */
+#define DAY 86400
+#define NOVEMBER (OCTOBER + 31 * DAY)
+#define DECEMBER (NOVEMBER + 30 * DAY)
+#define SEGMENT ((int)SEGMENT_RECORDS)
+
+static time_t now_is = OCTOBER;
+
+/* The clock of everything linked into this program. */
+time_t time(time_t *t)
+{
+	if (t)
+		*t = now_is;
+	return now_is;
+}
+
+static uint8_t public_key[crypto_sign_PUBLICKEYBYTES], secret_key[crypto_sign_SECRETKEYBYTES];
+static struct ledger_keys keys;
+static uint64_t journal, seq;
+static struct ledger_source *source;
+
+static void sign(const char *context, const char *text, uint8_t signature[ARCHIVE_SIGNATURE_BYTES])
+{
+	uint8_t message[ARCHIVE_STATEMENT_MAX + 64];
+	size_t n = strlen(context) + 1;
+
+	memcpy(message, context, n);
+	memcpy(message + n, text, strlen(text));
+	crypto_sign_detached(signature, NULL, message, n + strlen(text), secret_key);
+}
+
+/* Records of two sessions and some files; each batch names a path of its own. */
+static void add_records(struct ledger *l, time_t when, int batches, int each)
+{
+	now_is = when;
+	for (int b = 0; b < batches; b++) {
+		struct record rec = make_path(++seq > UINT32_MAX ? 1 : (uint32_t)seq);
+		const struct ledger_act act = {.seq = (int64_t)seq, .time_ns = (int64_t)when * 1000000000, .kind = "grant", .uid = 0, .client = "acme"};
+
+		const uint32_t path = (uint32_t)seq;
+
+		assert_int_equal(ledger_begin(l), 0);
+		rec.path.ref = path;
+		assert_int_equal(ledger_add_record(l, source, seq, &rec), 1);
+		for (int i = 0; i < each; i++) {
+			rec = make_open(7 + (unsigned)i % 2, (uint64_t)when + (unsigned)b, i % 500 ? path : 1, 2);
+			rec.access.outcome = i % 901 == 7 || i % 901 == 8 ? EACCES : 0;
+			rec.access.file.b[0] = (uint8_t)(i % 50);
+			rec.access.size = (uint64_t)i;
+			assert_int_equal(ledger_add_record(l, source, ++seq, &rec), 1);
+		}
+		assert_int_equal(ledger_add_act(l, &act), 0);
+		assert_int_equal(ledger_source_store(l, source), 0);
+		assert_int_equal(ledger_commit(l), 0);
+	}
+}
+
+static void sign_head(struct ledger *l)
+{
+	uint8_t signature[CHAIN_SIGNATURE_BYTES];
+	char message[CHAIN_MESSAGE_MAX];
+	struct chain_batch head;
+
+	assert_int_equal(ledger_head(l, &head), 0);
+	crypto_sign_detached(signature, NULL, (uint8_t *)message, (size_t)chain_head_message(head.batch, &head.hash, message), secret_key);
+	assert_int_equal(ledger_add_signature(l, head.batch, signature), 0);
+}
+
+static void begin(struct fixture *f)
+{
+	struct record rec;
+
+	now_is = OCTOBER;
+	seq = 0;
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	add_session(f->l, 8, ACME, "acme", "bob", 1001);
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_journal(f->l, ACME, 99, &journal), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &source), 0);
+	rec = make_path(1);
+	assert_int_equal(ledger_add_record(f->l, source, ++seq, &rec), 1);
+	rec = make_process(2);
+	assert_int_equal(ledger_add_record(f->l, source, ++seq, &rec), 1);
+	assert_int_equal(ledger_source_store(f->l, source), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+}
+
+static int setup(void **state)
+{
+	fixture_setup(state);
+	assert_int_equal(crypto_sign_keypair(public_key, secret_key), 0);
+	keys = (struct ledger_keys){.n = 1, .keys = {{.until = INT64_MAX}}};
+	memcpy(keys.keys[0].b, public_key, sizeof(public_key));
+	begin(*state);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char command[160];
+
+	ledger_source_free(source);
+	source = NULL;
+	snprintf(command, sizeof(command), "rm -rf '%s/archive' '%s'/copy*", f->dir, f->dir);
+	assert_int_equal(system(command), 0);
+	return fixture_teardown(state);
+}
+
+static struct archive_made make(struct fixture *f, time_t until)
+{
+	const int64_t journals[] = {(int64_t)journal};
+	const struct archive_wanted w = {
+		.ledger_path = f->path, .until = until, .journals = journals, .journals_n = source ? 1 : 0};
+	struct archive_made m;
+
+	assert_int_equal(archive_make(&w, &m), 0);
+	return m;
+}
+
+static int take(struct fixture *f, struct archive_made *m)
+{
+	const struct ledger_act act = {.time_ns = (int64_t)now_is * 1000000000, .kind = "ledger-archive", .uid = -1};
+	uint8_t signature[ARCHIVE_SIGNATURE_BYTES];
+
+	sign(ARCHIVE_CONTEXT, m->statement, signature);
+	return ledger_archive_take(f->l, m, signature, &act);
+}
+
+static void clean(struct ledger *l)
+{
+	bool more = true;
+
+	for (int i = 0; more && i < 1000; i++)
+		assert_int_equal(ledger_archive_clean(l, &more), 0);
+	assert_false(more);
+}
+
+static void archive(struct fixture *f, time_t until, const char *name)
+{
+	struct archive_made m = make(f, until);
+
+	assert_non_null(m.statement);
+	assert_string_equal(m.archive.name, name);
+	assert_int_equal(take(f, &m), 0);
+	archive_made_done(&m);
+}
+
+/* All that a search answers, pages joined. */
+static json_t *search(struct ledger *l, struct ledger_filter f)
+{
+	json_t *all = json_array();
+	char *next = NULL;
+
+	if (!f.until) {
+		f.since = INT64_MIN;
+		f.until = INT64_MAX;
+	}
+	f.uid = -1;
+	f.limit = 1000;
+	do {
+		json_t *rows;
+
+		f.after = next;
+		next = NULL;
+		assert_int_equal(ledger_query(l, &f, &rows, &next), 0);
+		free((char *)f.after);
+		json_array_extend(all, rows);
+		json_decref(rows);
+	} while (next);
+	return all;
+}
+
+static struct ledger_verdict verify(const char *path)
+{
+	struct ledger_verdict v;
+
+	assert_int_equal(verify_file(path, &keys, NULL, &v), 0);
+	return v;
+}
+
+static void expect_sound(struct fixture *f, int64_t archives)
+{
+	struct ledger_verdict v = verify(f->path);
+
+	if (v.first_bad)
+		fail_msg("batch %d: %s", (int)v.first_bad, v.reason);
+	assert_int_equal(v.archives, archives);
+}
+
+static void expect_reason(const char *path, const char *word)
+{
+	struct ledger_verdict v = verify(path);
+
+	assert_true(v.first_bad > 0);
+	if (!strstr(v.reason, word))
+		fail_msg("\"%s\" is not in: %s", word, v.reason);
+}
+
+static void expect_same(const char *what, json_t *before, json_t *after)
+{
+	assert_true(json_array_size(before) > 0);
+	if (!json_equal(before, after))
+		fail_msg("%s: %d rows before, %d after, or other ones", what, (int)json_array_size(before), (int)json_array_size(after));
+	json_decref(before);
+	json_decref(after);
+}
+
+/* ---- reading ---- */
+
+static void test_nothing_old(void **state)
+{
+	struct fixture *f = *state;
+	struct archive_made m;
+
+	add_records(f->l, OCTOBER, 3, 10);
+	m = make(f, NOVEMBER - 1); /* the month is not over */
+	assert_null(m.statement);
+	archive_made_done(&m);
+}
+
+#define QUESTIONS 8
+static void ask(struct ledger *l, json_t *answers[QUESTIONS])
+{
+	static const struct file_id file = {.b = {5, 2, 3}};
+	static uint8_t sealed[32];
+	static const struct ledger_name name = {sealed, sizeof(sealed)};
+
+	memset(sealed, 1, sizeof(sealed));
+	answers[0] = search(l, (struct ledger_filter){.outcome = LEDGER_FAILED});
+	answers[1] = search(l, (struct ledger_filter){.user = "alice", .outcome = LEDGER_FAILED});
+	answers[2] = search(l, (struct ledger_filter){.file = &file});
+	answers[3] = search(l, (struct ledger_filter){.names = &name, .names_n = 1});
+	answers[4] = search(l, (struct ledger_filter){.since = OCTOBER + DAY, .until = OCTOBER + 3 * DAY, .outcome = LEDGER_FAILED});
+	answers[5] = search(l, (struct ledger_filter){.since = NOVEMBER, .until = NOVEMBER + 2 * DAY, .outcome = LEDGER_FAILED});
+	answers[6] = search(l, (struct ledger_filter){.op = "grant"});
+	answers[7] = search(l, (struct ledger_filter){.client = "acme", .session = 8, .outcome = LEDGER_FAILED});
+}
+
+/* Over a seam within a block, with a whole segment before it and one over it. */
+static void test_questions_answer_the_same(void **state)
+{
+	json_t *before[QUESTIONS], *between[QUESTIONS], *after[QUESTIONS];
+	struct fixture *f = *state;
+	struct ledger_stats s;
+
+	add_records(f->l, OCTOBER, 1, 10);
+	add_records(f->l, OCTOBER + 2 * DAY, 3, SEGMENT / 2 + 100);
+	add_records(f->l, NOVEMBER + DAY, 2, SEGMENT / 2 + 17);
+	add_records(f->l, DECEMBER + DAY, 2, 5);
+	sign_head(f->l);
+	ask(f->l, before);
+	archive(f, DECEMBER, "2026-10");
+	ask(f->l, between); /* rows are still in both */
+	expect_sound(f, 1);
+	clean(f->l);
+	archive(f, DECEMBER, "2026-11");
+	clean(f->l);
+	ask(f->l, after);
+	for (int i = 0; i < QUESTIONS; i++) {
+		char what[40];
+
+		/* the acts of archiving are new */
+		if (i == 0)
+			for (size_t r = json_array_size(after[0]); r-- > 0;)
+				if (!strcmp(json_string_value(json_object_get(json_array_get(after[0], r), "op")), "ledger-archive"))
+					json_array_remove(after[0], r);
+		if (i == 0)
+			for (size_t r = json_array_size(between[0]); r-- > 0;)
+				if (!strcmp(json_string_value(json_object_get(json_array_get(between[0], r), "op")), "ledger-archive"))
+					json_array_remove(between[0], r);
+		snprintf(what, sizeof(what), "question %d", i);
+		json_incref(before[i]);
+		expect_same(what, before[i], between[i]);
+		expect_same(what, before[i], after[i]);
+	}
+	expect_sound(f, 2);
+	assert_int_equal(count_rows(f->l, "block"), 1);
+	assert_int_equal(count_rows(f->l, "posting"), 0);
+	assert_int_equal(ledger_stats(f->l, &s), 0);
+	assert_int_equal(s.archives, 2);
+	assert_int_equal(s.here_records, 10);
+	assert_int_equal(s.archives_missing, 0);
+	assert_true(s.archives_bytes > 0 && s.free > 0);
+}
+
+/* Afterwards records come in as ever, also of what a journal named in an archived month; and it opens again. */
+static void test_goes_on(void **state)
+{
+	struct fixture *f = *state;
+	struct chain_hash hash;
+	struct record rec;
+	json_t *rows;
+
+	add_records(f->l, OCTOBER, 3, 1500);
+	now_is = NOVEMBER + 1;
+	archive(f, NOVEMBER, "2026-10");
+	clean(f->l);
+	ledger_source_free(source);
+	ledger_close(f->l);
+	assert_int_equal(ledger_open(f->path, &f->l), 0);
+	assert_int_equal(ledger_source_new(f->l, journal, ACME, &source), 0);
+	now_is = NOVEMBER + 5;
+	assert_int_equal(ledger_begin(f->l), 0);
+	rec = make_open(7, NOVEMBER + 5, 1, 2);
+	assert_int_equal(ledger_add_record(f->l, source, ++seq, &rec), 1);
+	assert_int_equal(ledger_commit(f->l), 0);
+	add_records(f->l, NOVEMBER + 6, 2, SEGMENT);
+	expect_sound(f, 1);
+	rows = search(f->l, (struct ledger_filter){.since = NOVEMBER + 5, .until = NOVEMBER + 6});
+	assert_int_equal(json_array_size(rows), 1);
+	assert_true(json_is_object(json_object_get(json_array_get(rows, 0), "path")));
+	assert_string_equal(json_string_value(json_object_get(json_array_get(rows, 0), "comm")), "cp");
+	json_decref(rows);
+	/* a second month refers to names of the first */
+	archive(f, DECEMBER, "2026-11");
+	clean(f->l);
+	expect_sound(f, 2);
+	rows = search(f->l, (struct ledger_filter){.since = NOVEMBER + 5, .until = NOVEMBER + 6});
+	assert_true(json_is_object(json_object_get(json_array_get(rows, 0), "path")));
+	json_decref(rows);
+	assert_int_equal(ledger_hash_at(f->l, 2, &hash), 0);
+	assert_int_equal(ledger_hash_at(f->l, 1000, &hash), -ENOENT);
+}
+
+/* An act that keyd sends again is known although its month is archived. */
+static void test_act_again(void **state)
+{
+	struct fixture *f = *state;
+	const struct ledger_act act = {.seq = 999999, .time_ns = (int64_t)OCTOBER * 1000000000, .kind = "grant", .uid = 0};
+	int64_t n;
+
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_act(f->l, &act), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+	archive(f, NOVEMBER, "2026-10");
+	clean(f->l);
+	n = count_rows(f->l, "act");
+	assert_int_equal(ledger_begin(f->l), 0);
+	assert_int_equal(ledger_add_act(f->l, &act), 0);
+	assert_int_equal(ledger_commit(f->l), 0);
+	assert_int_equal(count_rows(f->l, "act"), n);
+}
+
+/* Batches that a wrong clock dated ahead go with the month before which they came; one that it set back has a name of its own. */
+static void test_wrong_clock(void **state)
+{
+	struct fixture *f = *state;
+
+	add_records(f->l, DECEMBER + 400 * DAY, 1, 5);
+	add_records(f->l, OCTOBER + 5, 1, 5);
+	archive(f, NOVEMBER, "2026-10");
+	add_records(f->l, OCTOBER + 6, 1, 5);
+	archive(f, NOVEMBER, "2026-10.2");
+	clean(f->l);
+	expect_sound(f, 2);
+}
+
+static void test_counts_of_a_client(void **state)
+{
+	const struct ledger_accesses_wanted w = {.client = "acme", .since = 0, .until = DECEMBER + 400LL * DAY};
+	json_t *before = NULL, *after = NULL;
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 2; i++) {
+		struct ledger_accesses_wanted page = w;
+		json_t **ret = i ? &after : &before;
+		char *next = NULL;
+
+		if (i == 0)
+			add_records(f->l, OCTOBER + 3, 3, 2000);
+		else
+			archive(f, NOVEMBER, "2026-10");
+		if (i)
+			clean(f->l);
+		do {
+			page.after = next;
+			next = NULL;
+			assert_int_equal(ledger_accesses(f->l, &page, ret, &next), 0);
+			free((char *)page.after);
+		} while (next);
+	}
+	assert_true(json_is_object(json_object_get(json_array_get(json_object_get(before, "files"), 0), "path")));
+	assert_true(json_equal(before, after));
+	json_decref(before);
+	json_decref(after);
+}
+
+/* ---- what is found out ---- */
+
+static char *copy_of(struct fixture *f, const char *name)
+{
+	static char path[160];
+	char command[400];
+
+	snprintf(path, sizeof(path), "%s/copy%s/ledger.db", f->dir, name);
+	snprintf(command, sizeof(command), "rm -rf '%s/copy%s'; mkdir '%s/copy%s' && cp -r '%s/archive' '%s/copy%s/'", f->dir, name, f->dir,
+		name, f->dir, f->dir, name);
+	assert_int_equal(system(command), 0);
+	snprintf(command, sizeof(command), "VACUUM INTO '%s'", path);
+	assert_int_equal(sqlite3_exec(ledger_db(f->l), command, NULL, NULL, NULL), SQLITE_OK);
+	return path;
+}
+
+static void in_copy(struct fixture *f, const char *shell)
+{
+	char command[400];
+
+	snprintf(command, sizeof(command), "cd '%s/copy/archive' && %s", f->dir, shell);
+	assert_int_equal(system(command), 0);
+}
+
+static void edit_copy(const char *path, const char *sql)
+{
+	sqlite3 *db;
+	char *message = NULL;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
+		fail_msg("%s: %s", sql, message);
+	sqlite3_close(db);
+}
+
+static void test_changes_are_named(void **state)
+{
+	struct fixture *f = *state;
+	const char *copy;
+
+	add_records(f->l, OCTOBER, 3, 3000);
+	add_records(f->l, NOVEMBER, 3, 3000);
+	add_records(f->l, DECEMBER, 1, 3);
+	archive(f, DECEMBER, "2026-10");
+	archive(f, DECEMBER, "2026-11");
+	sign_head(f->l);
+	clean(f->l);
+	copy = copy_of(f, "");
+	assert_int_equal(verify(copy).first_bad, 0);
+	in_copy(f, "rm 2026-10*");
+	expect_reason(copy, "archive 2026-10, records 1 to 9000, is missing");
+	copy_of(f, "");
+	in_copy(f, "mv 2026-10.coffer-log.zst x && cp 2026-11.coffer-log.zst 2026-10.coffer-log.zst");
+	expect_reason(copy, "archive 2026-10 is not the one that was signed");
+	copy_of(f, "");
+	in_copy(f, "truncate -s -7 2026-11*");
+	expect_reason(copy, "archive 2026-11 was changed or cut");
+	copy_of(f, "");
+	in_copy(f, "printf X | dd of=2026-10.coffer-log.zst bs=1 seek=200 conv=notrunc status=none");
+	expect_reason(copy, "archive 2026-10 was changed");
+	copy_of(f, "");
+	edit_copy(copy, "DELETE FROM archive WHERE id=1");
+	expect_reason(copy, "archive 2026-11 does not go on");
+	copy_of(f, "");
+	edit_copy(copy, "DELETE FROM archive WHERE id=2");
+	expect_reason(copy, "does not go on where its archives end");
+	copy_of(f, "");
+	edit_copy(copy, "UPDATE archive SET signature=zeroblob(64) WHERE id=2");
+	expect_reason(copy, "signature of archive 2026-11");
+	copy_of(f, "");
+	edit_copy(copy, "UPDATE archive SET destroyed='{}' WHERE id=1");
+	expect_reason(copy, "list of archives is damaged");
+	copy_of(f, "");
+	edit_copy(copy, "UPDATE session SET user='mallory' WHERE id=1");
+	expect_reason(copy, "kept of archived months");
+	copy_of(f, "");
+	edit_copy(copy, "DELETE FROM act WHERE id=1");
+	expect_reason(copy, "kept of archived months");
+	copy_of(f, "");
+	edit_copy(copy, "DELETE FROM kept_path");
+	expect_reason(copy, "kept of archived months");
+	copy_of(f, "");
+	edit_copy(copy, "UPDATE chain SET time=time+1");
+	assert_true(verify(copy).first_bad > 0);
+	copy_of(f, "");
+	edit_copy(copy, "UPDATE base SET record_to=record_to+1");
+	expect_reason(copy, "does not go on where its archives end");
+	assert_int_equal(verify(f->path).first_bad, 0);
+}
+
+/* A head that somebody kept may lie in an archive. */
+static void test_anchor_in_an_archive(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_head head;
+	struct chain_batch b;
+	struct ledger_verdict v;
+
+	add_records(f->l, OCTOBER, 2, 10);
+	assert_int_equal(ledger_head(f->l, &b), 0);
+	head = (struct ledger_head){b.batch, b.hash};
+	add_records(f->l, OCTOBER, 2, 10);
+	archive(f, NOVEMBER, "2026-10");
+	clean(f->l);
+	assert_int_equal(verify_file(f->path, &keys, &head, &v), 0);
+	assert_int_equal(v.first_bad, 0);
+	head.hash.b[0] ^= 1;
+	assert_int_equal(verify_file(f->path, &keys, &head, &v), 0);
+	assert_int_equal(v.first_bad, b.batch);
+}
+
+/* ---- retention ---- */
+
+static int destroy(struct fixture *f, const char *name)
+{
+	const struct ledger_act act = {.time_ns = (int64_t)now_is * 1000000000, .kind = "ledger-destroy", .uid = -1};
+	uint8_t signature[ARCHIVE_SIGNATURE_BYTES];
+	scoped(freep) char *statement = NULL;
+	struct archive_end end;
+	int64_t time;
+	int r = ledger_archive_oldest(f->l, &end, &time);
+
+	if (r < 0)
+		return r;
+	if (name)
+		snprintf(end.name, sizeof(end.name), "%s", name);
+	end.time = now_is;
+	snprintf(end.why, sizeof(end.why), "the policy keeps the record for P1M");
+	assert_int_equal(archive_end_statement(&end, &statement), 0);
+	sign(ARCHIVE_CONTEXT, statement, signature);
+	return ledger_archive_destroy(f->l, statement, signature, &act);
+}
+
+static void test_retention(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_verdict v;
+	struct ledger_stats s;
+	const char *copy;
+	json_t *rows;
+
+	assert_int_equal(destroy(f, NULL), -ENOENT);
+	add_records(f->l, OCTOBER, 3, 1000);
+	add_records(f->l, NOVEMBER, 3, 1000);
+	add_records(f->l, DECEMBER, 1, 4);
+	archive(f, DECEMBER, "2026-10");
+	archive(f, DECEMBER, "2026-11");
+	clean(f->l);
+	assert_int_equal(destroy(f, "2026-11"), -ESTALE); /* the oldest first */
+	assert_int_equal(destroy(f, NULL), 0);
+	v = verify(f->path);
+	assert_string_equal(v.reason, "");
+	assert_int_equal(v.first_bad, 0);
+	assert_int_equal(v.destroyed_to, 3000);
+	assert_int_equal(v.destroyed_at, now_is);
+	assert_int_equal(v.archives, 1);
+	assert_int_equal(v.records, 6004);
+	rows = search(f->l, (struct ledger_filter){.user = "alice", .op = "open"});
+	assert_int_equal(json_array_size(rows), 1500 + 2);
+	assert_true(json_is_object(json_object_get(json_array_get(rows, 0), "path")));
+	json_decref(rows);
+	assert_int_equal(ledger_stats(f->l, &s), 0);
+	assert_int_equal(s.destroyed_records, 3000);
+	assert_int_equal(s.archives, 1);
+	assert_int_equal(s.since, NOVEMBER);
+	copy = copy_of(f, "");
+	edit_copy(copy, "UPDATE archive SET destroyed_signature=zeroblob(64) WHERE id=1");
+	expect_reason(copy, "nobody signed that archive 2026-10 was destroyed");
+	copy_of(f, "");
+	edit_copy(copy, "UPDATE archive SET destroyed=NULL WHERE id=1");
+	expect_reason(copy, "archive 2026-10, records 1 to 3000, is missing");
+	assert_int_equal(destroy(f, NULL), 0);
+	v = verify(f->path);
+	assert_int_equal(v.first_bad, 0);
+	assert_int_equal(v.destroyed_to, 6000);
+}
+
+/* ---- wherever the process ends ---- */
+
+static struct steps_plan *plan;
+
+/* What a killed process may leave: the ledger as before or after, all rows once, and nothing half made. */
+static void expect_whole(struct fixture *f, json_t *wanted, bool destroyed)
+{
+	struct ledger_verdict v;
+	json_t *rows;
+
+	assert_int_equal(ledger_open(f->path, &f->l), 0);
+	v = verify(f->path);
+	if (v.first_bad)
+		fail_msg("step %s: batch %d: %s", plan->last, (int)v.first_bad, v.reason);
+	if (!destroyed || !v.destroyed_to) {
+		rows = search(f->l, (struct ledger_filter){.op = "open"});
+		if (!json_equal(rows, wanted))
+			fail_msg("step %s: %d rows instead of %d", plan->last, (int)json_array_size(rows), (int)json_array_size(wanted));
+		json_decref(rows);
+	}
+	if (destroyed && v.destroyed_to) {
+		char path[160];
+
+		snprintf(path, sizeof(path), "%s/archive/2026-10.coffer-log.zst", f->dir);
+		assert_int_equal(access(path, F_OK), -1);
+	}
+}
+
+static void archive_and_clean(struct fixture *f)
+{
+	const int64_t journals[] = {(int64_t)journal};
+	const struct archive_wanted w = {.ledger_path = f->path, .until = NOVEMBER, .journals = journals, .journals_n = 1};
+	struct archive_made m = {.fd = -1};
+	bool more = true;
+	int r = archive_make(&w, &m);
+
+	if (r == 0)
+		r = m.statement ? take(f, &m) : 0;
+	archive_made_done(&m);
+	while (r == 0 && more)
+		r = ledger_archive_clean(f->l, &more);
+	_exit(r == 0 ? 0 : 1);
+}
+
+/* Runs `what` in a child on a copy of the folder, which ends at step `at`.  True: it came to its end. */
+static bool run(struct fixture *f, const char *top, int mode, uint32_t at, void (*what)(struct fixture *f))
+{
+	int status;
+	pid_t pid;
+
+	memset(plan, 0, offsetof(struct steps_plan, text));
+	plan->mode = (uint32_t)mode;
+	plan->at = at;
+	plan->error = ENOSPC;
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (ledger_open(f->path, &f->l) < 0)
+			_exit(2);
+		steps_use(plan, top);
+		what(f);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	plan->mode = STEPS_OFF;
+	return plan->hits == 0;
+}
+
+static void each_step(struct fixture *f, void (*what)(struct fixture *f), bool destroyed, unsigned least)
+{
+	static const int modes[] = {STEPS_TEAR, STEPS_FAIL};
+	struct fixture copy = *f;
+	json_t *wanted = search(f->l, (struct ledger_filter){.op = "open"});
+	char command[600];
+
+	ledger_source_free(source);
+	source = NULL;
+	ledger_close(f->l);
+	snprintf(copy.dir, sizeof(copy.dir), "%.40s/copy", f->dir);
+	snprintf(copy.path, sizeof(copy.path), "%s/ledger.db", copy.dir);
+	snprintf(command, sizeof(command), "rm -rf '%s'; mkdir '%s'; cp -r '%s/ledger.db' '%s/'; test ! -d '%s/archive' || cp -r '%s/archive' '%s/'",
+		copy.dir, copy.dir, f->dir, copy.dir, f->dir, f->dir, copy.dir);
+	for (size_t m = 0; m < ARRAY_SIZE(modes); m++)
+		for (uint32_t at = 0;; at++) {
+			bool ended;
+
+			assert_int_equal(system(command), 0);
+			ended = run(&copy, copy.dir, modes[m], at, what);
+			expect_whole(&copy, wanted, destroyed);
+			ledger_close(copy.l);
+			if (ended) {
+				assert_true(at >= least);
+				break;
+			}
+			/* and the next try gets through */
+			(void)run(&copy, copy.dir, STEPS_COUNT, 0, what);
+			expect_whole(&copy, wanted, destroyed);
+			ledger_close(copy.l);
+		}
+	json_decref(wanted);
+	assert_int_equal(ledger_open(f->path, &f->l), 0);
+}
+
+static void test_each_step(void **state)
+{
+	struct fixture *f = *state;
+
+	add_records(f->l, OCTOBER, 2, 20);
+	add_records(f->l, NOVEMBER, 1, 3);
+	sign_head(f->l);
+	each_step(f, archive_and_clean, false, 15);
+}
+
+static void destroy_one(struct fixture *f)
+{
+	(void)destroy(f, NULL);
+	_exit(0);
+}
+
+static void test_each_step_of_the_end(void **state)
+{
+	struct fixture *f = *state;
+
+	add_records(f->l, OCTOBER, 2, 20);
+	add_records(f->l, NOVEMBER, 1, 3);
+	archive(f, NOVEMBER, "2026-10");
+	clean(f->l);
+	each_step(f, destroy_one, true, 3);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_nothing_old, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_questions_answer_the_same, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_act_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wrong_clock, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_counts_of_a_client, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changes_are_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_anchor_in_an_archive, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_each_step, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_each_step_of_the_end, setup, teardown),
+	};
+
+	plan = mmap(NULL, sizeof(*plan), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(plan != MAP_FAILED);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
