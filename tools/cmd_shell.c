@@ -187,6 +187,18 @@ __attribute__((noreturn)) static void become_program(const struct run *run, pid_
 	_exit(r == ENOENT ? NOT_FOUND : NOT_EXECUTABLE);
 }
 
+/* A shell that suspends itself stops its own process group only; who waits for us would wait for ever. */
+static void stop_with(pid_t pid)
+{
+	siginfo_t s = {0};
+
+	if (waitid(P_PID, (id_t)pid, &s, WSTOPPED | WNOHANG) < 0 || s.si_pid != pid || getpgid(pid) == getpgrp())
+		return;
+	(void)raise(SIGSTOP);
+	(void)tcsetpgrp(STDIN_FILENO, getpgid(pid)); /* SIGTTOU is blocked */
+	(void)kill(-getpgid(pid), SIGCONT);
+}
+
 static bool ended(pid_t pid, int *ret_status)
 {
 	pid_t r;
@@ -219,6 +231,7 @@ static int wait_for_program(pid_t pid, const sigset_t *ours)
 	while (!ended(pid, &status)) {
 		siginfo_t s;
 
+		stop_with(pid);
 		if (sigtimedwait(ours, &s, ends ? &grace : NULL) > 0)
 			pass_on(&s, pid, &ends);
 		else if (errno == EAGAIN)
@@ -267,6 +280,7 @@ static int mounted(struct run *run, const sigset_t *ours)
 static int guarded(struct run *run)
 {
 	static const int passed_on[] = {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+	sigset_t blocked;
 	sigset_t ours;
 	pid_t guard;
 	int fd, r;
@@ -277,7 +291,9 @@ static int guarded(struct run *run)
 	sigemptyset(&ours);
 	for (size_t i = 0; i < ARRAY_SIZE(passed_on); i++)
 		sigaddset(&ours, passed_on[i]);
-	sigprocmask(SIG_BLOCK, &ours, &run->before);
+	blocked = ours;
+	sigaddset(&blocked, SIGTTOU);
+	sigprocmask(SIG_BLOCK, &blocked, &run->before);
 	r = mounted(run, &ours);
 	guard_finish(run->t, &run->guarded, fd, guard);
 	return r;

@@ -201,42 +201,63 @@ def test_a_revoked_shell_leaves_its_folder_to_the_next(acme):
     assert m.sh("ls -A").out == ""
 
 
-def test_a_shell_on_a_terminal(acme):
-    """What it says, its prompt, ^C for the program alone, its end."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.setgroups([])
-        os.setgid(acme.alice.gid)
-        os.setuid(acme.alice.uid)
-        argv = command(acme)
-        os.execve(argv[0], argv, {"PATH": "/usr/bin:/bin", "SHELL": "/bin/bash", "HOME": acme.alice.home, "LANG": "C.UTF-8",
-                                  "TERM": "dumb", **env(acme.alice)})
-    seen = ""
+class Terminal:
+    """alice's bash on a terminal."""
 
-    def until(*words):
-        nonlocal seen
+    def __init__(self, v):
+        self.user = v.alice
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.setgroups([])
+            os.setgid(self.user.gid)
+            os.setuid(self.user.uid)
+            os.execve("/bin/bash", ["bash", "--norc", "-i"], {
+                "PATH": "/usr/bin:/bin", "SHELL": "/bin/bash", "HOME": self.user.home, "LANG": "C.UTF-8", "TERM": "dumb",
+                "COLUMNS": "1000", "PS1": "OUT> ", **env(self.user)})
+        self.seen = ""
+        self.until("OUT> ")
+
+    def type(self, text, *words):
+        """Types it and waits for the words, in this order."""
+        os.write(self.fd, text.encode())
+        self.until(*words)
+
+    def until(self, *words):
         end = time.monotonic() + 15 * harness.SLOW
-        while not all(w in seen for w in words):
-            assert time.monotonic() < end, seen
-            if select.select([fd], [], [], 0.1)[0]:
-                seen += os.read(fd, 65536).decode("utf-8", "replace")
-        seen = ""
+        for w in words:
+            while w not in self.seen:
+                assert time.monotonic() < end, (w, self.seen)
+                if select.select([self.fd], [], [], 0.1)[0]:
+                    self.seen += os.read(self.fd, 65536).decode("utf-8", "replace")
+            self.seen = self.seen.split(w, 1)[1]
 
+
+def test_a_shell_on_a_terminal(acme):
+    """What it says; ^C, ^Z and suspend as in any shell; its exit status; the end of the terminal."""
+    t = Terminal(acme)
     try:
-        until("acme is open in this shell for data-migration", "$ ")
-        os.write(fd, b"sh -c 'echo in-$((6*7)); tty; exec sleep 1000'\n")
-        until("in-42", "/dev/pts/")
-        os.write(fd, b"\x03")
-        until("$ ")
-        os.write(fd, b"exit 5\n")
-        wait_for(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), "the end of the shell")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+        t.type(" ".join(command(acme)) + "\n", "acme is open in this shell for data-migration", "$ ")
+        t.type("sh -c 'echo in-$((6*7)); tty; exec sleep 1000'\n", "in-42", "/dev/pts/")
+        t.type("\x03", "$ ")
+        t.type("suspend\n", "Stopped", "OUT> ")
+        t.type("echo out-$((6*7))\n", "out-42", "OUT> ")
+        t.type("fg\n", "shell")
+        t.type("\n", "$ ")
+        t.type("echo again-$((6*7))\n", "again-42", "$ ")
+        t.type("exit 5\n", "OUT> ")
+        t.type("echo rc=$?\n", "rc=5", "OUT> ")
+        t.type(" ".join(command(acme, "/bin/sh", "-c", "'echo in-$((6*7)); exec sleep 1000'")) + "\n", "in-42")
+        t.type("\x1a", "Stopped", "OUT> ")
+        t.type("fg\n", "shell")
+        t.type("\x03", "OUT> ")
+        t.type("echo rc=$?\n", "rc=130", "OUT> ")
+        nothing_is_left(acme)
+        t.type(" ".join(command(acme, "/bin/sh", "-c", "'echo in-$((6*7)); exec sleep 1000'")) + "\n", "in-42")
     finally:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-        os.close(fd)
-    wait_for(lambda: harness.mounts_below(acme.alice.home) == [], "the end of the mount")
-    nothing_is_left(acme)
+        os.close(t.fd)  # as when the window is closed
+        wait_for(lambda: os.waitpid(t.pid, os.WNOHANG)[0], "the end of the terminal's shell")
+    wait_for(lambda: acme.rows("sessions") == [] and harness.mounts_below(acme.alice.home) == [], "the end of the mount")
+    wait_for(lambda: not [n for n in os.listdir(acme.alice.home) if n.startswith("coffer-shell")], "the end of its directory")
 
 
 # ---- export: no ----
