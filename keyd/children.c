@@ -2,14 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/date.h"
@@ -24,16 +22,13 @@
 #include "keyd/numbers.h"
 #include "keyd/session.h"
 #include "keyd/survey.h"
-#include "keyd/launch.h"
 
 #define FSD_OPENED 3 /* seconds after which it has opened its ledger */
 #define FSD_RETRY_MAX 30 /* seconds between two starts of an fsd that keeps dying */
 #define FSD_STEADY 60    /* ... after this long it counts as well again */
 #define PING_EVERY 10
-#define WORKER_GRACE 5     /* without a session before it is asked to go */
-#define EXIT_WAIT_MS 5000  /* asked to go */
-#define CLOSED_WAIT_MS 200 /* between its socket's end and its own */
-#define KILL_WAIT_MS 10000 /* told: only a process in state D takes long */
+#define WORKER_GRACE 5    /* without a session before it is asked to go */
+#define EXIT_WAIT_MS 5000 /* asked to go */
 #define SUITE_AES_GCM 1
 #define SUITE_XCHACHA 2
 #define FSD_NAME "coffer-fsd"
@@ -80,80 +75,6 @@ int children_find_programs(struct children *c)
 	return r < 0 ? r : find_program(folder, "fs/worker", WORKER_NAME, &c->worker_path);
 }
 
-/* ---- one child ---- */
-
-static void child_forget(struct child *c)
-{
-	sd_event_source_disable_unref(c->exit);
-	varlink_client_free(c->client);
-	close_fdp(&c->pidfd);
-	*c = (struct child){.pidfd = -1};
-}
-
-/* Forks, watches.  `fds[0]` will be our socket's other end.  On failure nothing is left of it. */
-static int child_start(struct keyd *k, struct child *c, const char *path, char *const argv[], const int *fds,
-	unsigned n, const char *log_name, int our_end, sd_event_child_handler_t on_exit, void *userdata)
-{
-	scoped(close_fdp) int log_fd = -1, sock = our_end;
-	int r;
-
-	*c = (struct child){.pidfd = -1};
-	log_fd = statedir_open(&k->dir, log_name, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
-	if (log_fd < 0)
-		return log_fd;
-	r = varlink_client_new_fd(take_fd(&sock), &c->client);
-	if (r < 0)
-		return r;
-	r = launch_program(path, argv, fds, n, log_fd, &c->pid);
-	if (r < 0) {
-		child_forget(c);
-		return r;
-	}
-	c->pidfd = pidfd_open(c->pid, 0);
-	r = c->pidfd < 0 ? -errno : 0;
-	if (r == 0)
-		r = sd_event_add_child_pidfd(k->event, &c->exit, c->pidfd, WEXITED, on_exit, userdata);
-	if (r < 0) { /* not watched is not kept */
-		(void)kill(c->pid, SIGKILL);
-		(void)waitpid(c->pid, NULL, 0);
-		child_forget(c);
-		return r;
-	}
-	return 0;
-}
-
-/* True when it has exited within `ms`; reaped then. */
-static bool child_wait(struct child *c, int ms)
-{
-	struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
-	siginfo_t info;
-
-	if (poll(&p, 1, ms) <= 0)
-		return false;
-	c->exit = sd_event_source_disable_unref(c->exit);
-	(void)waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG);
-	return true;
-}
-
-static void child_kill(struct child *c, const char *what)
-{
-	if (c->pid == 0)
-		return;
-	if (pidfd_send_signal(c->pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
-		log_error("%s %d cannot be killed: %s", what, (int)c->pid, strerror(errno));
-	if (!child_wait(c, KILL_WAIT_MS))
-		log_error("%s %d was killed and has not gone", what, (int)c->pid);
-}
-
-static const char *how_it_ended(const siginfo_t *info, char *buf, size_t n)
-{
-	if (info->si_code == CLD_EXITED)
-		snprintf(buf, n, "exit status %d", info->si_status);
-	else
-		snprintf(buf, n, "signal %d", info->si_status);
-	return buf;
-}
-
 /* ---- coffer-fsd ---- */
 
 bool fsd_is_running(const struct keyd *k)
@@ -192,7 +113,7 @@ static int on_fsd_exit(sd_event_source *source, const siginfo_t *info, void *use
 		log_error(FSD_NAME " %d ended: the ledger is damaged, or somebody wrote into it", (int)info->si_pid);
 	else
 		log_error(FSD_NAME " %d ended: %s; it is started again", (int)info->si_pid,
-			how_it_ended(info, how, sizeof(how)));
+			child_how_it_ended(info, how, sizeof(how)));
 	fsd_gone(k);
 	if (k->children.ledger_damaged)
 		k->children.fsd_retry_at = k->tick + FSD_RETRY_MAX; /* it does not mend itself */
@@ -218,21 +139,12 @@ static void on_fsd_news(json_t *params, void *userdata)
 	k->traffic = true;
 }
 
-/* Its socket is closed: it exits now, or is of no use. */
-static void end_closed(const struct child *c)
-{
-	struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
-
-	if (poll(&p, 1, CLOSED_WAIT_MS) <= 0)
-		(void)pidfd_send_signal(c->pidfd, SIGKILL, NULL, 0);
-}
-
 static void on_fsd_closed(void *userdata)
 {
 	struct keyd *k = userdata;
 
 	if (k->children.fsd.pid != 0 && !k->stopping)
-		end_closed(&k->children.fsd);
+		child_closed(&k->children.fsd);
 }
 
 int fsd_start(struct keyd *k)
@@ -334,7 +246,7 @@ static int on_worker_exit(sd_event_source *source, const siginfo_t *info, void *
 
 	if (info->si_code != CLD_EXITED || info->si_status != 0)
 		log_error(WORKER_NAME " %d of %s ended: %s", (int)info->si_pid, w->client,
-			how_it_ended(info, how, sizeof(how)));
+			child_how_it_ended(info, how, sizeof(how)));
 	worker_gone(w, "worker died");
 	return 0;
 }
@@ -364,7 +276,7 @@ static void on_worker_closed(void *userdata)
 {
 	struct worker *w = userdata;
 
-	end_closed(&w->child);
+	child_closed(&w->child);
 }
 
 static int worker_send(struct worker *w, const char *method, json_t *params, const int *fds, unsigned n,

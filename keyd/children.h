@@ -9,6 +9,7 @@
 #include <systemd/sd-event.h>
 
 #include "common/varlink.h"
+#include "keyd/child.h"
 #include "keyd/facts_loads.h"
 
 struct keyd;
@@ -17,13 +18,6 @@ struct keyd;
 #define WORKER_END_TIMEOUT_MS 1000	/* a revocation that is not acknowledged within a second ends in SIGKILL */
 #define WORKER_TIMEOUT_MS 5000		/* what is not a revocation may meet a loaded machine */
 #define WORKER_OPEN_TIMEOUT_MS 10000
-
-struct child {
-	pid_t pid;		/* 0: not running */
-	int pidfd;
-	sd_event_source *exit;
-	struct varlink_client *client;
-};
 
 struct worker {
 	struct worker *next;

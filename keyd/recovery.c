@@ -1,7 +1,4 @@
-/* A set, version 1: magic "COFRRSET" 8, version 2, zero 6, generation 8, installation 16; then a box (wrap.h) under R
- * with these 40 bytes as its ad: {"holders": [{...}]}, JSON. */
-#include "keyd/recovery.h"
-
+/* The copies of R for recovery keys, at their paths and in D/keyd/recovery, through rotations and crashes. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,49 +13,26 @@
 #include "common/bytes.h"
 #include "common/scope.h"
 #include "keyd/disk.h"
-#include "keyd/wrap.h"
+#include "keyd/recovery_impl.h"
 
 #define FOLDER "recovery"
 #define SAY_FOLDER "keyd/" FOLDER
-#define KEYS "keys"
-#define SET_WORD "holders"
-#define MAGIC "COFRRSET"
-#define MAGIC_BYTES 8
-#define VERSION 1
-#define HEAD_BYTES 40
-#define SET_FILE_MAX (64u << 10)
-#define FILE_NAME_MAX (RECOVERY_NAME_MAX + 32)
 #define TAG_NAME "CACHEDIR.TAG"
 #define TAG_TEXT                                                                                             \
 	"Signature: 8a477f597d28d172789f06886806bc55\n"                                                      \
 	"# Copies of Coffer's root key, sealed to recovery keys.  Leave this folder out of every backup: with\n"   \
 	"# an old copy and its recovery key, destroyed data can be opened again.\n"
 
-static int say(int r, const char *what, struct keys_error *err)
-{
-	keys_error_set(err, "%s: %s", what, r == -EBADMSG || r == -EKEYREJECTED
-						    ? "altered, or of another installation: remove it, then add the recovery keys anew"
-						    : strerror(-r));
-	return r;
-}
-
-static int open_below(const struct keyring *k, const char *name)
-{
-	int fd = openat(keyring_folder(k), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-
-	return fd < 0 ? -errno : fd;
-}
-
 static int make_folder(const struct keyring *k)
 {
 	scoped(close_fdp) int fd = -1;
 	int r;
 
-	fd = open_below(k, FOLDER);
+	fd = recovery_open_below(k, FOLDER);
 	if (fd == -ENOENT && mkdirat(keyring_folder(k), FOLDER, 0700) < 0)
 		return -errno;
 	if (fd == -ENOENT)
-		fd = open_below(k, FOLDER);
+		fd = recovery_open_below(k, FOLDER);
 	if (fd < 0)
 		return fd;
 	if (faccessat(fd, TAG_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
@@ -68,138 +42,6 @@ static int make_folder(const struct keyring *k)
 	if (r == 0)
 		r = disk_sync_dir(keyring_folder(k));
 	return r < 0 ? r : take_fd(&fd);
-}
-
-static char *file_name(const char *name, uint64_t generation, char buf[FILE_NAME_MAX])
-{
-	(void)snprintf(buf, FILE_NAME_MAX, "%s.%" PRIu64, name, generation);
-	return buf;
-}
-
-/* ---- the set ---- */
-
-static json_t *holder_json(const struct recovery_holder *h)
-{
-	char line[RECOVERY_LINE_MAX];
-
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", h->name, "public_key",
-		recovery_public_format(&h->public, line), "path", h->path, "by", h->by, "added_at", (json_int_t)h->added_at,
-		"removed_at", (json_int_t)h->removed_at, "at_path", (json_int_t)h->at_path, "astray",
-		(json_int_t)h->astray);
-}
-
-static int holder_parse(json_t *o, struct recovery_holder *h)
-{
-	const char *name, *line, *path, *by;
-	json_int_t added, removed, at_path, astray;
-
-	if (json_unpack(o, "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", &name, "public_key", &line, "path", &path,
-		    "by", &by, "added_at", &added, "removed_at", &removed, "at_path", &at_path, "astray", &astray) < 0 ||
-		strlen(name) >= sizeof(h->name) || strlen(path) >= sizeof(h->path) ||
-		recovery_public_parse(line, &h->public) < 0)
-		return -EBADMSG;
-	snprintf(h->name, sizeof(h->name), "%s", name);
-	snprintf(h->path, sizeof(h->path), "%s", path);
-	snprintf(h->by, sizeof(h->by), "%s", by);
-	h->added_at = added;
-	h->removed_at = removed;
-	h->at_path = (uint64_t)at_path;
-	h->astray = (uint64_t)astray;
-	return 0;
-}
-
-/* With the root key of k, in whose folder it stands. */
-static int set_write(const struct keyring *k, const struct recovery_set *s)
-{
-	scoped(close_fdp) int fd = open_below(k, KEYS);
-	json_t *o = json_pack("{s:[]}", "holders");
-	scoped(freep) uint8_t *file = NULL;
-	scoped(freep) char *text = NULL;
-	char name[FILE_NAME_MAX];
-	struct bytes_writer w;
-	size_t n;
-
-	for (size_t i = 0; i < s->count; i++)
-		json_array_append_new(json_object_get(o, "holders"), holder_json(&s->holders[i]));
-	text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
-	json_decref(o);
-	n = text ? strlen(text) : 0;
-	file = malloc(HEAD_BYTES + n + WRAP_OVERHEAD);
-	if (fd < 0)
-		return fd;
-	if (!text || !file)
-		return -ENOMEM;
-	bytes_writer_init(&w, file, HEAD_BYTES);
-	bytes_put(&w, MAGIC, MAGIC_BYTES);
-	bytes_put_u16(&w, VERSION);
-	bytes_put_zeros(&w, 6);
-	bytes_put_u64(&w, s->generation);
-	bytes_put(&w, s->installation, sizeof(s->installation));
-	wrap_seal(&keyring_root(k)->key, WRAP_RECOVERY_SET, file, HEAD_BYTES, text, n, file + HEAD_BYTES);
-	return disk_replace(fd, file_name(SET_WORD, s->generation, name), file, HEAD_BYTES + n + WRAP_OVERHEAD);
-}
-
-static int holders_parse(const char *text, size_t n, struct recovery_set *s)
-{
-	json_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL), *row, *rows = json_object_get(o, "holders");
-	size_t i;
-	int r = json_is_array(rows) && json_array_size(rows) <= RECOVERY_HOLDERS_MAX ? 0 : -EBADMSG;
-
-	json_array_foreach(rows, i, row)
-	{
-		if (r == 0)
-			r = holder_parse(row, &s->holders[i]);
-	}
-	s->count = json_array_size(rows);
-	json_decref(o);
-	return r;
-}
-
-static int set_decode(const uint8_t *file, size_t n, uint64_t generation, const struct root_key *root,
-	struct recovery_set *s)
-{
-	scoped(freep) char *text = NULL;
-	struct bytes_reader rd;
-	int r;
-
-	if (n < HEAD_BYTES + WRAP_OVERHEAD || memcmp(file, MAGIC, MAGIC_BYTES) != 0)
-		return -EBADMSG;
-	bytes_reader_init(&rd, file + MAGIC_BYTES, HEAD_BYTES - MAGIC_BYTES);
-	if (bytes_get_u16(&rd) != VERSION)
-		return -EPROTONOSUPPORT;
-	(void)bytes_get_zeros(&rd, 6);
-	s->generation = bytes_get_u64(&rd);
-	bytes_get(&rd, s->installation, sizeof(s->installation));
-	if (!bytes_reader_end(&rd) || s->generation != generation)
-		return -EBADMSG;
-	text = malloc(n);
-	if (!text)
-		return -ENOMEM;
-	r = wrap_open(&root->key, WRAP_RECOVERY_SET, file, HEAD_BYTES, file + HEAD_BYTES, n - HEAD_BYTES, text);
-	return r < 0 ? r : holders_parse(text, n - HEAD_BYTES - WRAP_OVERHEAD, s);
-}
-
-int recovery_load(const struct keyring *k, struct recovery_set *ret, struct keys_error *err)
-{
-	scoped(close_fdp) int fd = open_below(k, KEYS);
-	char name[FILE_NAME_MAX], what[FILE_NAME_MAX + 16];
-	scoped(freep) uint8_t *file = NULL;
-	size_t n;
-	int r = fd;
-
-	memset(ret, 0, sizeof(*ret));
-	ret->generation = keyring_generation(k);
-	if (fd >= 0)
-		r = disk_read(fd, file_name(SET_WORD, ret->generation, name), SET_FILE_MAX, &file, &n);
-	if (r == -ENOENT)
-		return 0;
-	if (r == 0)
-		r = set_decode(file, n, ret->generation, keyring_root(k), ret);
-	if (r < 0) {
-		(void)snprintf(what, sizeof(what), "keyd/" KEYS "/%s", file_name(SET_WORD, keyring_generation(k), name));
-		(void)say(r, what, err);
-	}
-	return r;
 }
 
 /* ---- copies ---- */
@@ -368,10 +210,10 @@ static void prepare_place(const struct recovery_set *s, struct recovery_holder *
 
 static int write_missing(int fd, const struct recovery_set *s, const struct recovery_holder *h, const struct keyring *k)
 {
-	char name[FILE_NAME_MAX];
+	char name[RECOVERY_ENTRY_MAX];
 	uint64_t there = 0;
 
-	if (look(fd, file_name(h->name, keyring_generation(k), name), s, h, &there) == FOUND_OURS &&
+	if (look(fd, recovery_file_name(h->name, keyring_generation(k), name), s, h, &there) == FOUND_OURS &&
 		there == keyring_generation(k))
 		return 0;
 	return write_copy(fd, name, s, h, keyring_generation(k), keyring_root(k));
@@ -390,11 +232,11 @@ static bool name_is_ours(const char *name)
 
 static bool is_wanted(const struct recovery_set *s, const char *name)
 {
-	char want[FILE_NAME_MAX];
+	char want[RECOVERY_ENTRY_MAX];
 
 	for (size_t i = 0; i < s->count; i++)
 		if (!s->holders[i].removed_at &&
-			strcmp(name, file_name(s->holders[i].name, s->generation, want)) == 0)
+			strcmp(name, recovery_file_name(s->holders[i].name, s->generation, want)) == 0)
 			return true;
 	return false;
 }
@@ -402,15 +244,15 @@ static bool is_wanted(const struct recovery_set *s, const char *name)
 /* A list of now, or none: names of `holders` in keys/ are ours, too. */
 static bool is_old_list(const struct recovery_set *s, const char *name)
 {
-	char want[FILE_NAME_MAX];
+	char want[RECOVERY_ENTRY_MAX];
 
-	return strncmp(name, SET_WORD ".", sizeof(SET_WORD)) == 0 && name_is_ours(name) &&
-	       (s->count == 0 || strcmp(name, file_name(SET_WORD, s->generation, want)) != 0);
+	return strncmp(name, RECOVERY_SET ".", sizeof(RECOVERY_SET)) == 0 && name_is_ours(name) &&
+	       (s->count == 0 || strcmp(name, recovery_file_name(RECOVERY_SET, s->generation, want)) != 0);
 }
 
 static int sweep(const struct keyring *k, const char *folder, const struct recovery_set *s)
 {
-	int fd = open_below(k, folder), r = 0, one;
+	int fd = recovery_open_below(k, folder), r = 0, one;
 	bool copies = strcmp(folder, FOLDER) == 0;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
@@ -457,13 +299,13 @@ static int settle(const struct keyring *k, struct recovery_set *s, bool *ret_cha
 	}
 	drop_finished(s);
 	if (r == 0 && memcmp(&before, s, sizeof(before)) != 0) {
-		r = set_write(k, s);
+		r = recovery_set_write(k, s);
 		if (ret_changed)
 			*ret_changed = true;
 	}
 	if (r == 0)
 		r = sweep(k, FOLDER, s);
-	return r == 0 ? sweep(k, KEYS, s) : r;
+	return r == 0 ? sweep(k, RECOVERY_KEYS, s) : r;
 }
 
 int recovery_settle(const struct keyring *k, bool *ret_changed, struct keys_error *err)
@@ -503,7 +345,7 @@ int recovery_prepare(const struct keyring *now, const struct keyring *next, stru
 	}
 	s.generation = keyring_generation(next);
 	if (r == 0)
-		r = set_write(next, &s);
+		r = recovery_set_write(next, &s);
 	if (r < 0)
 		keys_error_set(err, SAY_FOLDER ": the new root key cannot be sealed to the recovery keys: %s", strerror(-r));
 	return r;
@@ -516,7 +358,7 @@ static bool name_will_do(const char *name)
 	size_t n = strlen(name);
 
 	return n > 0 && n < RECOVERY_NAME_MAX && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == n &&
-	       strcmp(name, SET_WORD) != 0;
+	       strcmp(name, RECOVERY_SET) != 0;
 }
 
 static struct recovery_holder *find(struct recovery_set *s, const char *name)
@@ -571,7 +413,7 @@ static int may_add(struct recovery_set *s, const struct recovery_holder *h, stru
 		return -EEXIST;
 	}
 	if (!name_will_do(h->name)) {
-		keys_error_set(err, "%s: a name has 1 to %d of a-z, 0-9 and -, and is not \"" SET_WORD "\"", h->name, RECOVERY_NAME_MAX - 1);
+		keys_error_set(err, "%s: a name has 1 to %d of a-z, 0-9 and -, and is not \"" RECOVERY_SET "\"", h->name, RECOVERY_NAME_MAX - 1);
 		return -EINVAL;
 	}
 	if (recovery_copy_seal(&(struct recovery_copy){.generation = 1, .to = h->public}, &none, bytes) < 0) {
@@ -599,11 +441,11 @@ int recovery_add(const struct keyring *k, const struct recovery_holder *h, struc
 	s.holders[s.count].at_path = s.holders[s.count].astray = 0;
 	s.holders[s.count++].removed_at = 0;
 	/* The list before the copy: there is none that nobody knows of. */
-	r = set_write(k, &s);
+	r = recovery_set_write(k, &s);
 	if (r == 0)
 		r = settle(k, &s, NULL);
 	if (r < 0)
-		return say(r, SAY_FOLDER, err);
+		return recovery_say(r, SAY_FOLDER, err);
 	if (s.holders[s.count - 1].at_path == s.generation)
 		return 0;
 	keys_error_set(err, "%s: the copy cannot be written there", h->path);
@@ -626,10 +468,10 @@ int recovery_remove(const struct keyring *k, const char *name, int64_t now, stru
 		return -ENOENT;
 	}
 	h->removed_at = now;
-	r = set_write(k, &s);
+	r = recovery_set_write(k, &s);
 	if (r == 0)
 		r = settle(k, &s, NULL);
-	return r < 0 ? say(r, SAY_FOLDER, err) : 0;
+	return r < 0 ? recovery_say(r, SAY_FOLDER, err) : 0;
 }
 
 int recovery_confirm(const struct keyring *k, const char *name, struct keys_error *err)
@@ -649,8 +491,8 @@ int recovery_confirm(const struct keyring *k, const char *name, struct keys_erro
 	if (h->at_path != s.generation || h->removed_at)
 		h->at_path = 0;
 	drop_finished(&s);
-	r = set_write(k, &s);
-	return r < 0 ? say(r, SAY_FOLDER, err) : 0;
+	r = recovery_set_write(k, &s);
+	return r < 0 ? recovery_say(r, SAY_FOLDER, err) : 0;
 }
 
 /* ---- what can be said ---- */

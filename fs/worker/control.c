@@ -38,7 +38,7 @@ uint64_t control_seconds(void)
 	return (uint64_t)ts.tv_sec;
 }
 
-static struct entry *entry_find(struct control *c, json_int_t number)
+struct entry *control_entry_find(struct control *c, json_int_t number)
 {
 	for (struct entry *e = c->entries; e; e = e->next) {
 		if (e->session->number == (uint64_t)number)
@@ -52,14 +52,14 @@ int control_bad_parameters(struct varlink_call *call, const json_error_t *e)
 	return varlink_errorf(call, "InvalidParameter", NULL, "%s", e->text);
 }
 
-static int no_session(struct varlink_call *call)
+int control_no_session(struct varlink_call *call)
 {
 	return varlink_error(call, "NoSuchSession", "this worker has no such session", NULL);
 }
 
 /* ---- ends ---- */
 
-static void tell_end(struct varlink_call *watch, uint64_t number, const char *reason)
+void control_tell_end(struct varlink_call *watch, uint64_t number, const char *reason)
 {
 	if (watch)
 		varlink_reply_more(watch, json_pack("{s:s,s:I,s:s}", "event", "session-ended", "session",
@@ -68,63 +68,7 @@ static void tell_end(struct varlink_call *watch, uint64_t number, const char *re
 
 static void tell(struct varlink_call *watch, const struct session *s)
 {
-	tell_end(watch, s->number, s->end_reason);
-}
-
-/* ---- members of a shared session ---- */
-
-static void member_record_end(struct control *c, uint64_t number, const char *reason)
-{
-	struct record_access a = {.session = number, .op = RECORD_SESSION_END};
-
-	snprintf(a.detail, sizeof(a.detail), "%s", reason);
-	recorder_append(c->worker.recorder, &a);
-}
-
-/* Without a parting he ended by what keyd had told us: that is `why`. */
-static void member_gone(struct control *c, struct entry *e, uint64_t number, const char *why)
-{
-	struct parting **p = &e->partings, *gone;
-
-	while (*p && (*p)->number != number)
-		p = &(*p)->next;
-	gone = *p;
-	why = gone ? gone->reason : why ? why : "ended";
-	member_record_end(c, number, why);
-	tell_end(c->watch_keyd, number, why);
-	tell_end(c->watch_fsd, number, why);
-	if (!gone)
-		return;
-	*p = gone->next;
-	varlink_reply(gone->end, NULL);
-	free(gone);
-}
-
-static void members_look(struct control *c, struct entry *e)
-{
-	struct members *m = e->session->members;
-	uint64_t number;
-	const char *why;
-	uid_t uid;
-	gid_t gid;
-
-	while (members_next_gone(m, &number, &why))
-		member_gone(c, e, number, why);
-	while (c->watch_keyd && members_next_wanted(m, &uid, &gid))
-		varlink_reply_more(c->watch_keyd, json_pack("{s:s,s:I,s:I,s:I}", "event", "member-wanted",
-							  "session", (json_int_t)e->session->number, "uid",
-							  (json_int_t)uid, "gid", (json_int_t)gid));
-}
-
-/* The whole session has ended: nothing of any member is readable. */
-static void partings_done(struct entry *e)
-{
-	for (struct parting *p = e->partings, *next; p; p = next) {
-		next = p->next;
-		varlink_reply(p->end, NULL);
-		free(p);
-	}
-	e->partings = NULL;
+	control_tell_end(watch, s->number, s->end_reason);
 }
 
 static void entry_free(struct control *c, struct entry *e)
@@ -135,7 +79,7 @@ static void entry_free(struct control *c, struct entry *e)
 			break;
 		}
 	}
-	partings_done(e);
+	control_partings_done(e);
 	sd_event_source_disable_unref(e->late);
 	session_free(e->session);
 	sodium_memzero(e->token, sizeof(e->token));
@@ -179,7 +123,7 @@ static void entry_look(struct control *c, struct entry *e)
 	json_t *news;
 
 	if (s->members && state == SESSION_SERVING)
-		members_look(c, e);
+		control_members_look(c, e);
 	if (c->watch_keyd && (news = waits_news(s)))
 		varlink_reply_more(c->watch_keyd, news);
 	if (e->attach && atomic_load(&s->inited)) {
@@ -396,7 +340,7 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 		return varlink_error(call, "NotOpen", "this worker has no client, or ends", NULL);
 	if (!may_stand_beside(c, exclusive))
 		return varlink_error(call, "NotAlone", "an exclusive session is not beside others", NULL);
-	if (entry_find(c, number) || !token[0] || strlen(token) >= TOKEN_MAX)
+	if (control_entry_find(c, number) || !token[0] || strlen(token) >= TOKEN_MAX)
 		return varlink_error(call, "InvalidParameter",
 			"session is there already, or a token that cannot be", NULL);
 	terms = (struct session_terms){.number = (uint64_t)number,
@@ -424,83 +368,6 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	return varlink_reply(call, NULL);
 }
 
-static int member_end(
-	struct control *c, struct varlink_call *call, uint64_t number, const char *reason, int error)
-{
-	struct parting *p;
-	struct entry *e = c->entries;
-
-	while (e && !(e->session->members && members_end(e->session->members, number, error) == 0))
-		e = e->next;
-	if (!e)
-		return varlink_reply(call, NULL); /* it has ended: nothing of it is readable */
-	p = calloc(1, sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	p->number = number;
-	snprintf(p->reason, sizeof(p->reason), "%s", reason);
-	p->end = call;
-	p->next = e->partings;
-	e->partings = p;
-	return 0;
-}
-
-static int method_member_decided(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	json_int_t number, uid, member, until, idle = 0;
-	struct member_terms t;
-	const char *rights;
-	struct entry *e;
-	json_error_t error;
-	json_t *classes = NULL, *uncached = NULL;
-	const struct class_set *set = NULL;
-	int refused, r;
-
-	if (json_unpack_ex(params, &error, 0, "{s:I,s:I,s:I,s:s,s:I,s:i,s?o,s?o,s?I}", "session", &number, "uid", &uid,
-		    "member", &member, "rights", &rights, "until", &until, "errno", &refused, "classes", &classes,
-		    "uncached", &uncached, "idle", &idle) < 0)
-		return control_bad_parameters(call, &error);
-	r = refused ? 0 : class_set_get(&c->worker.class_sets, classes, uncached, &set);
-	if (r < 0)
-		return r;
-	e = entry_find(c, number);
-	if (!e || !e->session->members)
-		return no_session(call);
-	t = (struct member_terms){.uid = (uid_t)uid,
-		.number = (uint64_t)member,
-		.read_only = strcmp(rights, "rw") != 0,
-		.classes = set,
-		.until = until,
-		.idle = (uint64_t)idle,
-		.error = refused};
-	if (members_decide(e->session->members, &t) < 0)
-		return varlink_error(call, "NotWanted", "that user does not wait for a decision", NULL);
-	return varlink_reply(call, NULL);
-}
-
-static int method_access_list(struct varlink_call *call, json_t *params, void *userdata)
-{
-	struct control *c = userdata;
-	json_int_t number;
-	struct entry *e;
-	json_error_t error;
-	json_t *rows;
-	int r;
-
-	if (json_unpack_ex(params, &error, 0, "{s:I,s:o}", "session", &number, "access", &rows) < 0)
-		return control_bad_parameters(call, &error);
-	e = entry_find(c, number);
-	if (!e || !e->session->members)
-		return no_session(call);
-	r = members_set_access(e->session->members, rows);
-	if (r == -EINVAL)
-		return varlink_error(call, "InvalidParameter", "access: {id, group, rights} each", NULL);
-	if (r < 0)
-		return r;
-	return varlink_reply(call, NULL);
-}
-
 static int method_end(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
@@ -513,15 +380,15 @@ static int method_end(struct varlink_call *call, json_t *params, void *userdata)
 	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:i}", "session", &number, "reason", &reason, "errno",
 		    &error) < 0)
 		return control_bad_parameters(call, &e);
-	entry = entry_find(c, number);
+	entry = control_entry_find(c, number);
 	if (!entry)
-		return member_end(c, call, (uint64_t)number, reason, error > 0 ? error : EKEYREVOKED);
+		return control_member_end(c, call, (uint64_t)number, reason, error > 0 ? error : EKEYREVOKED);
 	if (entry->end)
 		return varlink_error(call, "Busy", "this session is ending", NULL);
 	entry->end = call;
 	entry_end(c, entry, error > 0 ? error : EKEYREVOKED, reason);
 	/* It may have become unreadable by itself a moment ago. */
-	entry = entry_find(c, number);
+	entry = control_entry_find(c, number);
 	if (entry)
 		entry_look(c, entry);
 	return 0;
@@ -539,7 +406,7 @@ static int method_breaker(struct varlink_call *call, json_t *params, void *userd
 	fd = varlink_call_take_fd(call, 0);
 	if (fd < 0)
 		return varlink_error(call, "InvalidParameter", "no descriptor came", NULL);
-	entry = entry_find(userdata, number);
+	entry = control_entry_find(userdata, number);
 	if (!entry || entry->session->breaker_fd >= 0)
 		close(fd); /* it has ended meanwhile */
 	else
@@ -629,9 +496,9 @@ static int method_attach(struct varlink_call *call, json_t *params, void *userda
 		return control_bad_parameters(call, &e);
 	fuse_fd = varlink_call_take_fd(call, 0);
 	table_fd = varlink_call_take_fd(call, 1);
-	entry = entry_find(c, number);
+	entry = control_entry_find(c, number);
 	if (!entry || atomic_load(&entry->session->state) != SESSION_EXPECTED)
-		return no_session(call);
+		return control_no_session(call);
 	if (!token_take(entry, token))
 		return varlink_error(call, "WrongToken", "that is not the token of this session", NULL);
 	if (!c->worker.recorder || fuse_fd < 0 || table_fd < 0)
@@ -650,8 +517,8 @@ static const struct varlink_method methods[] = {
 	{"org.coffer.worker.Open", ROLE_KEYD, 0, method_open},
 	{"org.coffer.worker.Expect", ROLE_KEYD, 0, method_expect},
 	{"org.coffer.worker.End", ROLE_KEYD, 0, method_end},
-	{"org.coffer.worker.MemberDecided", ROLE_KEYD, 0, method_member_decided},
-	{"org.coffer.worker.AccessList", ROLE_KEYD, 0, method_access_list},
+	{"org.coffer.worker.MemberDecided", ROLE_KEYD, 0, control_member_decided},
+	{"org.coffer.worker.AccessList", ROLE_KEYD, 0, control_access_list},
 	{"org.coffer.worker.Breaker", ROLE_KEYD, 0, method_breaker},
 	{"org.coffer.worker.Today", ROLE_KEYD, 0, control_today},
 	{"org.coffer.worker.Ping", ROLE_KEYD, 0, control_ping},

@@ -54,6 +54,17 @@ struct control {
 /* ---- control.c ---- */
 uint64_t control_seconds(void); /* monotonic */
 int control_bad_parameters(struct varlink_call *call, const json_error_t *e);
+struct entry *control_entry_find(struct control *c, json_int_t number);
+int control_no_session(struct varlink_call *call);
+void control_tell_end(struct varlink_call *watch, uint64_t number, const char *reason); /* watch: NULL is fine */
+
+/* ---- control_members.c: of a shared session ---- */
+void control_members_look(struct control *c, struct entry *e); /* tells who is wanted, and who is gone */
+void control_partings_done(struct entry *e); /* the whole session has ended: nothing of any member is readable */
+/* Ends the member with that number, of whatever session; answers when nothing of it is readable. */
+int control_member_end(struct control *c, struct varlink_call *call, uint64_t number, const char *reason, int error);
+int control_member_decided(struct varlink_call *call, json_t *params, void *userdata);
+int control_access_list(struct varlink_call *call, json_t *params, void *userdata);
 
 /* ---- control_numbers.c: which numbers of leaves were given out; methods that keyd calls ---- */
 json_t *control_numbers_of(struct control *c, bool begin_anew); /* {"numbers": {...}}; no client: {} */

@@ -1,31 +1,13 @@
-#include "fs/worker/inode.h"
-
+/* The table of inodes, and their names. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/worker/inode_impl.h"
+
 #define SLOTS_FIRST 1024u
 #define BUCKETS_FIRST 1024u
-
-struct slot {
-	struct inode *inode;
-	uint32_t generation; /* of the inode there, or of the next one */
-	uint32_t next_free;
-};
-
-struct inode_table {
-	pthread_mutex_t lock;
-	struct slot *slots;
-	uint32_t slot_cap, slot_used, free_head; /* 0: none (index 0 is never used) */
-	struct inode **buckets;
-	uint32_t bucket_count, count;
-	uint32_t limit, full_at; /* full_at: when on_full is called next */
-	void (*on_free)(struct inode *i, void *arg);
-	void *on_free_arg;
-	void (*on_full)(void *arg);
-	void *on_full_arg;
-};
 
 static uint32_t bucket_of(const struct inode_table *t, dev_t dev, ino_t ino)
 {
@@ -221,13 +203,7 @@ unsigned inode_table_count(struct inode_table *t)
 	return n;
 }
 
-static bool unused(const struct inode *i)
-{
-	return i->refs == 0 && i->lookups == 0;
-}
-
-/* Takes the unused inode out of the table, and the ancestors that only it kept; chained by hash_next. */
-static struct inode *take_unused(struct inode_table *t, struct inode *i, struct inode *chain)
+struct inode *inode_take_unused(struct inode_table *t, struct inode *i, struct inode *chain)
 {
 	struct inode *todo = i;
 
@@ -248,7 +224,7 @@ static struct inode *take_unused(struct inode_table *t, struct inode *i, struct 
 			next = d->next;
 			free(d);
 			parent->refs--;
-			if (!unused(parent))
+			if (!inode_unused(parent))
 				continue;
 			hash_remove(t, parent);
 			parent->hash_next = todo;
@@ -263,7 +239,7 @@ static struct inode *take_unused(struct inode_table *t, struct inode *i, struct 
 	return chain;
 }
 
-static void free_chain(struct inode_table *t, struct inode *chain)
+void inode_free_chain(struct inode_table *t, struct inode *chain)
 {
 	for (struct inode *next; chain; chain = next) {
 		next = chain->hash_next;
@@ -272,29 +248,6 @@ static void free_chain(struct inode_table *t, struct inode *chain)
 		free(chain->last);
 		free(chain);
 	}
-}
-
-static struct inode *view_get(struct inode_table *t, const struct inode_view *v, uint64_t node)
-{
-	uint32_t index = (uint32_t)node;
-
-	if (index < INODE_ROOT || index >= t->slot_used || index >= v->cap || v->lookups[index] == 0)
-		return NULL;
-	if (t->slots[index].generation != (uint32_t)(node >> 32))
-		return NULL;
-	return t->slots[index].inode;
-}
-
-struct inode *inode_get(struct inode_table *t, const struct inode_view *v, uint64_t node)
-{
-	struct inode *i;
-
-	pthread_mutex_lock(&t->lock);
-	i = view_get(t, v, node);
-	if (i)
-		i->refs++;
-	pthread_mutex_unlock(&t->lock);
-	return i;
 }
 
 struct inode *inode_ref(struct inode_table *t, struct inode *i)
@@ -313,61 +266,10 @@ void inode_unref(struct inode_table *t, struct inode *i)
 		return;
 	pthread_mutex_lock(&t->lock);
 	i->refs--;
-	if (unused(i))
-		chain = take_unused(t, i, NULL);
+	if (inode_unused(i))
+		chain = inode_take_unused(t, i, NULL);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(t, chain);
-}
-
-bool inode_known(struct inode_table *t, const struct inode_view *v, const struct inode *i)
-{
-	bool known;
-
-	pthread_mutex_lock(&t->lock);
-	known = i->index < v->cap && v->lookups[i->index] > 0;
-	pthread_mutex_unlock(&t->lock);
-	return known;
-}
-
-void inode_view_show(struct inode_table *t, struct inode_view *v, const struct inode *i)
-{
-	pthread_mutex_lock(&t->lock);
-	if (i->index < v->cap)
-		v->shown[i->index] = 1;
-	pthread_mutex_unlock(&t->lock);
-}
-
-bool inode_view_unshow(struct inode_view *v, const struct inode *i)
-{
-	bool shown = i->index < v->cap && v->shown[i->index];
-
-	if (shown)
-		v->shown[i->index] = 0;
-	return shown;
-}
-
-static int view_reserve(struct inode_view *v, uint32_t index)
-{
-	uint32_t cap = v->cap ? v->cap : 256;
-	uint32_t *wider;
-	uint8_t *shown;
-
-	if (index < v->cap)
-		return 0;
-	while (cap <= index)
-		cap *= 2;
-	shown = realloc(v->shown, cap);
-	if (!shown)
-		return -ENOMEM;
-	memset(shown + v->cap, 0, cap - v->cap);
-	v->shown = shown;
-	wider = realloc(v->lookups, cap * sizeof(*wider));
-	if (!wider)
-		return -ENOMEM;
-	memset(wider + v->cap, 0, (cap - v->cap) * sizeof(*wider));
-	v->lookups = wider;
-	v->cap = cap;
-	return 0;
+	inode_free_chain(t, chain);
 }
 
 static int name_add(struct inode *i, struct inode *parent, const char *name)
@@ -390,24 +292,6 @@ static int name_add(struct inode *i, struct inode *parent, const char *name)
 	return 0;
 }
 
-/* Under the lock: one lookup and a reference more. */
-static int enter(struct inode_table *t, struct inode_view *v, struct inode *i)
-{
-	int r = view_reserve(v, i->index);
-
-	if (r == 0 && v->lookups[i->index] == UINT32_MAX)
-		r = -EOVERFLOW;
-	if (r == 0 && v->lookups[i->index] == 0 && v->known >= INODE_VIEW_MAX)
-		r = -ENFILE;
-	if (r < 0)
-		return r;
-	if (v->lookups[i->index]++ == 0)
-		v->known++;
-	i->lookups++;
-	i->refs++;
-	return 0;
-}
-
 int inode_enter(struct inode_table *t, struct inode_view *v, struct inode *parent, const char *name,
 	const struct stat *st, struct inode **ret)
 {
@@ -421,13 +305,13 @@ int inode_enter(struct inode_table *t, struct inode_view *v, struct inode *paren
 	if (r == 0)
 		r = name_add(i, parent, name);
 	if (r == 0)
-		r = enter(t, v, i);
+		r = inode_view_enter(t, v, i);
 	if (r == 0)
 		*ret = i;
-	else if (i && unused(i))
-		chain = take_unused(t, i, NULL);
+	else if (i && inode_unused(i))
+		chain = inode_take_unused(t, i, NULL);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(t, chain);
+	inode_free_chain(t, chain);
 	return r;
 }
 
@@ -440,14 +324,14 @@ int inode_enter_unnamed(struct inode_table *t, struct inode_view *v, const struc
 	r = inode_new(t, st, &i);
 	if (r == 0) {
 		hash_remove(t, i); /* when it is gone its number can mean another file at once */
-		r = enter(t, v, i);
+		r = inode_view_enter(t, v, i);
 		if (r == 0)
 			*ret = i;
 		else
-			chain = take_unused(t, i, NULL);
+			chain = inode_take_unused(t, i, NULL);
 	}
 	pthread_mutex_unlock(&t->lock);
-	free_chain(t, chain);
+	inode_free_chain(t, chain);
 	return r;
 }
 
@@ -507,28 +391,6 @@ void inode_number_gone(struct inode_table *t, const struct stat *was)
 	pthread_mutex_unlock(&t->lock);
 }
 
-void inode_forget(struct inode_table *t, struct inode_view *v, uint64_t node, uint64_t n)
-{
-	struct inode *chain = NULL, *i;
-
-	pthread_mutex_lock(&t->lock);
-	i = view_get(t, v, node);
-	if (i && i->index != INODE_ROOT) {
-		uint32_t have = v->lookups[i->index];
-
-		if (n > have)
-			n = have;
-		v->lookups[i->index] -= (uint32_t)n;
-		i->lookups -= n;
-		if (v->lookups[i->index] == 0)
-			v->known--;
-		if (unused(i))
-			chain = take_unused(t, i, NULL);
-	}
-	pthread_mutex_unlock(&t->lock);
-	free_chain(t, chain);
-}
-
 /* ---- too many ---- */
 
 void inode_table_on_full(struct inode_table *t, uint32_t limit, void (*on_full)(void *arg), void *arg)
@@ -551,109 +413,6 @@ uint32_t inode_limit_for(uint64_t memory)
 	return n < INODE_LIMIT_LOW ? INODE_LIMIT_LOW : n > INODE_LIMIT_HIGH ? INODE_LIMIT_HIGH : (uint32_t)n;
 }
 
-uint32_t inode_view_known(struct inode_table *t, const struct inode_view *v, uint32_t *ret_slots)
-{
-	uint32_t known;
-
-	pthread_mutex_lock(&t->lock);
-	known = v->known;
-	*ret_slots = v->cap;
-	pthread_mutex_unlock(&t->lock);
-	return known;
-}
-
-size_t inode_view_unused(
-	struct inode_table *t, struct inode_view *v, uint64_t *nodes, size_t cap, uint32_t *slots)
-{
-	size_t n = 0;
-
-	pthread_mutex_lock(&t->lock);
-	for (; n < cap && *slots > 0; --*slots) {
-		uint32_t at = v->hand < v->cap ? v->hand : 0;
-
-		v->hand = at + 1;
-		if (at >= v->cap || v->lookups[at] == 0 || at == INODE_ROOT)
-			continue;
-		if (t->slots[at].inode->refs == 0)
-			nodes[n++] = inode_node(t->slots[at].inode);
-	}
-	pthread_mutex_unlock(&t->lock);
-	return n;
-}
-
-bool inode_view_name(struct inode_table *t, const struct inode_view *v, uint64_t node, uint64_t *ret_parent,
-	char name[256])
-{
-	const struct dentry *d;
-	const struct inode *i;
-	bool found;
-
-	pthread_mutex_lock(&t->lock);
-	i = view_get(t, v, node);
-	d = i && i->refs == 0 && !S_ISDIR(atomic_load(&i->mode)) ? i->names : NULL;
-	while (d && (d->parent->index >= v->cap || v->lookups[d->parent->index] == 0))
-		d = d->next;
-	found = d && strlen(d->name) < 256;
-	if (found) {
-		memcpy(name, d->name, strlen(d->name) + 1);
-		*ret_parent = inode_node(d->parent);
-	}
-	pthread_mutex_unlock(&t->lock);
-	return found;
-}
-
-void inode_view_enter_root(struct inode_table *t, struct inode_view *v)
-{
-	pthread_mutex_lock(&t->lock);
-	if (view_reserve(v, INODE_ROOT) == 0 && v->lookups[INODE_ROOT] == 0) {
-		v->lookups[INODE_ROOT] = 1;
-		t->slots[INODE_ROOT].inode->lookups++;
-		v->known++;
-	}
-	pthread_mutex_unlock(&t->lock);
-}
-
-void inode_view_done(struct inode_table *t, struct inode_view *v)
-{
-	struct inode *chain = NULL;
-
-	pthread_mutex_lock(&t->lock);
-	for (uint32_t n = 0; n < v->cap; n++) {
-		struct inode *i;
-
-		if (v->lookups[n] == 0)
-			continue;
-		i = t->slots[n].inode;
-		i->lookups -= v->lookups[n];
-		if (unused(i))
-			chain = take_unused(t, i, chain);
-	}
-	free(v->lookups);
-	free(v->shown);
-	*v = (struct inode_view){0};
-	pthread_mutex_unlock(&t->lock);
-	free_chain(t, chain);
-}
-
-int inode_view_list(struct inode_table *t, const struct inode_view *v, uint64_t **ret, size_t *ret_n)
-{
-	uint64_t *list;
-	size_t n = 0;
-
-	pthread_mutex_lock(&t->lock);
-	list = malloc((v->known + 1u) * sizeof(*list));
-	for (uint32_t k = 0; list && k < v->cap; k++) {
-		if (v->lookups[k] > 0)
-			list[n++] = inode_node(t->slots[k].inode);
-	}
-	pthread_mutex_unlock(&t->lock);
-	if (!list)
-		return -ENOMEM;
-	*ret = list;
-	*ret_n = n;
-	return 0;
-}
-
 void inode_name_remove(
 	struct inode_table *t, struct inode *i, struct inode *parent, const char *name, bool last)
 {
@@ -668,14 +427,14 @@ void inode_name_remove(
 		*p = d->next;
 		free(d);
 		parent->refs--;
-		if (unused(parent))
-			chain = take_unused(t, parent, NULL);
+		if (inode_unused(parent))
+			chain = inode_take_unused(t, parent, NULL);
 		break;
 	}
 	if (last)
 		hash_remove(t, i);
 	pthread_mutex_unlock(&t->lock);
-	free_chain(t, chain);
+	inode_free_chain(t, chain);
 }
 
 int inode_name_add(struct inode_table *t, struct inode *i, struct inode *parent, const char *name)
