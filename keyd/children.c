@@ -134,6 +134,7 @@ static void on_fsd_news(json_t *params, void *userdata)
 			connection > 0 && connection <= UINT32_MAX ? (unsigned)connection : 0);
 	else if (strcmp(event, "session-ended") == 0) {
 		session_gone(k, (uint64_t)session, reason ? reason : "ended");
+		k->ends[k->ends_n++ % ARRAY_SIZE(k->ends)] = (uint64_t)session;
 		k->head_due = true;
 	}
 	k->traffic = true;

@@ -9,6 +9,7 @@
 
 #include "common/date.h"
 #include "common/log.h"
+#include "keyd/anchor.h"
 #include "keyd/keyd.h"
 
 static int refuse(struct keyd *k, const struct fact_head *known, json_int_t batch, const char *what)
@@ -40,8 +41,10 @@ static int check_follows(
  * sent elsewhere.  There need be none. */
 static void anchor(const struct keyd *k, const struct fact_head *h)
 {
-	(void)sd_journal_send("MESSAGE=coffer-ledger-head %" PRId64 " %s %s %" PRId64, h->batch, h->hash, h->signature,
-		h->signed_at, "MESSAGE_ID=" HEAD_MESSAGE_ID, "PRIORITY=6", "SYSLOG_IDENTIFIER=coffer-keyd",
+	char line[ANCHOR_LINE_MAX];
+
+	anchor_line(h, line);
+	(void)sd_journal_send("MESSAGE=%s", line, "MESSAGE_ID=" HEAD_MESSAGE_ID, "PRIORITY=6", "SYSLOG_IDENTIFIER=coffer-keyd",
 		"COFFER_DIR=%s", k->dir.root, NULL);
 }
 
@@ -62,6 +65,7 @@ static int sign_and_tell(struct keyd *k, struct fact_head *h)
 	if (r < 0)
 		return r;
 	anchor(k, h);
+	anchors_head(k, h);
 	return fsd_call(k, "org.coffer.fsd.HeadSigned",
 		json_pack("{s:I, s:s}", "batch", (json_int_t)h->batch, "signature", h->signature), NULL,
 		NULL);

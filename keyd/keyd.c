@@ -1,3 +1,4 @@
+#include "keyd/anchor.h"
 #include "keyd/keyd.h"
 
 #include <errno.h>
@@ -186,6 +187,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	rules_tick(k);
 	members_tick(k);
 	refusals_tick(k);
+	anchors_tick(k);
 	fsck_tick(k);
 	jobs_tick(k);
 	subjects_tick(k);
@@ -255,6 +257,7 @@ void keyd_shutdown(struct keyd *k)
 	(void)outbox_put(k, &e);
 	if (fsd_is_running(k) && outbox_deliver(k) == 0 && !keyd_is_sealed(k))
 		(void)head_sign(k, NULL);
+	anchors_flush(k);
 	k->stopping = true;
 	children_stop_fsd(k);
 	keyd_remember_clock(k);

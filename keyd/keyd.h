@@ -20,6 +20,7 @@
 enum keyd_state { KEYD_OPEN = 1 << 0, KEYD_SEALED = 1 << 1 };
 #define KEYD_SEALED_TEXT "the keys are sealed: a custodian must run `coffer unseal`"
 
+struct anchors;
 struct fsck;
 struct job;
 struct survey;
@@ -63,6 +64,7 @@ struct keyd {
 	unsigned looks;		/* under way, at what is due */
 	struct job *jobs;	/* what somebody waits for */
 	struct subject_list *subject_lists;	/* what was found about persons, for who fetches it */
+	struct anchors *anchors;	/* anchor.h; NULL before the first head */
 	struct report *report;	/* the one that is being made, or NULL */
 
 	unsigned window_seconds;	/* how long old leaves wait for a destruction */
@@ -77,6 +79,8 @@ struct keyd {
 	int64_t ledger_newest;
 	bool traffic;		/* since the last signed head */
 	bool head_due;		/* a session has ended: its rows do not wait for the minute */
+	uint64_t ends[64];	/* the last sessions whose end coffer-fsd told: it is in the book */
+	unsigned ends_n;
 	bool stopping;
 };
 

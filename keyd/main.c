@@ -20,6 +20,7 @@
 #include "keyd/expiry.h"
 #include "keyd/fusectl.h"
 #include "keyd/harden.h"
+#include "keyd/anchor.h"
 #include "keyd/keyd.h"
 #include "keyd/member.h"
 #include "keyd/methods.h"
@@ -360,6 +361,7 @@ static void keyd_done(struct keyd *k)
 	slot_set_close(k->slot);
 	facts_close(k->facts);
 	rules_done(k);
+	anchors_done(k);
 	members_done(k);
 	report_stop(k);
 	children_done(&k->children);

@@ -99,6 +99,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("RotateClient"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_rotate_client},
 	{NAME("LedgerNames"), ROLES_ALL, ANY_STATE, keyd_ledger_names},
 	{NAME("LedgerArchive"), ROLE_ADMIN | ROLE_AUDITOR, KEYD_OPEN, keyd_ledger_archive},
+	{NAME("Receipt"), ROLES_ALL, ANY_STATE, keyd_receipt},
 	{NAME("LedgerHead"), ROLE_AUDITOR, ANY_STATE, keyd_ledger_head},
 	{NAME("Fsck"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_fsck},
 	{NAME("FsckNext"), ROLES_OVERSIGHT | ROLE_OWNER, KEYD_OPEN, keyd_fsck_next},

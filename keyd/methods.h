@@ -91,6 +91,7 @@ int keyd_unseal_method(struct varlink_call *call, json_t *params, void *userdata
 /* A passphrase that came in the call's descriptor: 1; none came: 0; else replied and negative.  *ret is from the arena. */
 int take_passphrase(struct varlink_call *call, char **ret, size_t *ret_n);
 int keyd_ledger_names(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_receipt(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_ledger_head(struct varlink_call *call, json_t *params, void *userdata);
 
 #endif

@@ -207,6 +207,40 @@ int keyd_ledger_names(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, json_pack("{s:o}", "names", names));
 }
 
+static bool end_is_in_the_book(const struct keyd *k, uint64_t session)
+{
+	for (size_t i = 0; session && i < ARRAY_SIZE(k->ends); i++)
+		if (k->ends[i] == session)
+			return true;
+	return false;
+}
+
+/* What anybody may know who has ended a session: a head that its record is below.  A session that ended makes one due; it is signed
+ * now instead of with the next tick, and by nobody more often. */
+int keyd_receipt(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	json_int_t session = 0;
+	struct fact_head h;
+	int r = 0;
+
+	if (!params_unpack(call, params, "{s:I}", "session", &session))
+		return 0;
+	if (!end_is_in_the_book(k, (uint64_t)session))
+		return varlink_error(call, "NotYet", "no session of that number has ended lately", "ask again in a moment");
+	if (k->head_due && k->traffic) {
+		k->head_due = false;
+		r = head_sign(k, NULL);
+	}
+	if (r == 0)
+		r = facts_head_last(k->facts, &h);
+	if (r < 0)
+		return varlink_error(call, "NoHead", "the head of the record cannot be signed now",
+			"an auditor's `coffer log verify` shows it later");
+	return varlink_reply(call, json_pack("{s:I, s:s, s:I}", "batch", (json_int_t)h.batch, "hash", h.hash, "signed_at",
+					   (json_int_t)h.signed_at));
+}
+
 int keyd_ledger_head(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;

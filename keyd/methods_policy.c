@@ -91,6 +91,28 @@ static bool record_is_kept(const struct keyd *k, struct varlink_call *call, cons
 	return false;
 }
 
+static bool is_named(const struct policy *p, const struct policy_anchor *a)
+{
+	for (size_t i = 0; i < p->anchors_count; i++)
+		if (p->anchors[i].kind == a->kind && strcmp(p->anchors[i].to, a->to) == 0)
+			return true;
+	return false;
+}
+
+/* Of what writes files, or runs, as who we are. */
+static bool anchors_are_the_owners(const struct keyd *k, struct varlink_call *call, const struct policy *p)
+{
+	for (size_t i = 0; i < p->anchors_count; i++) {
+		if (has_role(call, ROLE_OWNER) || p->anchors[i].kind == ANCHOR_MAIL || is_named(k->policy, &p->anchors[i]))
+			continue;
+		varlink_errorf(call, "PermissionDenied",
+			"leave it as the policy in force has it, or let the owner of the state directory apply this one",
+			"%s is written or run by coffer-keyd: only the owner of the state directory names it", p->anchors[i].to);
+		return false;
+	}
+	return true;
+}
+
 int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 {
 	scoped(policy_freep) struct policy *p = NULL;
@@ -102,7 +124,8 @@ int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 	int ended = 0, r;
 
 	if (!params_unpack(call, params, "{s:s}", "text", &text) || !params_policy(k, call, text, &p) ||
-		!numbers_are_kept(k, call, p) || !program_is_the_owners(k, call, p) || !record_is_kept(k, call, p))
+		!numbers_are_kept(k, call, p) || !program_is_the_owners(k, call, p) || !anchors_are_the_owners(k, call, p) ||
+		!record_is_kept(k, call, p))
 		return 0;
 	t.effective = p->effective;
 	t.text = (char *)text;

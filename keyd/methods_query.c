@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "common/scope.h"
+#include "keyd/anchor.h"
 #include "keyd/certificate.h"
 #include "keyd/decision.h"
 #include "keyd/expiry.h"
@@ -128,11 +129,13 @@ int keyd_status(struct varlink_call *call, json_t *params, void *userdata)
 		"reason", k->clock.reason);
 	common_warnings(k, warnings);
 	json_object_set_new(o, "directory", json_string(k->dir.root));
-	/* Where keys lie, and who holds them, is nothing for everybody. */
+	/* Where keys lie, who holds them, and where heads go is nothing for everybody. */
 	if (has_role(call, ROLES_OVERSIGHT | ROLE_OWNER)) {
 		json_object_set_new(o, "slots", slots_json(k, warnings, red));
 		recovery = holders_json(k, warnings);
+		json_object_set_new(o, "anchors", anchors_json(k, warnings));
 	} else {
+		json_object_set_new(o, "anchors", json_array());
 		json_object_set_new(o, "slots", json_array());
 	}
 	json_object_set_new(o, "recovery", recovery ? recovery : json_null());

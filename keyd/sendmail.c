@@ -23,7 +23,7 @@ struct sending {
 static void not_sent(const struct sending *s, const char *why)
 {
 	struct outbox_entry e = {
-		.kind = "notice-unsent", .outcome = "Failed", .by = FACTS_CLOCK, .client = s->client};
+		.kind = "notice-unsent", .outcome = "Failed", .by = FACTS_CLOCK, .client = *s->client ? s->client : NULL};
 
 	log_warning("the notice outbox/%s is not sent: %s", s->name, why);
 	e.detail = json_pack("{s:s, s:s}", "file", s->name, "reason", why);

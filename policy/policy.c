@@ -513,6 +513,42 @@ static int take_destruction(const struct check *c, const struct raw_policy *raw,
 	return 0;
 }
 
+/* Every minute with traffic there is a head, so a file may have each; a letter a day is enough. */
+#define ANCHOR_EVERY 60
+#define ANCHOR_MAIL_EVERY 86400
+
+static int take_anchor(const struct check *c, size_t i, const struct raw_anchor *a, const struct policy *p, struct policy_anchor *to)
+{
+	unsigned line = policy_lines_at(c->lines, "anchors", (unsigned)i, NULL);
+	struct period every = {0};
+
+	if (!a->file + !a->command + !a->mail != 2)
+		return refuse(c, line, "an anchor has one of file, command and mail");
+	*to = (struct policy_anchor){.kind = a->file ? ANCHOR_FILE : a->command ? ANCHOR_COMMAND : ANCHOR_MAIL,
+		.to = a->file ? a->file : a->command ? a->command : a->mail,
+		.every = a->mail ? ANCHOR_MAIL_EVERY : ANCHOR_EVERY};
+	if (!a->mail && to->to[0] != '/')
+		return refuse(c, line, "\"%s\" is no absolute path", to->to);
+	if (a->mail && !p->sendmail)
+		return refuse(c, line, "letters need a program that sends them: give destruction: {sendmail: /usr/sbin/sendmail}");
+	if (a->mail && (!strchr(a->mail, '@') || strpbrk(a->mail, " \t\r\n,<>\"")))
+		return refuse(c, line, "\"%s\" is no address: write audit@example.org", a->mail);
+	if (a->every && (policy_length_parse(a->every, &every) < 0 || policy_period_is_zero(&every)))
+		return refuse(c, line, "\"%s\" is no length: write 1min, 1h or 1d", a->every);
+	if (a->every)
+		to->every = policy_period_add(0, &every);
+	return to->every >= ANCHOR_EVERY ? 0 : refuse(c, line, "heads are signed once a minute: say at least every: 1min");
+}
+
+static int take_anchors(const struct check *c, const struct raw_policy *raw, struct policy *p)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < raw->anchors_count && r == 0; i++)
+		r = take_anchor(c, i, &raw->anchors[i], p, &p->anchors[p->anchors_count++]);
+	return r;
+}
+
 static int take_head(const struct check *c, const struct raw_policy *raw, struct policy *p)
 {
 	if (raw->format != POLICY_FORMAT)
@@ -568,6 +604,8 @@ int policy_load_text(const char *text, size_t n, struct policy **ret, struct pol
 		r = take_destruction(&c, l->raw, p);
 	if (r == 0)
 		r = take_record(&c, l->raw, p);
+	if (r == 0)
+		r = take_anchors(&c, l->raw, p);
 	if (r == 0)
 		r = take_services(&c, l->raw, p);
 	if (r == 0)

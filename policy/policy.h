@@ -110,6 +110,15 @@ struct policy_class {
 };
 #define POLICY_CLASSES_MAX 256
 
+/* Where the signed heads of the book go, besides the system's journal. */
+enum anchor_kind { ANCHOR_FILE = 1, ANCHOR_COMMAND, ANCHOR_MAIL };
+#define POLICY_ANCHORS_MAX 8
+struct policy_anchor {
+	enum anchor_kind kind;
+	char *to;		/* absolute path, or an address */
+	int64_t every;		/* seconds: not more often */
+};
+
 struct agreement;
 
 struct policy {
@@ -119,6 +128,8 @@ struct policy {
 	char *controller, *contact;
 	enum policy_durability durability;	/* of all purposes, at least */
 	char *sendmail;		/* absolute path of the program that notices are handed to; NULL: none */
+	struct policy_anchor anchors[POLICY_ANCHORS_MAX];
+	size_t anchors_count;
 	int window_at;		/* seconds after midnight UTC: when the destructions of a day happen, together */
 	struct period wait;	/* between the notice of a destruction and the destruction */
 	struct period record_archive;	/* after its end a month of the record moves into an archive */

@@ -157,6 +157,16 @@ static const cyaml_schema_field_t record_fields[] = {
 	CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t anchor_fields[] = {
+	TEXT_OPTIONAL("file", struct raw_anchor, file, TEXT_MAX),
+	TEXT_OPTIONAL("command", struct raw_anchor, command, TEXT_MAX),
+	TEXT_OPTIONAL("mail", struct raw_anchor, mail, ID_MAX),
+	TEXT_OPTIONAL("every", struct raw_anchor, every, ID_MAX),
+	CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t anchor_value = {
+	CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_anchor, anchor_fields)};
+
 static const cyaml_schema_field_t policy_fields[] = {
 	CYAML_FIELD_UINT("format", CYAML_FLAG_DEFAULT, struct raw_policy, format),
 	TEXT("name", struct raw_policy, name, ID_MAX),
@@ -169,6 +179,8 @@ static const cyaml_schema_field_t policy_fields[] = {
 	CYAML_FIELD_MAPPING_PTR("destruction", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy,
 		destruction, destruction_fields),
 	CYAML_FIELD_MAPPING_PTR("record", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, record, record_fields),
+	CYAML_FIELD_SEQUENCE("anchors", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, anchors, &anchor_value, 1,
+		POLICY_ANCHORS_MAX),
 	CYAML_FIELD_SEQUENCE("service_lines", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, services,
 		&service_value, 1, 64),
 	CYAML_FIELD_MAPPING_PTR("emergency", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw_policy, emergency,

@@ -73,12 +73,18 @@ struct raw_record {
 	char *archive, *keep;
 };
 
+struct raw_anchor {
+	char *file, *command, *mail, *every;
+};
+
 struct raw_policy {
 	unsigned format;
 	char *name, *version, *effective, *controller, *contact;
 	int durability;
 	struct raw_destruction *destruction;
 	struct raw_record *record;
+	struct raw_anchor *anchors;
+	unsigned anchors_count;
 	struct raw_basis *bases;
 	struct raw_purpose *purposes;
 	struct raw_party *parties;

@@ -16,6 +16,7 @@
 #include "tools/session_mount.h"
 
 #define UNMOUNT_WAIT_MS 3000
+#define RECEIPT_WAIT_MS 1500
 #define BUSY_TRIES 5
 #define BUSY_WAIT_MS 200
 #define TICK_MS 20
@@ -154,6 +155,14 @@ static json_t *find_session(struct tool *t, const char *path, json_int_t number)
 	return found;
 }
 
+static json_int_t session_at(struct tool *t, const char *given)
+{
+	scoped(freep) char *path = fusemount_resolve(given);
+	json_auto_t *row = path ? find_session(t, path, 0) : NULL;
+
+	return json_integer_value(json_object_get(row, "session"));
+}
+
 /* The end is recorded, and a new mount there will not meet the old one. */
 static void wait_for_end(struct tool *t, const char *path)
 {
@@ -208,6 +217,28 @@ static bool is_of_another(const json_t *row)
 	return row && json_integer_value(json_object_get(row, "uid")) != (json_int_t)geteuid();
 }
 
+/* The head of the record that stands for this session's rows, too.  Who keeps the line can ask for them later. */
+static void say_receipt(struct tool *t, json_int_t session)
+{
+	json_auto_t *head = NULL;
+	const char *hash;
+
+	for (int ms = 0; session > 0 && !head && ms < RECEIPT_WAIT_MS; ms += TICK_MS)
+		if (tool_try(t, DAEMON_KEYD, "Receipt", json_pack("{s:I}", "session", session), &head) != EXIT_OK)
+			poll(NULL, 0, TICK_MS); /* its end is on its way into the book */
+	if (!head) {
+		if (t->json)
+			puts("{}");
+		return;
+	}
+	hash = json_string_value(json_object_get(head, "hash"));
+	if (t->json)
+		(void)print_json(head);
+	else
+		say("receipt: the record up to batch %lld, %.16s", (long long)json_integer_value(json_object_get(head, "batch")),
+			hash ? hash : "?");
+}
+
 int cmd_unmount(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
@@ -220,6 +251,7 @@ int cmd_unmount(struct tool *t, int argc, char **argv)
 	static const struct request rq = {fields, "MOUNTPOINT", "Ends a session and removes its mount."};
 	const json_t *number;
 	json_t *params, *row = NULL;
+	json_int_t session = 0;
 	const char *path;
 	int r;
 
@@ -235,12 +267,13 @@ int cmd_unmount(struct tool *t, int argc, char **argv)
 	} else {
 		r = path ? EXIT_OK : fail(EXIT_USAGE, "unmount: name a MOUNTPOINT or --session N");
 	}
+	session = row ? json_integer_value(json_object_get(row, "session")) : r == EXIT_OK ? session_at(t, path) : 0;
 	if (r == EXIT_OK && is_of_another(row))
 		r = end_session(t, row);
 	else if (r == EXIT_OK)
 		r = unmount_path(t, path, json_is_true(json_object_get(params, "lazy")));
-	if (r == EXIT_OK && t->json)
-		puts("{}");
+	if (r == EXIT_OK)
+		say_receipt(t, session);
 	json_decref(row);
 	json_decref(params);
 	return r;

@@ -85,6 +85,8 @@ static int report(struct tool *t, const json_t *answer, const char *note)
 
 /* ---- anchors: lines that have "coffer-ledger-head BATCH HASH SIGNATURE TIME" in them, as they stand in the journal ---- */
 
+#define ANCHORS_MAX 1000 /* that coffer-fsd takes in a call */
+
 struct anchors {
 	struct ledger_anchor *list;
 	size_t n;
@@ -134,19 +136,19 @@ static int anchors_read(const char *file, struct anchors *a)
 	return a->n ? EXIT_OK : fail(EXIT_USAGE, "%s: no line has a head (coffer-ledger-head ...)", file);
 }
 
-static int say_anchored(const struct ledger_verdict *v)
+static int say_anchored(int64_t until, int64_t at, int64_t batches, int64_t ignored)
 {
 	char when[DATE_TEXT_MAX];
 	int r;
 
-	if (v->anchored_until)
-		r = say("anchored until batch %lld, %s; unanchored since: %lld batches", (long long)v->anchored_until,
-			date_format(v->anchored_at, when), (long long)(v->batches - v->anchored_until));
+	if (until)
+		r = say("anchored until batch %lld, %s; unanchored since: %lld batches", (long long)until,
+			date_format(at, when), (long long)(batches - until));
 	else
 		r = say("not anchored: no head in the file is signed by this key");
-	if (v->anchors_ignored)
+	if (ignored)
 		r = say("%lld heads in the file are not signed by this key and count for nothing",
-			(long long)v->anchors_ignored);
+			(long long)ignored);
 	return r;
 }
 
@@ -204,7 +206,7 @@ static int verify_file(struct tool *t, const char *db, const struct public_key *
 		json_object_set_new(answer, "anchors_ignored", json_integer(v.anchors_ignored));
 	}
 	r = report(t, answer, key ? "" : "; signatures were not checked: that needs --pubkey");
-	return r == EXIT_OK && anchors && !t->json ? say_anchored(&v) : r;
+	return r == EXIT_OK && anchors && !t->json ? say_anchored(v.anchored_until, v.anchored_at, v.batches, v.anchors_ignored) : r;
 }
 
 static int verify_copy(struct tool *t, const char *db, const char *key_file, const char *anchors_file)
@@ -250,15 +252,77 @@ static int verify_own_file(struct tool *t, const json_t *head)
 	return verify_file(t, db, signs ? &key : NULL, known ? &expect : NULL, NULL);
 }
 
-static int verify_with_daemons(struct tool *t)
+static json_t *anchors_rows(const struct anchors *a)
 {
+	json_t *rows = json_array();
+
+	for (size_t i = 0; i < a->n; i++) {
+		char hash[2 * CHAIN_HASH_BYTES + 1], signature[2 * CHAIN_SIGNATURE_BYTES + 1];
+		const struct ledger_anchor *one = &a->list[i];
+
+		sodium_bin2hex(hash, sizeof(hash), one->head.hash.b, sizeof(one->head.hash.b));
+		sodium_bin2hex(signature, sizeof(signature), one->signature, sizeof(one->signature));
+		json_array_append_new(rows, json_pack("{s:I, s:s, s:s, s:I}", "batch", (json_int_t)one->head.batch, "hash", hash,
+							"signature", signature, "at", (json_int_t)one->time));
+	}
+	return rows;
+}
+
+/* Where heads go by themselves, and how far they came: what nobody has compared says less than --anchors, and where to look. */
+static void say_places(struct tool *t, json_int_t batches)
+{
+	json_auto_t *status = NULL;
+	const json_t *row;
+	size_t i;
+
+	if (t->json || tool_try(t, DAEMON_KEYD, "Status", NULL, &status) != EXIT_OK)
+		return;
+	json_array_foreach(json_object_get(status, "anchors"), i, row)
+	{
+		const char *to = json_string_value(json_object_get(row, "to"));
+		json_int_t until = json_integer_value(json_object_get(row, "batch"));
+		char when[DATE_TEXT_MAX];
+
+		if (json_object_get(row, "failing") && !json_is_null(json_object_get(row, "failing")))
+			say("%s: fails (%s)", to, json_string_value(json_object_get(row, "failing")));
+		else if (until)
+			say("sent to %s: heads until batch %lld, %s; not since: %lld batches", to, (long long)until,
+				date_format(json_integer_value(json_object_get(row, "at")), when), (long long)(batches - until));
+		else
+			say("sent to %s: nothing since coffer-keyd started", to);
+	}
+}
+
+static int report_anchored(struct tool *t, const json_t *answer, bool anchors)
+{
+	json_int_t batches = json_integer_value(json_object_get(answer, "batches"));
+	int r = report(t, answer, "");
+
+	if (r != EXIT_OK || t->json)
+		return r;
+	if (anchors)
+		r = say_anchored(json_integer_value(json_object_get(answer, "anchored_until")),
+			json_integer_value(json_object_get(answer, "anchored_at")), batches,
+			json_integer_value(json_object_get(answer, "anchors_ignored")));
+	else
+		say_places(t, batches);
+	return r;
+}
+
+static int verify_with_daemons(struct tool *t, const char *anchors_file)
+{
+	scoped(anchors_done) struct anchors anchors = {0};
 	scoped(public_key_done) struct public_key key = {0};
 	json_auto_t *head = NULL, *answer = NULL;
 	const char *hex;
 	json_t *params;
 	int r;
 
-	r = remembered_head(t, &head);
+	r = anchors_file ? anchors_read(anchors_file, &anchors) : EXIT_OK;
+	if (r == EXIT_OK && anchors.n > ANCHORS_MAX)
+		r = fail(EXIT_USAGE, "%s: more than %d heads; give --db and --pubkey, too, or a part of it", anchors_file, ANCHORS_MAX);
+	if (r == EXIT_OK)
+		r = remembered_head(t, &head);
 	if (r != EXIT_OK)
 		return r;
 	if (tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_UNREACHABLE && head)
@@ -272,8 +336,10 @@ static int verify_with_daemons(struct tool *t)
 		if (hex && public_key_parse(hex, json_string_value(json_object_get(head, "links")), &key))
 			json_object_set_new(params, "public_keys", public_key_rows(&key));
 	}
+	if (anchors_file)
+		json_object_set_new(params, "anchors", anchors_rows(&anchors));
 	r = tool_call(t, DAEMON_FSD, "LogVerify", params, NULL, 0, &answer);
-	return r == EXIT_OK ? report(t, answer, "") : r;
+	return r == EXIT_OK ? report_anchored(t, answer, anchors_file) : r;
 }
 
 int cmd_log_verify(struct tool *t, int argc, char **argv)
@@ -283,7 +349,7 @@ int cmd_log_verify(struct tool *t, int argc, char **argv)
 		{"pubkey", "pubkey", "FILE", FIELD_TEXT, false,
 			"with --db: the key as `coffer public-key` prints it"},
 		{"anchors", "anchors", "FILE", FIELD_TEXT, false,
-			"with --db and --pubkey: heads that were kept elsewhere, as lines of the system's journal"},
+			"heads that were kept elsewhere: lines of the system's journal, of a file, of letters; with --db needs --pubkey"},
 		{0},
 	};
 	static const struct request rq = {fields, NULL,
@@ -301,11 +367,11 @@ int cmd_log_verify(struct tool *t, int argc, char **argv)
 	anchors = json_string_value(json_object_get(params, "anchors"));
 	if (!db && json_object_get(params, "pubkey"))
 		r = fail(EXIT_USAGE, "log verify: --pubkey goes with --db");
-	else if (anchors && !json_object_get(params, "pubkey"))
-		r = fail(EXIT_USAGE, "log verify: --anchors goes with --db and --pubkey: without the key anybody can write heads");
+	else if (db && anchors && !json_object_get(params, "pubkey"))
+		r = fail(EXIT_USAGE, "log verify: --anchors of a copy needs --pubkey: without the key anybody can write heads");
 	else
 		r = db ? verify_copy(t, db, json_string_value(json_object_get(params, "pubkey")), anchors)
-		       : verify_with_daemons(t);
+		       : verify_with_daemons(t, anchors);
 	json_decref(params);
 	return r;
 }

@@ -186,23 +186,54 @@ static int keys_params(const json_t *rows, struct ledger_keys *ret)
 	return 0;
 }
 
-/* Optional: the head that keyd remembers, and its public keys. */
+/* [{batch, hash, signature, at}]: heads that were kept elsewhere. */
+static int anchors_params(const json_t *rows, struct verify_wanted *ret)
+{
+	const char *hash, *signature;
+	json_int_t batch, at;
+	const json_t *row;
+	size_t i;
+
+	if (json_array_size(rows) > VERIFY_ANCHORS_MAX)
+		return -EINVAL;
+	ret->anchors = rows ? calloc(json_array_size(rows) + 1, sizeof(*ret->anchors)) : NULL;
+	if (rows && !ret->anchors)
+		return -ENOMEM;
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		struct ledger_anchor *a = &ret->anchors[i];
+
+		if (json_unpack((json_t *)row, "{s:I, s:s, s:s, s:I}", "batch", &batch, "hash", &hash, "signature", &signature, "at",
+			    &at) < 0 ||
+			hex_bytes(hash, a->head.hash.b, sizeof(a->head.hash.b)) < 0 ||
+			hex_bytes(signature, a->signature, sizeof(a->signature)) < 0)
+			return -EINVAL;
+		a->head.batch = batch;
+		a->time = at;
+		ret->anchors_n++;
+	}
+	return 0;
+}
+
+/* Optional: the head that keyd remembers, its public keys, and heads from elsewhere. */
 static int verify_params(json_t *params, struct verify_wanted *ret, json_error_t *e)
 {
 	const char *hash = NULL;
-	json_t *keys = NULL;
+	json_t *keys = NULL, *anchors = NULL;
 	json_int_t batch = 0;
 
 	*ret = (struct verify_wanted){.has_expect = false};
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, e, 0, "{s?{s:I,s:s},s?o}", "expect", "batch", &batch, "hash", &hash, "public_keys",
-		    &keys) < 0)
+	if (json_unpack_ex(params, e, 0, "{s?{s:I,s:s},s?o,s?o}", "expect", "batch", &batch, "hash", &hash, "public_keys",
+		    &keys, "anchors", &anchors) < 0)
 		return -EINVAL;
 	ret->expect.batch = batch;
 	ret->has_expect = hash != NULL;
 	if ((hash && hex_bytes(hash, ret->expect.hash.b, sizeof(ret->expect.hash.b)) < 0) ||
-		keys_params(keys, &ret->keys) < 0) {
-		snprintf(e->text, sizeof(e->text), "hash and the keys are 64 hex digits");
+		keys_params(keys, &ret->keys) < 0 || anchors_params(anchors, ret) < 0) {
+		free(take_ptr(&ret->anchors));
+		snprintf(e->text, sizeof(e->text), "hash and the keys are 64 hex digits, a signature 128; at most %d anchors",
+			VERIFY_ANCHORS_MAX);
 		return -EINVAL;
 	}
 	return 0;
@@ -218,8 +249,10 @@ static int log_verify(struct varlink_call *call, json_t *params, void *userdata)
 	if (verify_params(params, &what, &e) < 0)
 		return bad_parameters(call, &e);
 	r = drain_run(b->drain);
-	if (r < 0)
+	if (r < 0) {
+		free(what.anchors);
 		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
+	}
 	r = verify_job_start(b, call, &what);
 	if (r == -EBUSY)
 		return varlink_errorf(call, "Busy", "wait for them", "%d verifications are running", VERIFY_JOBS_MAX);

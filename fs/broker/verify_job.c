@@ -24,7 +24,7 @@ struct verify_job {
 	struct ledger_verdict verdict;
 };
 
-static json_t *verdict_json(const struct ledger_verdict *v)
+static json_t *verdict_json(const struct ledger_verdict *v, bool anchors)
 {
 	char hex[CHAIN_HASH_HEX];
 	json_t *answer;
@@ -38,6 +38,11 @@ static json_t *verdict_json(const struct ledger_verdict *v)
 	if (v->destroyed_to)
 		json_object_set_new(answer, "destroyed",
 			json_pack("{s:I,s:I}", "to", (json_int_t)v->destroyed_to, "time", (json_int_t)v->destroyed_at));
+	if (anchors) {
+		json_object_set_new(answer, "anchored_until", json_integer(v->anchored_until));
+		json_object_set_new(answer, "anchored_at", json_integer(v->anchored_at));
+		json_object_set_new(answer, "anchors_ignored", json_integer(v->anchors_ignored));
+	}
 	if (v->first_bad)
 		json_object_set_new(answer, "first_bad",
 			json_pack("{s:I,s:s}", "batch", (json_int_t)v->first_bad, "reason", v->reason));
@@ -50,6 +55,8 @@ static void *job_main(void *arg)
 	const uint64_t one = 1;
 	const struct ledger_verify_options o = {.keys = j->what.keys.n > 0 ? &j->what.keys : NULL,
 		.expect = j->what.has_expect ? &j->what.expect : NULL,
+		.anchors = j->what.anchors,
+		.anchors_n = j->what.anchors_n,
 		.stop = &j->stop};
 
 	j->result = ledger_verify(j->b->ledger_path, &o, &j->verdict);
@@ -62,6 +69,7 @@ static void job_free(struct verify_job *j)
 {
 	sd_event_source_disable_unref(j->source);
 	close_fdp(&j->done_fd);
+	free(j->what.anchors);
 	free(j);
 }
 
@@ -76,7 +84,7 @@ static void job_end(struct verify_job *j)
 	if (j->result < 0)
 		broker_reply_errno(j->call, j->result, "the ledger cannot be read");
 	else
-		varlink_reply(j->call, verdict_json(&j->verdict));
+		varlink_reply(j->call, verdict_json(&j->verdict, j->what.anchors != NULL));
 	job_free(j);
 }
 
@@ -112,11 +120,11 @@ int verify_job_start(struct broker *b, struct varlink_call *call, const struct v
 	struct verify_job *j;
 	int r;
 
-	if (running(b) >= VERIFY_JOBS_MAX)
-		return -EBUSY;
-	j = calloc(1, sizeof(*j));
-	if (!j)
-		return -ENOMEM;
+	j = running(b) >= VERIFY_JOBS_MAX ? NULL : calloc(1, sizeof(*j));
+	if (!j) {
+		free(what->anchors);
+		return running(b) >= VERIFY_JOBS_MAX ? -EBUSY : -ENOMEM;
+	}
 	j->b = b;
 	j->call = call;
 	j->what = *what;

@@ -12,7 +12,11 @@ struct verify_wanted {
 	bool has_expect;
 	struct ledger_keys keys; /* none: signatures are not checked */
 	struct ledger_head expect;
+	struct ledger_anchor *anchors; /* malloc'd; verify_job_start takes them, also when it fails */
+	size_t anchors_n;
 };
+
+#define VERIFY_ANCHORS_MAX 1000 /* in one call */
 
 /* Takes the call and answers it later, when this returns 0.  -EBUSY: VERIFY_JOBS_MAX are running; other errors as well:
  * the call is still the caller's. */
