@@ -109,6 +109,7 @@ const struct varlink_method keyd_methods[] = {
 	{NAME("ClassShow"), ROLES_OVERSIGHT, KEYD_OPEN, keyd_class_show},
 	{NAME("Erase"), ROLE_CUSTODIAN, KEYD_OPEN, keyd_erase},
 	{NAME("SubjectFind"), ROLES_ALL, KEYD_OPEN, keyd_subject_find},
+	{NAME("SubjectLabels"), ROLE_CUSTODIAN | ROLE_AUDITOR, KEYD_OPEN, keyd_subject_labels},
 	{NAME("SubjectRows"), ROLES_ALL, KEYD_OPEN, keyd_subject_rows},
 	{NAME("SubjectExport"), ROLES_ALL, KEYD_OPEN, keyd_subject_export},
 	{NAME("Job"), ROLES_ALL, ANY_STATE, keyd_job},

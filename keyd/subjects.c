@@ -39,7 +39,7 @@ struct subject_list { /* what a search found, until it is fetched */
 struct search {
 	struct keyd *k;
 	struct fact_client client;
-	char *user, *subject;
+	char *user, *subject; /* NULL: which there are */
 	uid_t uid;
 	int fd;
 	struct job *job;
@@ -220,7 +220,7 @@ static json_t *kept_counts(const json_t *counts)
 
 static int put(struct search *s, const char *kind, const char *outcome, json_t *counts)
 {
-	json_t *detail = json_pack("{s:o*}", "subject", subjects_seal(s->k, &s->client, s->subject));
+	json_t *detail = json_pack("{s:o*}", "subject", s->subject ? subjects_seal(s->k, &s->client, s->subject) : NULL);
 	struct outbox_entry e = {.kind = kind,
 		.outcome = outcome,
 		.by = {.user = s->user, .uid = s->uid},
@@ -238,7 +238,7 @@ static void searched(struct keyd *k, const struct survey_result *r, void *arg)
 	scoped(search_freep) struct search *s = arg;
 	json_t *counts = kept_counts(r->counts);
 	json_int_t list = 0;
-	int e = put(s, "subject-find", r->error ? "Failed" : NULL, counts);
+	int e = put(s, s->subject ? "subject-find" : "subject-list", r->error ? "Failed" : NULL, counts);
 
 	(void)outbox_deliver(k);
 	if (r->error == 0 && e == 0)
@@ -287,9 +287,9 @@ static struct search *search_new(
 	s->client = *c;
 	s->uid = varlink_call_peer(call)->uid;
 	s->user = strdup(varlink_call_peer(call)->user);
-	s->subject = strdup(subject);
+	s->subject = subject ? strdup(subject) : NULL;
 	s->fd = memfd_create("coffer-subject", MFD_CLOEXEC);
-	return s->user && s->subject && s->fd >= 0 ? take_ptr(&s) : NULL;
+	return s->user && (s->subject || !subject) && s->fd >= 0 ? take_ptr(&s) : NULL;
 }
 
 static int refuse(struct varlink_call *call, struct search *s, const char *kind)
@@ -301,6 +301,22 @@ static int refuse(struct varlink_call *call, struct search *s, const char *kind)
 	return varlink_errorf(call, "PermissionDenied", "mount it for your purpose, or ask one of them",
 		"what %s's share has about a person is for custodians, auditors and who has it mounted (a mount of his own)",
 		s->client.client);
+}
+
+/* Takes s and params. */
+static int start(struct varlink_call *call, struct search *taken, const char *mode, json_t *params)
+{
+	scoped(search_freep) struct search *s = taken;
+	const struct survey_spec spec = {
+		.mode = mode, .params = params, .list_fd = s->fd, .running = running, .done = searched, .arg = s};
+	int r = survey_start(s->k, &s->client, &spec);
+
+	if (r < 0)
+		return varlink_errorf(call, "StoreUnreadable", "log/keyd.log in the state directory says why",
+			"the store of %s does not open: %s", s->client.client, strerror(-r));
+	s->job = job_new(s->k, call);
+	s = NULL; /* the survey's */
+	return 0;
 }
 
 int keyd_subject_find(struct varlink_call *call, json_t *params, void *userdata)
@@ -325,19 +341,23 @@ int keyd_subject_find(struct varlink_call *call, json_t *params, void *userdata)
 	r = facts_held(k->facts, c.row, &held);
 	if (r < 0)
 		return reply_failure(k, call, r, "the holds cannot be read");
-	const struct survey_spec spec = {.mode = "subject",
-		.params = json_pack("{s:s, s:b, s:o}", "subject", subject, "names", 1, "held", held),
-		.list_fd = s->fd,
-		.running = running,
-		.done = searched,
-		.arg = s};
+	return start(call, take_ptr(&s), "subject",
+		json_pack("{s:s, s:b, s:o}", "subject", subject, "names", 1, "held", held));
+}
 
-	r = survey_start(k, &c, &spec);
-	if (r < 0)
-		return varlink_errorf(call, "StoreUnreadable", "log/keyd.log in the state directory says why",
-			"the store of %s does not open: %s", c.client, strerror(-r));
-	take_ptr(&s)->job = job_new(k, call);
-	return 0;
+/* Which persons there are labels of: a list of persons, so not for everybody who works there. */
+int keyd_subject_labels(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct keyd *k = userdata;
+	struct fact_client c;
+	const char *client;
+	struct search *s;
+
+	if (!params_unpack(call, params, "{s:s}", "client", &client) || !params_client(k, call, client, &c) ||
+		!classes_may_begin(k, call, &c))
+		return 0;
+	s = search_new(k, call, &c, NULL);
+	return s ? start(call, s, "labels", json_object()) : -ENOMEM;
 }
 
 /* ---- a copy for that person ---- */

@@ -14,6 +14,7 @@ bool params_subject(struct varlink_call *call, const char *subject);
 json_t *subjects_seal(struct keyd *k, const struct fact_client *c, const char *subject);
 
 int keyd_subject_find(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_subject_labels(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_subject_rows(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_subject_export(struct varlink_call *call, json_t *params, void *userdata);
 

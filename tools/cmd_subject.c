@@ -33,6 +33,55 @@ static int check_id(const char *id)
 	return subject_id_ok(id, strlen(id)) ? EXIT_OK : fail(EXIT_USAGE, ID_TEXT);
 }
 
+/* ---- asking keyd ---- */
+
+/* All of it; id NULL: which labels there are.  *ret_counts and *ret_rows: the caller's. */
+static int search(struct tool *t, const char *client, const char *id, json_t **ret_counts, json_t **ret_rows)
+{
+	json_auto_t *answer = NULL, *rows = json_array();
+	json_t *at = NULL, *row;
+	size_t i;
+	int r = request_run_job(t, id ? "SubjectFind" : "SubjectLabels",
+		json_pack("{s:s, s:s*}", "client", client, "subject", id), &answer);
+
+	while (r == EXIT_OK) {
+		json_auto_t *piece = NULL;
+
+		r = tool_call(t, DAEMON_KEYD, "SubjectRows",
+			json_pack("{s:O, s:o*}", "list", json_object_get(answer, "list"), "at", at), NULL, 0, &piece);
+		at = json_incref(json_object_get(piece, "next"));
+		if (r == EXIT_OK)
+			json_array_extend(rows, json_object_get(piece, "rows"));
+		if (!at)
+			break;
+	}
+	if (r != EXIT_OK)
+		return r;
+	json_array_foreach(rows, i, row)
+	{
+		if (json_is_true(json_object_get(answer, "client_held"))) /* the whole client is */
+			json_object_set_new(row, "held", json_true());
+	}
+	if (json_is_true(json_object_get(answer, "moved")))
+		fputs("coffer: something was renamed while it was searched: search again to be sure\n", stderr);
+	*ret_counts = json_incref(json_object_get(answer, "counts"));
+	*ret_rows = json_incref(rows);
+	return EXIT_OK;
+}
+
+static json_int_t number(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static void say_unclear(const json_t *counts)
+{
+	if (number(counts, "unclear") + number(counts, "damaged") + number(counts, "failed") > 0)
+		fprintf(stderr,
+			"coffer: whom %lld files or directories are about cannot be told: they are damaged (`coffer fsck`)\n",
+			(long long)(number(counts, "unclear") + number(counts, "damaged") + number(counts, "failed")));
+}
+
 /* ---- labels, through a mount ---- */
 
 static int check_path(const char *path)
@@ -116,6 +165,40 @@ int cmd_subject_unlabel(struct tool *t, int argc, char **argv)
 	return change(t, argc, argv, SUBJECT_ATTR_REMOVE, &rq);
 }
 
+/* All labels of a client: how many files and directories have each themselves. */
+static int list_all(struct tool *t, const char *client)
+{
+	static const struct column columns[] = {
+		{"subject", "SUBJECT", CELL_TEXT},
+		{"files", "FILES", CELL_NUMBER},
+		{"directories", "DIRECTORIES", CELL_NUMBER},
+	};
+	json_auto_t *counts = NULL, *rows = NULL, *by_id = json_object(), *all = json_array();
+	json_t *row, *id, *o;
+	size_t i, k;
+	int r = search(t, client, NULL, &counts, &rows);
+
+	if (r != EXIT_OK)
+		return r;
+	json_array_foreach(rows, i, row)
+	{
+		const char *member = strcmp(text(row, "kind"), "d") == 0 ? "directories" : "files";
+
+		json_array_foreach(json_object_get(row, "subjects"), k, id)
+		{
+			o = json_object_get(by_id, json_string_value(id));
+			if (!o) {
+				o = json_pack("{s:O, s:i, s:i}", "subject", id, "files", 0, "directories", 0);
+				json_object_set_new(by_id, json_string_value(id), o);
+				json_array_append(all, o);
+			}
+			json_object_set_new(o, member, json_integer(number(o, member) + 1));
+		}
+	}
+	say_unclear(counts);
+	return t->json ? print_json(all) : table_print(all, columns, ARRAY_SIZE(columns), "no labels");
+}
+
 /* Both kinds, as SUBJECT_ATTR_LIST gives them. */
 static json_t *labels_of(const char *buf, size_t n)
 {
@@ -130,7 +213,8 @@ static json_t *labels_of(const char *buf, size_t n)
 int cmd_subject_list(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		{"path", NULL, "PATH", FIELD_TEXT, true, NULL},
+		{"path", NULL, "PATH", FIELD_TEXT, false, NULL},
+		{"client", "client", "CLIENT", FIELD_TEXT, false, "instead: all labels of a client (custodians and auditors)"},
 		{0},
 	};
 	static const struct request rq = {fields, "PATH", "Shows whom a file or directory in a mounted share is about."};
@@ -146,6 +230,10 @@ int cmd_subject_list(struct tool *t, int argc, char **argv)
 
 	request_parse(t, &rq, argc, argv, &params);
 	path = text(params, "path");
+	if (!*path == !json_object_get(params, "client"))
+		return fail(EXIT_USAGE, "name either a PATH or --client CLIENT");
+	if (!*path)
+		return list_all(t, text(params, "client"));
 	r = check_path(path);
 	if (r == EXIT_OK && buf)
 		n = lgetxattr(path, SUBJECT_ATTR_LIST, buf, XATTR_SIZE_MAX);
@@ -161,44 +249,6 @@ int cmd_subject_list(struct tool *t, int argc, char **argv)
 }
 
 /* ---- what there is ---- */
-
-/* All of it.  *ret_counts and *ret_rows: the caller's. */
-static int search(struct tool *t, const char *client, const char *id, json_t **ret_counts, json_t **ret_rows)
-{
-	json_auto_t *answer = NULL, *rows = json_array();
-	json_t *at = NULL, *row;
-	size_t i;
-	int r = request_run_job(t, "SubjectFind", json_pack("{s:s, s:s}", "client", client, "subject", id), &answer);
-
-	while (r == EXIT_OK) {
-		json_auto_t *piece = NULL;
-
-		r = tool_call(t, DAEMON_KEYD, "SubjectRows",
-			json_pack("{s:O, s:o*}", "list", json_object_get(answer, "list"), "at", at), NULL, 0, &piece);
-		at = json_incref(json_object_get(piece, "next"));
-		if (r == EXIT_OK)
-			json_array_extend(rows, json_object_get(piece, "rows"));
-		if (!at)
-			break;
-	}
-	if (r != EXIT_OK)
-		return r;
-	json_array_foreach(rows, i, row)
-	{
-		if (json_is_true(json_object_get(answer, "client_held"))) /* the whole client is */
-			json_object_set_new(row, "held", json_true());
-	}
-	if (json_is_true(json_object_get(answer, "moved")))
-		fputs("coffer: something was renamed while it was searched: search again to be sure\n", stderr);
-	*ret_counts = json_incref(json_object_get(answer, "counts"));
-	*ret_rows = json_incref(rows);
-	return EXIT_OK;
-}
-
-static json_int_t number(const json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
-}
 
 /* Names that are no UTF-8 are shown by their bytes; directories with a slash. */
 static json_t *path_text(const json_t *row)
@@ -216,14 +266,6 @@ static json_t *notes_text(const json_t *row)
 	bool shared = json_is_true(json_object_get(row, "shared")), held = json_is_true(json_object_get(row, "held"));
 
 	return json_sprintf("%s%s%s", shared ? "others too" : "", shared && held ? ", " : "", held ? "on hold" : "");
-}
-
-static void say_unclear(const json_t *counts)
-{
-	if (number(counts, "unclear") + number(counts, "damaged") + number(counts, "failed") > 0)
-		fprintf(stderr,
-			"coffer: whom %lld files or directories are about cannot be told: they are damaged (`coffer fsck`)\n",
-			(long long)(number(counts, "unclear") + number(counts, "damaged") + number(counts, "failed")));
 }
 
 int cmd_subject_find(struct tool *t, int argc, char **argv)

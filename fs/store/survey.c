@@ -121,6 +121,8 @@ static int enter(struct survey *v, struct store_dir *d, struct item *i)
 	i->leaf = d->id.leaf;
 	place_dir_bytes(&d->id, i->id);
 	i->kept |= survey_is_kept_dir(v, i->id);
+	if (v->opt->mode == SURVEY_LABELS)
+		survey_labels_dir(v, d);
 	if (v->opt->subject) {
 		i->whose = survey_whose_dir(v, d);
 		i->own = subjects_has(d->own, v->opt->subject, strlen(v->opt->subject));
@@ -451,6 +453,7 @@ int store_survey(
 	free(v.out);
 	free(v.known);
 	free(v.linked);
+	subjects_free(v.labels);
 	free(v.keep);
 	if (r == 0 && ret_store)
 		*ret_store = take_ptr(&at);

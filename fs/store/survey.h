@@ -10,6 +10,7 @@
  *	ERASE	hands out the leaves of all at and below `only`, or (`subject`) of what is about that person alone and not on
  *		hold, and of directories in which nothing stays; whoever else is under one of them moves to a fresh one
  *	CHECK	hands out those of `leaves` that something is under
+ *	LABELS	tells of all that has subjects of its own, and which
  *	SUBJECT	tells of all that is labelled with `subject`, itself or by a directory above it
  *
  * Origin day, and but for CLASS the origin class too, stay what they are. */
@@ -21,7 +22,7 @@
 
 #include "fs/store/store.h"
 
-enum survey_mode { SURVEY_FIND = 1, SURVEY_LOOK, SURVEY_CLASS, SURVEY_MOVE, SURVEY_ERASE, SURVEY_CHECK, SURVEY_DUE, SURVEY_SUBJECT };
+enum survey_mode { SURVEY_FIND = 1, SURVEY_LOOK, SURVEY_CLASS, SURVEY_MOVE, SURVEY_ERASE, SURVEY_CHECK, SURVEY_DUE, SURVEY_SUBJECT, SURVEY_LABELS };
 
 #define SURVEY_CLASSES 64
 
@@ -60,6 +61,8 @@ struct survey_found { /* SUBJECT */
 	bool own, shared, held;
 };
 
+struct subjects;
+
 struct survey_options {
 	enum survey_mode mode;
 	const char *only;	/* a path in the share, or in the store; NULL: everything */
@@ -83,6 +86,7 @@ struct survey_options {
 	const char *subject;	/* SUBJECT, ERASE; NULL: of all */
 	bool shared;		/* ERASE: also what is about others as well */
 	int (*found)(const struct survey_found *f, void *arg);	/* SUBJECT */
+	int (*labelled)(char kind, const struct subjects *s, void *arg);	/* LABELS */
 	pthread_rwlock_t *names;	/* the namespace lock */
 	/* Before anything moves away from them; returns when they are noted for good.  Both copies of a header open while
 	 * the old leaf lives: whoever moved here must be able to see to its end.  Modes CLASS, MOVE, ERASE. */

@@ -74,6 +74,7 @@ struct survey {
 	bool linking;      /* the walk that looks for files with several names */
 	struct linked *linked;
 	size_t linked_n, linked_cap;
+	struct subjects *labels; /* LABELS: of the item that is looked at */
 	uint64_t *out;
 	size_t out_n;
 	struct move *moves;
@@ -115,6 +116,10 @@ int survey_note_linked(struct survey *v, const struct item *i);
 void survey_sort_linked(struct survey *v);
 /* SUBJECT: tells of it, if it is that person's. */
 int survey_tell(struct survey *v, struct item *i);
+/* LABELS: what a file says, or a directory. */
+void survey_labels_file(struct survey *v, int fd, const struct key32 *content, const struct item *i);
+void survey_labels_dir(struct survey *v, const struct store_dir *d);
+int survey_tell_labels(struct survey *v, const struct item *i);
 /* ERASE: takes it, or counts why not. */
 int survey_choose(struct survey *v, struct item *i);
 /* ERASE: something in the open directory stays, so that its names must. */

@@ -46,6 +46,8 @@ static int look_file(struct survey *v, struct item *i)
 	i->line = header_line(&h);
 	if (v->opt->subject)
 		survey_whose_file(v, fd, &content, i);
+	if (v->opt->mode == SURVEY_LABELS)
+		survey_labels_file(v, fd, &content, i);
 	return 0;
 }
 

@@ -220,6 +220,8 @@ int survey_act_on(struct survey *v, struct item *i)
 		return do_check(v, i);
 	case SURVEY_SUBJECT:
 		return survey_tell(v, i);
+	case SURVEY_LABELS:
+		return survey_tell_labels(v, i);
 	}
 	return -EINVAL;
 }

@@ -83,6 +83,40 @@ void survey_sort_linked(struct survey *v)
 	v->linked_n = n;
 }
 
+/* ---- which labels there are ---- */
+
+void survey_labels_file(struct survey *v, int fd, const struct key32 *content, const struct item *i)
+{
+	scoped(xattr_keys_wipe) struct xattr_keys keys = {0};
+	struct xattr_owner o = {.fd = fd, .keys = &keys};
+
+	xattr_keys_of_file(content, &keys);
+	memcpy(o.id, i->id, sizeof(o.id));
+	subjects_free(take_ptr(&v->labels));
+	v->counts->unclear += subjects_read(&o, &v->labels) < 0;
+}
+
+void survey_labels_dir(struct survey *v, const struct store_dir *d)
+{
+	struct subjects *own = NULL, *above = NULL;
+
+	subjects_free(take_ptr(&v->labels));
+	if (store_dir_subjects(d, &own, &above) < 0) {
+		v->counts->unclear++;
+		return;
+	}
+	subjects_free(above);
+	v->labels = own;
+}
+
+int survey_tell_labels(struct survey *v, const struct item *i)
+{
+	if (i->kind == 'l' || subjects_is_empty(v->labels))
+		return 0;
+	v->counts->about++;
+	return v->opt->labelled(i->kind, v->labels, v->opt->arg);
+}
+
 static bool is_held(const struct survey *v, const struct item *i)
 {
 	bool held = survey_is_kept(v, i);

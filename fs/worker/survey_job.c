@@ -173,6 +173,21 @@ static int found(const struct survey_found *f, void *arg)
 	return r;
 }
 
+static int labelled(char kind, const struct subjects *s, void *arg)
+{
+	struct survey_job *j = arg;
+	json_t *list = json_array(), *o = json_pack("{s:s#, s:o}", "kind", &kind, (size_t)1, "subjects", list);
+	const char *id;
+	size_t at = 0, n;
+	int r;
+
+	while (subjects_next(s, &at, &id, &n))
+		json_array_append_new(list, json_stringn(id, n));
+	r = o && json_dumpf(o, j->out, JSON_COMPACT) == 0 && fputc('\n', j->out) != EOF ? 0 : -EIO;
+	json_decref(o);
+	return r;
+}
+
 static void relabelled(void *arg)
 {
 	struct survey_job *j = arg;
@@ -245,6 +260,7 @@ static int take_list(struct survey_job *j, int fd)
 		return -errno;
 	own = -1;
 	j->opt.found = found;
+	j->opt.labelled = labelled;
 	return 0;
 }
 
@@ -267,7 +283,8 @@ static int mode_of(const char *text, enum survey_mode *ret)
 		[SURVEY_ERASE] = "erase",
 		[SURVEY_CHECK] = "check",
 		[SURVEY_DUE] = "due",
-		[SURVEY_SUBJECT] = "subject"};
+		[SURVEY_SUBJECT] = "subject",
+		[SURVEY_LABELS] = "labels"};
 
 	for (size_t i = SURVEY_FIND; i < sizeof(names) / sizeof(*names); i++)
 		if (strcmp(names[i], text) == 0) {
@@ -372,7 +389,7 @@ static int take_params(struct survey_job *j)
 		return -EINVAL;
 	if ((j->opt.mode == SURVEY_CLASS || j->opt.mode == SURVEY_MOVE || j->opt.mode == SURVEY_DUE) && class < CLASS_FIRST_POLICY)
 		return -EINVAL;
-	if ((j->opt.mode == SURVEY_SUBJECT && !subject) ||
+	if ((j->opt.mode == SURVEY_SUBJECT && !subject) || (j->opt.mode == SURVEY_LABELS && only) ||
 		(subject && (!subject_id_ok(subject, strlen(subject)) || only ||
 				    (j->opt.mode != SURVEY_SUBJECT && j->opt.mode != SURVEY_ERASE))))
 		return -EINVAL;
@@ -429,7 +446,7 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 	j->opt.arg = j;
 	r = take_params(j);
 	if (r == 0)
-		r = j->opt.mode == SURVEY_SUBJECT ? take_list(j, leaves_fd) : take_leaves(&j->opt, leaves_fd);
+		r = j->opt.mode == SURVEY_SUBJECT || j->opt.mode == SURVEY_LABELS ? take_list(j, leaves_fd) : take_leaves(&j->opt, leaves_fd);
 	if (r == 0)
 		r = -pthread_create(&j->thread, NULL, j->sweep ? run_sweep : run, j);
 	if (r < 0)

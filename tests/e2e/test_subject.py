@@ -504,3 +504,23 @@ def test_crash_and_seal(acme):
     acme.coffer("unseal")
     assert set(find(acme, JANE)[0]) == {"d", "d/cv", "f"}
     assert {r["detail"]["subject"] for r in acts(acme, "subject-find")} == {JANE}
+
+
+def test_which_labels_there_are(make_vault):
+    v = make_vault(up=False)
+    v.up_with_groups()
+    v.add()
+    v.grant("acme", v.alice)
+    m = v.mount(v.alice)
+    people(m)
+    label(m, "other/plain", "jane doe")
+    rows = {r["subject"]: (r["files"], r["directories"]) for r in v.json("subject", "list", "--client", "acme")}
+    assert rows == {JANE: (1, 1), JOHN: (2, 0), "jane doe": (1, 0)}
+    assert JOHN in v.coffer("subject", "list", "--client", "acme").out
+    v.join(v.bob, "coffer-admin")
+    v.coffer("subject", "list", "--client", "acme", user=v.bob, check=REFUSED)
+    v.coffer("subject", "list", "--client", "acme", user=v.alice, check=REFUSED)
+    v.coffer("subject", "list", "--client", "nobody", check=NOT_FOUND)
+    v.coffer("subject", "list", "--client", "acme", m.path("minutes"), check=USAGE)
+    v.coffer("subject", "list", check=USAGE)
+    assert [r["outcome"] for r in v.log() if r["op"] == "subject-list"] == [0, 0]
