@@ -176,7 +176,8 @@ static int file_change(struct file *f, const struct change *c)
 	int r;
 
 	pthread_rwlock_wrlock(&f->lock);
-	if (c->remove && !f->has_header)
+	/* An attribute needs no descriptor that may write: what is read-only there moves, too, and must not lose a label. */
+	if (f->has_header || c->remove)
 		r = 0;
 	else
 		r = f->writable ? file_need_header(f, 0) : -EROFS;

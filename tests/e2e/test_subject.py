@@ -524,3 +524,30 @@ def test_which_labels_there_are(make_vault):
     v.coffer("subject", "list", "--client", "acme", m.path("minutes"), check=USAGE)
     v.coffer("subject", "list", check=USAGE)
     assert [r["outcome"] for r in v.log() if r["op"] == "subject-list"] == [0, 0]
+
+
+def test_the_root_and_what_is_read_only(acme):
+    """The share itself may be labelled, while it is in use; what nobody may write to keeps its labels when it moves."""
+    m = acme.mount(acme.alice)
+    m.sh("mkdir -p a/b; echo x > a/b/x; echo y > y; chmod 400 a/b/x; cat a/b/x")
+    held = acme.actor(acme.alice, m.point)
+    held.do("import os; d = os.open('a/b', os.O_RDONLY)")
+    label(m, ".", JANE)
+    assert labels(m, "a/b/x") == [(JANE, False)] and labels(m, "y") == [(JANE, False)]
+    assert set(find(acme, JANE)[0]) == {"", "a/b/x", "y"}
+    label(m, "a", JOHN)
+    held.do("os.rename('x', '../../x', src_dir_fd=d, dst_dir_fd=d)")
+    assert labels(m, "x") == [(JOHN, True), (JANE, False)]
+    label(m, ".", JANE, "unlabel")
+    assert labels(m, "y") == [] and labels(m, "x") == [(JOHN, True)] and labels(m, "a/b") == [(JOHN, False)]
+    m.sh("mv a/b c; mkdir d; mv c d/; mv d/c e")
+    assert labels(m, "e") == [(JOHN, True)]
+    held.stop()
+    # The share's own names stay, whoever it is about.
+    label(m, ".", JANE)
+    r = acme.json("subject", "shred", "acme", JANE, "--reason", "x", "--yes", "--shared")
+    assert r["counts"]["about"] == 2
+    m = acme.mount(acme.alice)
+    wait_for(lambda: m.sh("ls").out == "", "the sweep")
+    m.sh("echo anew > anew")
+    assert labels(m, "anew") == [(JANE, False)]
