@@ -25,6 +25,7 @@
 #include "keyd/head.h"
 #include "keyd/holders.h"
 #include "keyd/member.h"
+#include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/refusals.h"
 #include "keyd/prune.h"
@@ -188,6 +189,7 @@ static int on_timer(sd_event_source *source, int fd, uint32_t events, void *user
 	members_tick(k);
 	refusals_tick(k);
 	anchors_tick(k);
+	roles_tick(k);
 	fsck_tick(k);
 	jobs_tick(k);
 	subjects_tick(k);

@@ -81,6 +81,8 @@ struct keyd {
 	bool head_due;		/* a session has ended: its rows do not wait for the minute */
 	uint64_t ends[64];	/* the last sessions whose end coffer-fsd told: it is in the book */
 	unsigned ends_n;
+	pid_t roles_told;	/* the fsd that knows which roles go together with auditor ... */
+	unsigned apart_told;	/* ... and which do not, as it was told */
 	bool stopping;
 };
 

@@ -275,6 +275,20 @@ int roles_uid_may_consult(const struct keyd *k, uid_t uid)
 	return r < 0 ? r : roles_may_consult(k, &p);
 }
 
+void roles_tick(struct keyd *k)
+{
+	unsigned apart = forbidden(k->policy, POLICY_AUDITOR, ROLE_ADMIN | ROLE_CUSTODIAN);
+	pid_t fsd = k->children.fsd.pid;
+
+	if (!fsd_is_running(k) || (k->roles_told == fsd && k->apart_told == apart))
+		return;
+	if (fsd_call(k, "org.coffer.fsd.Roles",
+		    json_pack("{s:b, s:b}", "admin", !(apart & ROLE_ADMIN), "custodian", !(apart & ROLE_CUSTODIAN)), NULL, NULL) < 0)
+		return;
+	k->roles_told = fsd;
+	k->apart_told = apart;
+}
+
 bool has_role(const struct varlink_call *call, unsigned roles)
 {
 	return varlink_call_peer(call)->roles & roles;

@@ -31,6 +31,8 @@ unsigned roles_usable(const struct peer *p, void *keyd);
 bool roles_may_consult(const struct keyd *k, const struct peer *p);
 /* The same of whoever has that uid now.  Negative: he cannot be looked up. */
 int roles_uid_may_consult(const struct keyd *k, uid_t uid);
+/* Once a second: coffer-fsd, which knows no policy, is told beside which roles nobody is an auditor. */
+void roles_tick(struct keyd *k);
 bool has_role(const struct varlink_call *call, unsigned roles);
 /* Names in a client's share (its id in hex) are for auditors, and for who has had a session with it: the rule of LedgerNames. */
 bool may_see_names(struct keyd *k, const struct varlink_call *call, const char *hex);

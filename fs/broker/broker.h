@@ -30,6 +30,7 @@ struct broker {
 	struct varlink_call *watch;    /* keyd's: news go there */
 	struct varlink_call *shutdown; /* keyd's, answered when all has ended */
 	bool stopping;
+	unsigned apart; /* roles beside which nobody is an auditor here, as keyd says; all, until it did */
 	sd_event_source *stop_timer;
 };
 
@@ -75,6 +76,7 @@ int keyd_versions(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_head_signed(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_watch(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_roles(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_breaker(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_session_expected(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_shutdown(struct varlink_call *call, json_t *params, void *userdata);

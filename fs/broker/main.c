@@ -120,6 +120,14 @@ static bool may_send_fds(const struct peer *p, void *userdata)
 	return session_is_expected(userdata, p->uid);
 }
 
+/* What one reads as an auditor he does not with another role beside it, where the policy keeps them apart. */
+static unsigned usable_roles(const struct peer *p, void *userdata)
+{
+	const struct broker *b = userdata;
+
+	return p->roles & ROLE_OWNER || !(p->roles & b->apart) ? ~0u : ~(unsigned)ROLE_AUDITOR;
+}
+
 static int listen_all(struct broker *b)
 {
 	scoped(close_fdp) int run = open(b->dir.run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -132,6 +140,7 @@ static int listen_all(struct broker *b)
 	if (r == 0) {
 		varlink_server_set_limits(b->server, MESSAGE_MAX, VARLINK_PART_SECONDS);
 		varlink_server_set_fds_from(b->server, may_send_fds);
+		varlink_server_set_roles(b->server, usable_roles);
 	}
 	if (r == 0)
 		r = varlink_server_add_connection(b->server, KEYD_FD, ROLE_KEYD, on_keyd_gone, b);
@@ -186,7 +195,7 @@ static void broker_done(struct broker *b)
 
 static int serve(const char *dir)
 {
-	scoped(broker_done) struct broker b = {.journal_dirfd = -1};
+	scoped(broker_done) struct broker b = {.journal_dirfd = -1, .apart = ROLE_ADMIN | ROLE_CUSTODIAN};
 	int r;
 
 	r = event_new(&b);

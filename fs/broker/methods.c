@@ -314,6 +314,7 @@ const struct varlink_method broker_methods[] = {
 	{NAME("ArchiveDestroy"), ROLE_KEYD, 0, keyd_archive_destroy},
 	{NAME("Watch"), ROLE_KEYD, 0, keyd_watch},
 	{NAME("SessionExpected"), ROLE_KEYD, 0, keyd_session_expected},
+	{NAME("Roles"), ROLE_KEYD, 0, keyd_roles},
 	{NAME("Breaker"), ROLE_KEYD, 0, keyd_breaker},
 	{NAME("Shutdown"), ROLE_KEYD, 0, keyd_shutdown},
 	{0},

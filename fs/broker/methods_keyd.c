@@ -284,6 +284,19 @@ int keyd_session_expected(struct varlink_call *call, json_t *params, void *userd
 }
 
 /* It may have ended meanwhile: then there is nothing to break. */
+/* The policy is keyd's to know. */
+int keyd_roles(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct broker *b = userdata;
+	int admin, custodian;
+	json_error_t e;
+
+	if (json_unpack_ex(params, &e, 0, "{s:b,s:b}", "admin", &admin, "custodian", &custodian) < 0)
+		return bad_parameters(call, &e);
+	b->apart = (admin ? 0 : ROLE_ADMIN) | (custodian ? 0 : ROLE_CUSTODIAN);
+	return varlink_reply(call, NULL);
+}
+
 int keyd_breaker(struct varlink_call *call, json_t *params, void *userdata)
 {
 	json_int_t session;

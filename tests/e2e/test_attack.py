@@ -363,3 +363,20 @@ def test_where_keys_lie_is_not_told_to_everybody(acme):
     assert his["slots"] == [] and his["red"] == [] and his["recovery"] is None and "keyd/slot" not in json.dumps(his["warnings"])
     acme.coffer("status", user=acme.bob)
     acme.coffer("slot", "list", user=acme.bob, check=REFUSED)
+
+
+def test_an_auditor_with_a_role_that_excludes_it_reads_no_record_of_others(make_vault):
+    """The record is coffer-fsd's, the policy coffer-keyd's: it is told."""
+    v = make_vault(up=False)
+    v.up_with_groups()
+    v.add()
+    for group in ("coffer-auditor", "coffer-admin"):
+        v.join(v.bob, group)
+    v.join(v.carol, "coffer-auditor")
+    assert v.coffer("log", "--json", user=v.carol).json
+    assert v.coffer("log", "--json", user=v.bob).json == []
+    fsd = SOURCE + "import sys; print(Connection(sys.argv[1]).call('org.coffer.fsd.LogVerify'))"
+    assert "RolesTogether" in v.bob.python(fsd, v.dir + "/run/fsd.sock").out
+    text = builtin_policy().replace('version: "2024-05-10"', 'version: "2"', 1) + "together:\n- {roles: [admin, auditor]}\n"
+    v.coffer("policy", "apply", write(v, "together.yaml", text))
+    wait_for(lambda: v.coffer("log", "--json", user=v.bob).json, "his roles go together now")
