@@ -72,6 +72,14 @@ static int finish(struct report *r, const json_t *counted)
 	return 0;
 }
 
+static void tell_how_far(struct job *j, const json_t *answer)
+{
+	json_auto_t *counts = json_pack("{s:O, s:O}", "records", json_object_get(answer, "records"), "of",
+		json_object_get(answer, "of"));
+
+	job_progress(j, counts);
+}
+
 /* A piece of the record; then the loop goes round, and comes back here when nothing else waits. */
 static int on_piece(sd_event_source *source, void *userdata)
 {
@@ -91,6 +99,8 @@ static int on_piece(sd_event_source *source, void *userdata)
 	r->after = next ? strdup(next) : NULL;
 	if (e == 0 && next && !r->after)
 		e = -ENOMEM;
+	if (e == 0 && next)
+		tell_how_far(r->job, answer);
 	if (e == 0 && next && sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
 		return 0;
 	if (e == 0)

@@ -143,14 +143,21 @@ int request_list(struct tool *t, int argc, char **argv, const struct request *rq
 	return r;
 }
 
-/* "": it does not say. */
-static void so_far(const json_t *answer, char *text, size_t size)
+/* What a job says of it; a job that goes through files need not. */
+static void show_how_far(struct progress *p, const json_t *counts)
 {
-	const json_t *files = json_object_get(json_object_get(answer, "counts"), "files");
+	const json_t *files = json_object_get(counts, "files"), *of = json_object_get(counts, "of");
+	json_int_t records = json_integer_value(json_object_get(counts, "records"));
+	char seen[64] = "";
 
-	*text = 0;
+	if (of) {
+		progress_show(p, (uint64_t)records, (uint64_t)json_integer_value(of), "reading the record: %lld of %lld",
+			(long long)records, (long long)json_integer_value(of));
+		return;
+	}
 	if (files)
-		snprintf(text, size, ", %lld files", (long long)json_integer_value(files));
+		snprintf(seen, sizeof(seen), ", %lld files", (long long)json_integer_value(files));
+	progress_show(p, 0, 0, "going through the store: %.0f s%s", progress_seconds(p), seen);
 }
 
 int request_run_job(struct tool *t, const char *method, json_t *params, json_t **ret)
@@ -159,7 +166,6 @@ int request_run_job(struct tool *t, const char *method, json_t *params, json_t *
 	json_auto_t *begun = NULL;
 	json_t *answer = NULL;
 	struct progress progress;
-	char seen[64] = "";
 	int r;
 
 	progress_begin(&progress, t->json);
@@ -173,13 +179,12 @@ int request_run_job(struct tool *t, const char *method, json_t *params, json_t *
 		state = json_string_value(json_object_get(answer, "state"));
 		if (r == EXIT_OK && state && strcmp(state, "done") == 0)
 			break;
-		so_far(answer, seen, sizeof(seen));
+		if (r == EXIT_OK)
+			show_how_far(&progress, json_object_get(answer, "counts"));
 		json_decref(answer);
 		answer = NULL;
-		if (r == EXIT_OK) {
-			progress_show(&progress, 0, 0, "going through the store: %.0f s%s", progress_seconds(&progress), seen);
+		if (r == EXIT_OK)
 			nanosleep(&wait, NULL);
-		}
 	}
 	progress_clear(&progress);
 	if (r == EXIT_OK)

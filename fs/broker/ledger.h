@@ -146,10 +146,14 @@ struct ledger_accesses_wanted {
 	int64_t since, until; /* seconds */
 	const char *after;    /* NULL at first, then what *ret_next said */
 };
+struct ledger_accesses_place { /* how far it is, of which there are so many */
+	int64_t records, of;
+};
 /* Counts some of the records, then looks at some of the files, for some milliseconds, and says in *ret_next (malloc'd) where to go on; at the end *ret_next is
  * NULL and *ret what PROTOCOL.md has for Accesses.  One count at a time: a new one ends the one before.  -EINVAL: `after` is
  * of another one, or nothing that was ever answered. */
-int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, json_t **ret, char **ret_next);
+int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, json_t **ret, char **ret_next,
+	struct ledger_accesses_place *ret_place);
 
 sqlite3 *ledger_db(struct ledger *l);	/* for ledger_query.c */
 

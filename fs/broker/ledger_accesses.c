@@ -603,7 +603,8 @@ static int parse_position(const struct ledger *l, const struct ledger_accesses_w
 	return 0;
 }
 
-int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, json_t **ret, char **ret_next)
+int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, json_t **ret, char **ret_next,
+	struct ledger_accesses_place *ret_place)
 {
 	scoped(freep) char *next = NULL;
 	const char *after = NULL;
@@ -627,5 +628,8 @@ int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, js
 		end(l);
 		return r;
 	}
+	*ret_place = (struct ledger_accesses_place){l->accesses->last_record, l->accesses->last_record};
+	if (next)
+		(void)sscanf(next, "r%" SCNd64, &ret_place->records);
 	return asprintf(ret_next, "%" PRId64 ":%s", l->accesses->number, next ? next : "files") < 0 ? -ENOMEM : 0;
 }

@@ -181,6 +181,7 @@ int keyd_versions(struct varlink_call *call, json_t *params, void *userdata)
 /* For a client's report, piece by piece; the first one drains the journals. */
 int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata)
 {
+	struct ledger_accesses_place place = {0};
 	struct ledger_accesses_wanted w = {0};
 	struct broker *b = userdata;
 	scoped(freep) char *next = NULL;
@@ -199,12 +200,13 @@ int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata)
 	w.until = until < SECONDS_MAX ? until : SECONDS_MAX;
 	r = w.after ? 0 : drain_run(b->drain);
 	if (r == 0)
-		r = ledger_accesses(b->ledger, &w, &counted, &next);
+		r = ledger_accesses(b->ledger, &w, &counted, &next, &place);
 	if (r == -EINVAL)
 		return varlink_error(call, "InvalidParameter", "after is not the `next` of the answer before", NULL);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the accesses could not be counted");
-	return varlink_reply(call, json_pack("{s:o?,s:s?}", "counted", counted, "next", next));
+	return varlink_reply(call, json_pack("{s:o?,s:s?,s:I,s:I}", "counted", counted, "next", next, "records",
+					   (json_int_t)place.records, "of", (json_int_t)place.of));
 }
 
 static bool signature_from_text(const char *text, uint8_t ret[CHAIN_SIGNATURE_BYTES])

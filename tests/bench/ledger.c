@@ -324,7 +324,7 @@ static void report(struct ledger *l)
 
 		next = NULL;
 		w.after = after;
-		must(ledger_accesses(l, &w, &counted, &next), "accesses");
+		must(ledger_accesses(l, &w, &counted, &next, &(struct ledger_accesses_place){0}), "accesses");
 		longest = now() - t > longest ? now() - t : longest;
 		free(after);
 		after = next;

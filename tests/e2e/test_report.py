@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from harness import DAMAGED, NOT_FOUND, OK, OTHER_PURPOSE, REFUSED, SEALED, USAGE, kill9, wait_for
-from test_destroy import clock, faketime, gone  # noqa: F401 (fixtures)
+from test_destroy import clock, faketime, gone, pass_time  # noqa: F401 (fixtures)
 
 HOSTILE = ["<script>alert(1)<_script>.txt", "a\"b'c&d`.txt", "rtl\u202efdp.exe", "<img src=x onerror=alert(1)>", "x" * 200]
 
@@ -318,3 +318,17 @@ def test_a_client_whose_data_are_destroyed(gone):
         text = f.read()
     assert "their names were destroyed with your data" in text and "acme.json" in text
     assert "The keys of all your data were destroyed on" in text and "No date is known" not in text
+
+
+def test_what_was_sealed_is_told_from_its_day_on(clock):
+    order = clock.base + "/order"
+    with open(order, "w") as f:
+        f.write("x")
+    clock.coffer("disclose", "acme", "--authority", "Hidden Court", "--document", order, "--scope", "invoices", "--sealed-until",
+                 clock.clock.today(10))
+    made = report(clock)["made_at"][:10]
+    assert report(clock)["disclosures"] == []
+    pass_time(clock, 11)
+    wait_for(lambda: clock.log("--op", "disclosure"), "its day", limit=15)
+    told, = report(clock)["disclosures"]
+    assert told["authority"] == "Hidden Court" and told["at"][:10] == made, "when it was disclosed, not when it could be told"

@@ -77,7 +77,7 @@ static unsigned count_all(struct fixture *f, struct ledger_accesses_wanted w, js
 		char *next = NULL;
 
 		w.after = after;
-		assert_int_equal(ledger_accesses(f->l, &w, ret, &next), 0);
+		assert_int_equal(ledger_accesses(f->l, &w, ret, &next, &(struct ledger_accesses_place){0}), 0);
 		free(after);
 		after = next;
 		assert_true(++pages < 100000);
@@ -222,6 +222,8 @@ static void test_pages(void **state)
 	struct ledger_accesses_wanted wanted = {.client = "acme", EVER};
 	struct fixture *f = *state;
 	char *next = NULL, *other = NULL;
+	struct ledger_accesses_place place = {0};
+	int64_t before = 0;
 	struct writer w;
 	json_t *c = NULL;
 
@@ -235,16 +237,18 @@ static void test_pages(void **state)
 		put(&w, rec);
 	}
 	writer_end(&w);
-	assert_int_equal(ledger_accesses(f->l, &wanted, &c, &next), 0);
+	assert_int_equal(ledger_accesses(f->l, &wanted, &c, &next, &place), 0);
 	writer_begin(&w, f, ACME);
 	put(&w, use(2, MONDAY, RECORD_OPEN, 3, 0));
 	writer_end(&w);
 	while (next) {
 		scoped(freep) char *after = next;
 
+		assert_true(place.records >= before && place.records <= place.of && place.of == 10 + MANY);
+		before = place.records;
 		wanted.after = after;
 		next = NULL;
-		assert_int_equal(ledger_accesses(f->l, &wanted, &c, &next), 0);
+		assert_int_equal(ledger_accesses(f->l, &wanted, &c, &next, &place), 0);
 	}
 	assert_int_equal(number(c, "records"), 9 + MANY);
 	assert_int_equal(number(c, "files_count"), 2 + MANY / 2);
@@ -254,9 +258,9 @@ static void test_pages(void **state)
 	json_decref(c);
 
 	wanted.after = "1:r0a0"; /* of no count that runs */
-	assert_int_equal(ledger_accesses(f->l, &wanted, &c, &other), -EINVAL);
+	assert_int_equal(ledger_accesses(f->l, &wanted, &c, &other, &place), -EINVAL);
 	wanted.after = "r0a0";
-	assert_int_equal(ledger_accesses(f->l, &wanted, &c, &other), -EINVAL);
+	assert_int_equal(ledger_accesses(f->l, &wanted, &c, &other, &place), -EINVAL);
 }
 
 int main(void)
