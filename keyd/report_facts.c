@@ -271,6 +271,7 @@ static json_t *accesses(struct keyd *k, const struct report_facts *f)
 	json_object_set_new(o, "names",
 		json_string(f->client->destroyed_on ? "destroyed" : f->names ? "shown" : "withheld"));
 	json_object_set_new(o, "refusals", refusals(f));
+	json_object_set_new(o, "kept_since", time_text(integer(f->counted, "kept_since")));
 	return o;
 }
 

@@ -66,6 +66,8 @@ static void put_head(const json_t *report)
 	put_field("", report_text(client, "name"));
 	put_field("From", report_text(period, "from"));
 	put_field("To", report_text(period, "until"));
+	if (report_seconds(json_object_get(report, "accesses"), "kept_since") > report_seconds(period, "from"))
+		put_field("Record since", report_text(json_object_get(report, "accesses"), "kept_since"));
 	put_field("Data controller", report_text(report, "controller"));
 	put_field("Whom to ask", report_text(report, "contact"));
 	if (asprintf(&text, "%s, version %s", report_text(policy, "name"), report_text(policy, "version")) > 0)

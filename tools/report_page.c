@@ -297,15 +297,23 @@ static void put_glance(FILE *f, const json_t *report)
 {
 	const json_t *accesses = json_object_get(report, "accesses"), *totals = json_object_get(accesses, "totals");
 	int64_t people = report_number(totals, "people"), files = report_number(totals, "files");
-	char a[REPORT_NUMBER_MAX], b[REPORT_NUMBER_MAX], c[REPORT_NUMBER_MAX];
+	bool whole = report_seconds(accesses, "kept_since") <= report_seconds(json_object_get(report, "period"), "from");
+	char a[REPORT_NUMBER_MAX], b[REPORT_NUMBER_MAX], c[REPORT_NUMBER_MAX], day[REPORT_DAY_MAX];
 
 	html_literal(f, "<h2>At a glance</h2>\n<p>");
 	if (report_number(totals, "opens") > 0)
 		html_printf(f, "In this time %s %s opened %s of your files, %s times in all.", report_count(people, a),
 			people == 1 ? "person" : "people", report_count(files, b), report_count(report_number(totals, "opens"), c));
 	else
-		html_literal(f, "In this time nobody opened any of your files.");
-	html_literal(f, "</p>\n<ul class=\"tiles\">");
+		html_printf(f, "%s nobody opened any of your files.", whole ? "In this time" : "As far as the record goes back,");
+	html_literal(f, "</p>\n");
+	if (!whole) {
+		html_literal(f, "<p class=\"alert\">");
+		html_printf(f, "The record before %s was destroyed, as our policy says: what was opened before is not counted here.",
+			report_day(accesses, "kept_since", day));
+		html_literal(f, "</p>\n");
+	}
+	html_literal(f, "<ul class=\"tiles\">");
 	put_tile(f, people, people == 1 ? "person used them" : "people used them");
 	put_tile(f, files, "files opened");
 	put_tile(f, report_number(totals, "writes"), "times opened for writing");

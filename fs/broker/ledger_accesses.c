@@ -566,6 +566,7 @@ static int answer(struct accesses *a, json_t **ret)
 	scoped(json_decrefp) json_t *o = json_pack("{s:I, s:I, s:o, s:o, s:[], s:[], s:[]}", "records", (json_int_t)a->records,
 		"files_count", (json_int_t)a->files, "groups", groups_json(a), "weeks", weeks_json(a), "files", "acts",
 		"refusals");
+	struct ledger_stats stats;
 	int64_t acts = 0;
 	int r;
 
@@ -579,6 +580,10 @@ static int answer(struct accesses *a, json_t **ret)
 	if (r < 0)
 		return r;
 	json_object_set_new(o, "acts_count", json_integer(acts));
+	r = ledger_stats(a->l, &stats);
+	if (r < 0)
+		return r;
+	json_object_set_new(o, "kept_since", json_integer(stats.destroyed_records ? stats.since : 0));
 	*ret = take_ptr(&o);
 	return 0;
 }

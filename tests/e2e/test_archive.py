@@ -238,6 +238,9 @@ def test_retention_destroys_a_month_and_says_so(aged, faketime, tmp_path):  # no
     assert rows(v, "--op", "grant"), "acts stay"
     assert not rows(v, "--op", "rename"), "records do not"
     assert f"records 1 to {records}: destroyed by retention" in v.coffer("status").out
+    told = v.json("report", "acme", "--from", "2020-01-01")["report"]["accesses"]
+    assert told["kept_since"] and told["totals"]["records"] == 0, "nobody opened anything, a client would think"
+    assert told["kept_since"][:7] > month() and "Record since" in v.coffer("report", "acme", "--from", "2020-01-01").out
     copy, check = offline(v, tmp_path)
     assert "destroyed by retention" in v.coffer(*check).out
     subprocess.run(["sqlite3", copy + "/ledger.db", "UPDATE archive SET destroyed=NULL, destroyed_signature=NULL"], check=True)

@@ -84,6 +84,12 @@ def empty():
     return r
 
 
+def shortened():
+    r = empty()
+    r["accesses"]["kept_since"] = "2026-02-03T00:00:00Z"
+    return r
+
+
 def make_page(folder, r, name="page"):
     key = signing.SigningKey.generate()
     text = json.dumps(r, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -102,7 +108,7 @@ def make_page(folder, r, name="page"):
 def pages():
     with tempfile.TemporaryDirectory(prefix="coffer-page-", dir="/var/tmp") as folder:
         yield {"rich": make_page(folder, report(), "rich"), "hostile": make_page(folder, report(5, HOSTILE), "hostile"),
-               "empty": make_page(folder, empty(), "empty")}
+               "empty": make_page(folder, empty(), "empty"), "shortened": make_page(folder, shortened(), "shortened")}
 
 
 @pytest.fixture(scope="module")
@@ -264,5 +270,11 @@ def test_what_is_not_there_is_said_in_words(browser, pages):
     for words in ("nobody opened any of your files", "Nobody was refused", "No file was opened", "there was no emergency", "None is recorded",
                   "None was sent to you", "No date is known yet", "Nothing of yours was destroyed"):
         assert words in text, words
+    assert "was destroyed, as our policy says" not in text
     assert "null" not in text and "NaN" not in text and show(browser, pages["empty"]).execute_script(
         "return document.querySelectorAll('svg.bars').length") == 0
+
+
+def test_a_record_that_is_not_whole_any_more_says_so(browser, pages):
+    text = show(browser, pages["shortened"]).find_element("tag name", "body").text
+    assert "The record before 3 Feb 2026 was destroyed, as our policy says" in text and "As far as the record goes back, nobody" in text

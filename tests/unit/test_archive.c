@@ -389,7 +389,7 @@ static void test_counts_of_a_client(void **state)
 		do {
 			page.after = next;
 			next = NULL;
-			assert_int_equal(ledger_accesses(f->l, &page, ret, &next), 0);
+			assert_int_equal(ledger_accesses(f->l, &page, ret, &next, &(struct ledger_accesses_place){0}), 0);
 			free((char *)page.after);
 		} while (next);
 	}
