@@ -62,6 +62,8 @@
 	"padding:.28rem 0;font-size:.9rem}\n" \
 	".timeline svg{width:100%;height:1.1rem}\n" \
 	".timeline .date{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n" \
+	"@media(min-width:44.01rem) and (max-width:63rem){.page{padding:2rem 1.4rem}table{font-size:.8rem}" \
+	"th,td{padding-right:.45rem}td.words,th.name{min-width:4.5rem}table .id,table code{font-size:.75rem}}\n" \
 	"@media(max-width:44rem){.page{padding:1.4rem 1.1rem 2rem}" \
 	"h1{font-size:1.5rem}dl.facts{grid-template-columns:1fr;gap:0}dl.facts dd{margin-bottom:.45rem}" \
 	".timeline li{grid-template-columns:1fr auto}.timeline svg{grid-row:2;grid-column:1/-1}" \

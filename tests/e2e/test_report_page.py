@@ -139,7 +139,7 @@ def show(b, page, width=1000, scheme="light", media=""):
 
 @pytest.mark.parametrize("which", ["rich", "hostile", "empty"])
 def test_a_telephone_needs_no_sideways_scrolling(browser, pages, which):
-    for width in (360, 700, 1000):
+    for width in (360, 700, 720, 820, 900, 1000):
         b = show(browser, pages[which], width)
         assert b.execute_script("return document.documentElement.scrollWidth") <= width
         beyond = b.execute_script(
