@@ -371,6 +371,58 @@ static json_t *sorted(const json_t *rows)
 	return ret;
 }
 
+/* ---- --path: which sealed names are meant, so that coffer-fsd need not read all records ---- */
+
+#define NAMES_WANTED_MAX 200 /* more are found faster by reading on */
+
+/* One page of paths: those that fit go into `wanted`, each once. */
+static int pick_names(struct tool *t, const struct query *q, json_t *rows, json_t *wanted)
+{
+	json_auto_t *copy = json_array();
+	json_t *row;
+	size_t i;
+	int r;
+
+	json_array_foreach(rows, i, row)
+		json_array_append_new(copy, json_pack("{s:O, s:{s:O, s:O}}", "client_id", json_object_get(row, "client_id"), "path", "month",
+						    json_object_get(row, "month"), "sealed", json_object_get(row, "sealed")));
+	r = name_rows(t, copy, q->sealed);
+	for (i = 0; r == EXIT_OK && i < json_array_size(rows); i++)
+		if (path_matches(json_array_get(copy, i), "path", q->path))
+			json_object_set_new(wanted, json_string_value(json_object_get(json_array_get(rows, i), "sealed")), json_true());
+	return r;
+}
+
+/* Puts `names` into the question.  Nothing there: reading all records does as well, only slower. */
+static void narrow_by_names(struct tool *t, struct query *q)
+{
+	json_auto_t *wanted = json_object();
+	json_auto_t *params = json_object();
+	json_auto_t *names = json_array();
+	const char *sealed;
+	bool more = true;
+	json_t *v;
+
+	if (json_object_get(q->params, "client"))
+		json_object_set(params, "client", json_object_get(q->params, "client"));
+	while (more && json_object_size(wanted) <= NAMES_WANTED_MAX) {
+		json_auto_t *answer = NULL;
+
+		if (tool_try(t, DAEMON_FSD, "LogPaths", json_copy(params), &answer) != EXIT_OK ||
+			pick_names(t, q, json_object_get(answer, "rows"), wanted) != EXIT_OK)
+			return;
+		more = json_is_string(json_object_get(answer, "next"));
+		json_object_set(params, "after", json_object_get(answer, "next"));
+	}
+	if (json_object_size(wanted) > NAMES_WANTED_MAX)
+		return;
+	json_object_foreach(wanted, sealed, v)
+		json_array_append_new(names, json_string(sealed));
+	if (json_array_size(names) == 0)
+		json_array_append_new(names, json_string("")); /* no path is sealed so: the search is made, and recorded */
+	json_object_set(q->params, "names", names);
+}
+
 static int fetch(struct tool *t, struct query *q)
 {
 	bool more = true;
@@ -461,6 +513,8 @@ int cmd_log(struct tool *t, int argc, char **argv)
 	q.limit = json_integer_value(json_object_get(q.params, "limit"));
 	json_object_del(q.params, "path");
 	r = ask_whether_sealed(t, &q.sealed);
+	if (r == EXIT_OK && path && !q.sealed && !q.follow && !json_object_get(q.params, "file"))
+		narrow_by_names(t, &q);
 	if (r == EXIT_OK && q.format && q.format->begin)
 		q.format->begin();
 	if (r == EXIT_OK)

@@ -100,6 +100,7 @@ int ledger_archive_destroy(struct ledger *l, const char *statement, const uint8_
 /* When the newest record or act was, in seconds; 0: there is none. */
 int ledger_newest(struct ledger *l, int64_t *ret);
 #define LEDGER_QUERY_MAX 10000
+#define LEDGER_NAMES_MAX 200 /* each is looked for in every part of the index */
 struct ledger_name {
 	const uint8_t *sealed;
 	size_t n;
@@ -122,6 +123,10 @@ struct ledger_filter {
  * and the acts between them.  At most `limit`, and fewer (even none) when the search took long; *ret_next: where to go on
  * (malloc'd), NULL at the end.  -EINVAL: `after` is nothing that was ever answered. */
 int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_rows, char **ret_next);
+/* The sealed paths that records may name, of one client (or NULL): {client_id, month, sealed}, some several times.  Some thousand
+ * at a time; *ret_next (malloc'd) as `after` of the next; NULL: that was all.  So who can open them finds which are meant, and asks
+ * ledger_query() for those.  -EINVAL: `after` is nothing that was ever answered. */
+int ledger_paths(struct ledger *l, const char *client, const char *after, json_t **ret_rows, char **ret_next);
 /* Calls take(userdata, record) for each record (no act) that fits, until it fails, the end, or `ns` have passed; at least
  * one, if there is one.  *ret_next: as above. */
 struct pack_record;

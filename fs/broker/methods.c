@@ -103,10 +103,14 @@ static int reply_rows(struct varlink_call *call, struct broker *b, const struct 
 /* Who reads what others did leaves a trace as well; pages after the first belong to it (pages.h). */
 static int note_search(struct broker *b, const struct peer *peer, json_t *params)
 {
-	scoped(freep) char *detail = json_dumps(params, JSON_COMPACT | JSON_SORT_KEYS);
+	json_auto_t *told = json_copy(params);
+	scoped(freep) char *detail = NULL;
 	struct timespec ts;
-	struct ledger_act act = {.kind = "log-search", .uid = (int64_t)peer->uid, .detail = detail};
+	struct ledger_act act = {.kind = "log-search", .uid = (int64_t)peer->uid};
 
+	if (json_object_get(told, "names")) /* how many paths; which, only their client's key could tell */
+		json_object_set_new(told, "names", json_integer((json_int_t)json_array_size(json_object_get(told, "names"))));
+	act.detail = detail = json_dumps(told, JSON_COMPACT | JSON_SORT_KEYS);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	act.time_ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 	return drain_note(b->drain, &act);
@@ -124,11 +128,70 @@ static int filter_more(struct ledger_filter *f, const char *outcome, const char 
 	return 0;
 }
 
+/* The search that they are for is recorded. */
+static int log_paths(struct varlink_call *call, json_t *params, void *userdata)
+{
+	const char *client = NULL, *after = NULL;
+	scoped(freep) char *next = NULL;
+	struct broker *b = userdata;
+	json_t *rows;
+	json_error_t e;
+	int r;
+
+	broker_drop_nulls(params);
+	if (json_unpack_ex(params, &e, 0, "{s?s,s?s}", "client", &client, "after", &after) < 0)
+		return bad_parameters(call, &e);
+	r = drain_run(b->drain);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
+	r = ledger_paths(b->ledger, client, after, &rows, &next);
+	if (r == -EINVAL)
+		return varlink_error(call, "InvalidParameter", "`after` is not what an earlier answer gave as `next`", NULL);
+	if (r < 0)
+		return broker_reply_errno(call, r, "the ledger cannot be read");
+	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
+}
+
+/* [base64]: sealed paths.  What *ret_names points to is one block with the names behind. */
+static int names_params(const json_t *list, struct ledger_name **ret_names, size_t *ret_n)
+{
+	size_t count = json_array_size(list), i, n;
+	struct ledger_name *names;
+	uint8_t *to;
+	json_t *v;
+
+	if (!list)
+		return 0;
+	if (!json_is_array(list) || count > LEDGER_NAMES_MAX)
+		return -EINVAL;
+	names = calloc(1, count * (sizeof(*names) + RECORD_PATH_MAX) + 1);
+	if (!names)
+		return -ENOMEM;
+	to = (uint8_t *)(names + count);
+	json_array_foreach((json_t *)list, i, v)
+	{
+		const char *text = json_string_value(v);
+
+		if (!text || sodium_base642bin(to, RECORD_PATH_MAX, text, strlen(text), NULL, &n, NULL,
+				     sodium_base64_VARIANT_ORIGINAL) < 0) {
+			free(names);
+			return -EINVAL;
+		}
+		names[i] = (struct ledger_name){to, n};
+		to += n;
+	}
+	*ret_names = names;
+	*ret_n = count;
+	return 0;
+}
+
 static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 {
 	const struct peer *peer = varlink_call_peer(call);
 	json_int_t session = 0, since = INT64_MIN, until = INT64_MAX, limit = 1000;
 	const char *outcome = NULL, *file = NULL;
+	scoped(freep) struct ledger_name *names = NULL;
+	json_t *wanted = NULL;
 	char place[PAGE_PLACE_MAX];
 	struct ledger_filter f = {0};
 	struct broker *b = userdata;
@@ -138,13 +201,16 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	int r;
 
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I,s?s,s?s,s?s}", "user", &f.user, "client",
+	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I,s?s,s?s,s?s,s?o}", "user", &f.user, "client",
 		    &f.client, "purpose", &f.purpose, "session", &session, "since", &since, "until", &until,
-		    "after", &f.after, "limit", &limit, "op", &f.op, "outcome", &outcome, "file", &file) < 0)
+		    "after", &f.after, "limit", &limit, "op", &f.op, "outcome", &outcome, "file", &file, "names", &wanted) < 0)
 		return bad_parameters(call, &e);
 	if (filter_more(&f, outcome, file, &id) < 0)
 		return varlink_error(call, "InvalidParameter",
 			"outcome is ok or failed, a file's id has 32 hex digits (`coffer log --json` shows them)", NULL);
+	if (names_params(wanted, &names, &f.names_n) < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "names are at most %d sealed paths in base64", LEDGER_NAMES_MAX);
+	f.names = names;
 	if (limit < 1 || limit > LEDGER_QUERY_MAX)
 		return varlink_errorf(
 			call, "InvalidParameter", NULL, "limit must be 1 to %d", LEDGER_QUERY_MAX);
@@ -298,6 +364,7 @@ static int archives(struct varlink_call *call, json_t *params, void *userdata)
 const struct varlink_method broker_methods[] = {
 	{NAME("Attach"), ROLE_USER, 0, attach},
 	{NAME("LogQuery"), ROLE_USER, 0, log_query},
+	{NAME("LogPaths"), READERS, 0, log_paths},
 	{NAME("LogVerify"), READERS, 0, log_verify},
 	{NAME("Status"), ROLE_USER, 0, status},
 	{NAME("Archives"), READERS, 0, archives},

@@ -310,6 +310,28 @@ static void searches(struct ledger *l)
 	}
 }
 
+/* What `coffer log --path` asks for first: the names, to find those that are meant. */
+static void paths(struct ledger *l, const char *client)
+{
+	char *after = NULL, *next;
+	double begin = now(), longest = 0;
+	size_t count = 0;
+	json_t *rows;
+
+	do {
+		double t = now();
+
+		must(ledger_paths(l, client, after, &rows, &next), "ledger_paths");
+		longest = now() - t > longest ? now() - t : longest;
+		count += json_array_size(rows);
+		json_decref(rows);
+		free(after);
+		after = next;
+	} while (after);
+	printf("sealed paths of %s: %zu in %.0f ms, the longest turn %.1f ms\n", client ? client : "all", count, (now() - begin) * 1e3,
+		longest * 1e3);
+}
+
 /* What a report to one client asks for (an eighth of all records). */
 static void report(struct ledger *l)
 {
@@ -374,6 +396,8 @@ int main(int argc, char **argv)
 		fill(l, dirfd, records);
 	sizes(l);
 	searches(l);
+	paths(l, "client3");
+	paths(l, NULL);
 	report(l);
 	ledger_close(l);
 	verify(path);

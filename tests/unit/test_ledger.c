@@ -496,6 +496,41 @@ static void fill_many(struct fixture *f)
 	ledger_source_free(s);
 }
 
+static size_t count_paths(struct fixture *f, const char *client, size_t *ret_pages)
+{
+	char *after = NULL, *next;
+	size_t count = 0;
+	json_t *rows;
+
+	*ret_pages = 0;
+	do {
+		assert_int_equal(ledger_paths(f->l, client, after, &rows, &next), 0);
+		count += json_array_size(rows);
+		json_decref(rows);
+		free(after);
+		after = next;
+		(*ret_pages)++;
+	} while (after);
+	return count;
+}
+
+/* Page by page, each once; of another client none. */
+static void test_paths_without_their_records(void **state)
+{
+	struct fixture *f = *state;
+	size_t pages;
+	json_t *rows;
+	char *next;
+
+	assert_int_equal(count_paths(f, NULL, &pages), 0); /* of an empty ledger */
+	fill_many(f);
+	assert_int_equal(count_paths(f, NULL, &pages), count_rows(f->l, "path"));
+	assert_true((int64_t)pages > count_rows(f->l, "path") / 2000 && pages > 1);
+	assert_int_equal(count_paths(f, "nobody", &pages), 0);
+	assert_int_equal(ledger_paths(f->l, NULL, "x", &rows, &next), -EINVAL);
+	assert_int_equal(ledger_paths(f->l, NULL, "-1:0", &rows, &next), -EINVAL);
+}
+
 static void test_searches_through_postings(void **state)
 {
 	const uint32_t number = 5, nobody = MANY_PATHS + 1;
@@ -799,6 +834,7 @@ int main(void)
 		T(test_not_a_ledger),
 		T(test_filters),
 		T(test_paging),
+		T(test_paths_without_their_records),
 		T(test_searches_through_postings),
 		T(test_cursor_refused),
 		T(test_row_says_all),
