@@ -228,7 +228,7 @@ static int give_id(struct store_dir *d, const struct store_dir *parent, const ch
 }
 
 /* The id of d, which must belong to (parent, entry). */
-static int find_id(struct store_dir *d, const struct store_dir *parent, const char *entry)
+static int find_id(struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose)
 {
 	int r, was;
 
@@ -247,40 +247,54 @@ static int find_id(struct store_dir *d, const struct store_dir *parent, const ch
 }
 
 /* A mode that locks out its owner also locks out the worker of an ordinary user. */
-static int find_id_relaxed(struct store_dir *d, const struct store_dir *parent, const char *entry)
+static int relaxed(int (*find)(struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose),
+	struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose)
 {
 	mode_t mode;
 	int r;
 
-	r = find_id(d, parent, entry);
+	r = find(d, parent, entry, ret_loose);
 	if (r != -EACCES)
 		return r;
 	backing_relax(d->fd, &mode);
-	r = find_id(d, parent, entry);
+	r = find(d, parent, entry, ret_loose);
 	backing_restore(d->fd, mode);
 	return r;
+}
+
+/* Open, but without id and labels. */
+static int open_bare(const struct store_dir *parent, const char *entry, struct store_dir **ret)
+{
+	scoped(close_fdp) int fd = backing_open(parent->fd, entry, O_RDONLY | O_DIRECTORY);
+
+	return fd < 0 ? fd : dir_new(parent->store, &fd, ret);
+}
+
+static int load_labels(struct store_dir *d, const struct store_dir *parent)
+{
+	int r = dir_load_class(d, parent);
+
+	return r < 0 ? r : dir_load_subjects(d, parent);
+}
+
+static int identify(struct store_dir *d, const struct store_dir *parent, const char *entry)
+{
+	bool loose;
+	int r = relaxed(find_id, d, parent, entry, &loose);
+
+	return r < 0 ? r : load_labels(d, parent);
 }
 
 int dir_open_entry(struct store_dir *parent, const char *entry, struct store_dir **ret)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
-	scoped(close_fdp) int fd = -1;
-	int r;
+	int r = open_bare(parent, entry, &d);
 
-	fd = backing_open(parent->fd, entry, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	r = dir_new(parent->store, &fd, &d);
 	if (r == 0)
-		r = find_id_relaxed(d, parent, entry);
+		r = identify(d, parent, entry);
 	if (r == 0)
-		r = dir_load_class(d, parent);
-	if (r == 0)
-		r = dir_load_subjects(d, parent);
-	if (r < 0)
-		return r;
-	*ret = take_ptr(&d);
-	return 0;
+		*ret = take_ptr(&d);
+	return r;
 }
 
 /* Which of its ids fits; changes nothing. */
@@ -300,39 +314,19 @@ static int look_for_id(struct store_dir *d, const struct store_dir *parent, cons
 	return r == -ENOTEMPTY ? store_damage("directory") : r == 0 ? -ENOENT : r;
 }
 
-static int look_relaxed(struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose)
-{
-	mode_t mode;
-	int r;
-
-	r = look_for_id(d, parent, entry, ret_loose);
-	if (r != -EACCES)
-		return r;
-	backing_relax(d->fd, &mode);
-	r = look_for_id(d, parent, entry, ret_loose);
-	backing_restore(d->fd, mode);
-	return r;
-}
-
 int dir_look_entry(struct store_dir *parent, const char *entry, struct store_dir **ret, bool *ret_loose)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
-	scoped(close_fdp) int fd = -1;
-	int r;
+	int r = open_bare(parent, entry, &d);
 
 	*ret = NULL;
-	fd = backing_open(parent->fd, entry, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	r = dir_new(parent->store, &fd, &d);
-	if (r == 0)
-		r = look_relaxed(d, parent, entry, ret_loose);
+	if (r < 0)
+		return r;
+	r = relaxed(look_for_id, d, parent, entry, ret_loose);
 	if (r == -ENOENT)
 		return 0; /* no id and no names: there is nothing to look at */
 	if (r == 0)
-		r = dir_load_class(d, parent);
-	if (r == 0)
-		r = dir_load_subjects(d, parent);
+		r = load_labels(d, parent);
 	if (r == 0)
 		*ret = take_ptr(&d);
 	return r;
@@ -373,15 +367,10 @@ int dir_open_root(struct store *s, struct store_dir **ret)
 		return -errno;
 	r = dir_new(s, &fd, &d);
 	if (r == 0)
-		r = find_id_relaxed(d, NULL, "");
+		r = identify(d, NULL, "");
 	if (r == 0)
-		r = dir_load_class(d, NULL);
-	if (r == 0)
-		r = dir_load_subjects(d, NULL);
-	if (r < 0)
-		return r;
-	*ret = take_ptr(&d);
-	return 0;
+		*ret = take_ptr(&d);
+	return r;
 }
 
 int store_dir_root(struct store *s, struct store_dir **ret)
