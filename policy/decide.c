@@ -1,5 +1,4 @@
-#include "policy/decide.h"
-
+/* The walk through the rules: each step says what it found, the first that fails refuses. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,20 +7,7 @@
 #include "common/date.h"
 #include "common/utf8.h"
 #include "policy/compare.h"
-
-/* What the walk has found so far. */
-struct walk {
-	const struct policy *p;
-	const struct decide_facts *f;
-	const struct decide_request *rq;
-	int64_t now;
-	struct decision *d;
-	const struct policy_purpose *purpose;
-	const struct decide_grant *grant; /* NULL in an emergency */
-	const struct decide_consent *consent; /* NULL: the purpose needs none */
-	int64_t classes_until; /* the end of the first approval of a class; 0: none */
-	enum rights rights; /* that grant and purpose give together */
-};
+#include "policy/decide_impl.h"
 
 /* One step of the answer.  Returns its outcome. */
 __attribute__((format(printf, 5, 6))) static bool step(
@@ -172,17 +158,6 @@ static bool check_purpose(struct walk *w)
 	return o ? step(w, "agreement", true, o->source, "%s", o->text) : true;
 }
 
-static bool is_in(int64_t from, int64_t until, int64_t now)
-{
-	return from <= now && (until == 0 || now < until);
-}
-
-/* Of several that hold, the one that holds longest: it sets no needless end. */
-static bool lasts_longer(int64_t a, int64_t b)
-{
-	return a == 0 ? b != 0 : b != 0 && a > b;
-}
-
 static void limit(struct walk *w, int64_t until)
 {
 	if (until && (w->d->until == 0 || until < w->d->until))
@@ -205,7 +180,7 @@ static bool check_service(struct walk *w)
 
 		for (size_t k = 0; k < n; k++)
 			fits |= strcmp(e->service, needed[k]) == 0;
-		if (fits && is_in(e->from, e->until, w->now) && (!found || lasts_longer(e->until, found->until)))
+		if (fits && decide_is_in(e->from, e->until, w->now) && (!found || decide_lasts_longer(e->until, found->until)))
 			found = e;
 	}
 	for (size_t k = 0; k < n && at < sizeof(list); k++)
@@ -222,30 +197,10 @@ static bool check_service(struct walk *w)
 		w->f->client, needed[0]);
 }
 
-static const struct decide_consent *consent_to(const struct walk *w, const char *recipient)
-{
-	const struct decide_consent *found = NULL;
-
-	for (size_t i = 0; i < w->f->consents_count; i++) {
-		const struct decide_consent *c = &w->f->consents[i];
-		bool fits = recipient ? c->recipient && strcmp(c->recipient, recipient) == 0 : !c->recipient;
-
-		if (fits && policy_covers(w->p, c->scope, w->purpose) && is_in(c->from, c->until, w->now) &&
-			(!found || lasts_longer(c->until, found->until)))
-			found = c;
-	}
-	return found;
-}
-
-static const struct policy_basis *basis_of(const struct walk *w)
-{
-	return w->purpose->basis ? policy_basis(w->p, w->purpose->basis) : NULL;
-}
-
 /* Any consent that covers the purpose; whether it covers the recipient too is asked with the grant's party. */
 static bool check_basis(struct walk *w)
 {
-	const struct policy_basis *b = basis_of(w);
+	const struct policy_basis *b = decide_basis_of(w);
 	bool any = false;
 
 	if (!b) {
@@ -257,7 +212,7 @@ static bool check_basis(struct walk *w)
 	for (size_t i = 0; i < w->f->consents_count; i++) {
 		const struct decide_consent *c = &w->f->consents[i];
 
-		any |= policy_covers(w->p, c->scope, w->purpose) && is_in(c->from, c->until, w->now);
+		any |= policy_covers(w->p, c->scope, w->purpose) && decide_is_in(c->from, c->until, w->now);
 	}
 	if (any)
 		return step(w, "basis", true, b->source, "%s rests on: %s; there is a consent of %s", w->purpose->id,
@@ -269,77 +224,6 @@ static bool check_basis(struct walk *w)
 }
 
 /* ---- grants ---- */
-
-static bool in_group(const struct decide_request *rq, const char *group)
-{
-	for (size_t i = 0; i < rq->groups_count; i++)
-		if (strcmp(rq->groups[i], group) == 0)
-			return true;
-	return false;
-}
-
-/* Name and uid: a name given to somebody else later is not the one the grant was given to. */
-static bool is_for(const struct decide_request *rq, const struct decide_grant *g)
-{
-	if (g->is_group)
-		return in_group(rq, g->subject);
-	return strcmp(g->subject, rq->user) == 0 && g->uid == rq->uid;
-}
-
-static bool is_valid(const struct decide_grant *g, int64_t now)
-{
-	return g->from <= now && (g->until == 0 || now < g->until);
-}
-
-/* "" is nobody: no consent names it. */
-static const char *recipient_of(const struct decide_grant *g)
-{
-	return g->organisation ? g->organisation : "";
-}
-
-/* NULL: the grant keeps the limits of its party, and the purpose is open to that party. */
-static const char *party_obstacle(const struct walk *w, const struct decide_grant *g, const char **ret_error)
-{
-	const struct policy_party *party = policy_party(w->p, g->party);
-	bool may = w->purpose->parties_count == 0;
-
-	for (size_t i = 0; i < w->purpose->parties_count; i++)
-		may |= strcmp(w->purpose->parties[i], policy_party_name(g->party)) == 0;
-	if (!party || !may) {
-		*ret_error = "PartyNotAllowed";
-		return "is not open to that party";
-	}
-	if (party->reference_required && (!g->reference || g->reference[0] == '\0')) {
-		*ret_error = "ReferenceMissing";
-		return "needs the reference of a request or order for that party, and the grant has none";
-	}
-	if (party->until_required && g->until == 0) {
-		*ret_error = "EndMissing";
-		return "needs an end for that party, and the grant has none";
-	}
-	if (basis_of(w)->consent && !consent_to(w, g->party == PARTY_EMPLOYEE ? NULL : recipient_of(g))) {
-		*ret_error = "NoConsent";
-		return g->party == PARTY_EMPLOYEE ? "rests on consent, and what the client consented to is sharing it with others"
-						  : "rests on consent, and the client did not consent to that recipient";
-	}
-	return NULL;
-}
-
-/* A total order: what is open to its party, most rights, longest, then the one given first. */
-static bool is_better(const struct walk *w, const struct decide_grant *a, const struct decide_grant *b)
-{
-	const char *ignored;
-	bool a_may = !party_obstacle(w, a, &ignored), b_may = !party_obstacle(w, b, &ignored);
-	enum rights a_rights = a->rights & w->purpose->rights, b_rights = b->rights & w->purpose->rights;
-
-	if (a_may != b_may)
-		return a_may;
-	if (a_rights != b_rights)
-		return a_rights > b_rights;
-	if (a->until != b->until)
-		return a->until == 0 || (b->until != 0 && a->until > b->until);
-	return a->id < b->id;
-}
 
 static bool no_grant(struct walk *w, const struct decide_grant *late, const struct decide_grant *early)
 {
@@ -374,13 +258,13 @@ static bool check_grant(struct walk *w)
 	for (size_t i = 0; i < w->f->grants_count; i++) {
 		const struct decide_grant *g = &w->f->grants[i];
 
-		if (!policy_covers(w->p, g->purpose, w->purpose) || !is_for(w->rq, g))
+		if (!policy_covers(w->p, g->purpose, w->purpose) || !decide_is_for(w->rq, g))
 			continue;
 		if (g->until != 0 && w->now >= g->until)
 			late = !late || g->until > late->until ? g : late;
 		else if (w->now < g->from)
 			early = !early || g->from < early->from ? g : early;
-		else if (is_valid(g, w->now) && (!w->grant || is_better(w, g, w->grant)))
+		else if (decide_is_in(g->from, g->until, w->now) && (!w->grant || decide_is_better(w, g, w->grant)))
 			w->grant = g;
 	}
 	if (!w->grant)
@@ -397,11 +281,11 @@ static bool check_party(struct walk *w)
 {
 	const struct policy_party *party = policy_party(w->p, w->grant->party);
 	const char *name = policy_party_name(w->grant->party), *error = NULL;
-	const char *obstacle = party_obstacle(w, w->grant, &error);
+	const char *obstacle = decide_party_obstacle(w, w->grant, &error);
 
 	if (!obstacle) {
-		if (basis_of(w)->consent) {
-			w->consent = consent_to(w, w->grant->party == PARTY_EMPLOYEE ? NULL : recipient_of(w->grant));
+		if (decide_basis_of(w)->consent) {
+			w->consent = decide_consent_to(w, w->grant->party == PARTY_EMPLOYEE ? NULL : decide_recipient_of(w->grant));
 			limit(w, w->consent->until);
 		}
 		return step(w, "party", true, party->source, "granted as %s%s%s: %s", name,
@@ -459,10 +343,10 @@ static const struct decide_approval *find_approval(
 		const struct decide_approval *a = &w->f->approvals[i];
 
 		if (a->class == class && a->uid == w->rq->uid && strcmp(a->user, w->rq->user) == 0 &&
-			strcmp(a->purpose, w->purpose->id) == 0 && is_in(a->from, a->until, w->now)) {
+			strcmp(a->purpose, w->purpose->id) == 0 && decide_is_in(a->from, a->until, w->now)) {
 			if (!is_for_ticket(w, a) && ret_other)
 				*ret_other = a;
-			else if (is_for_ticket(w, a) && (!found || lasts_longer(a->until, found->until)))
+			else if (is_for_ticket(w, a) && (!found || decide_lasts_longer(a->until, found->until)))
 				found = a;
 		}
 	}
@@ -573,7 +457,7 @@ static bool check_emergency(struct walk *w)
 	const struct policy_emergency *e = w->p->emergency;
 
 	for (size_t i = 0; e && i < e->groups_count; i++) {
-		if (!in_group(w->rq, e->groups[i]))
+		if (!decide_in_group(w->rq, e->groups[i]))
 			continue;
 		if (w->rq->reason && w->rq->reason[0])
 			return step(w, "emergency", true, e->source, "%s is in %s, which may open clients in an emergency",
