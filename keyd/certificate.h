@@ -33,7 +33,7 @@ int certificate_sign(const struct keyring *k, const json_t *certificate, char **
 int certificate_check(const uint8_t public_key[PUBLIC_KEY_BYTES], const json_t *certificate, const char *signature);
 
 /* {certificate, signature, public_key} as D/keyd/certificates/<client>.json, synced; an erasure's is
- * <client>-erasure-<number>. */
+ * <client>+erasure-<number> (no client has a + in his name). */
 int certificate_store(int keyd_fd, const char *client, const json_t *certificate, const char *signature,
 	const uint8_t public_key[PUBLIC_KEY_BYTES]);
 /* The same three as an object: what Certificate answers. */

@@ -174,7 +174,8 @@ static int certify(struct keyd *k, const struct fact_client *c, const struct fac
 
 	if (r == 0) {
 		keyring_public_key(k->ring, public_key);
-		snprintf(name, sizeof(name), "%s-erasure-%" PRId64, c->client, f->row);
+		/* no client has a + in his name: nobody else's certificate is overwritten */
+		snprintf(name, sizeof(name), "%s+erasure-%" PRId64, c->client, f->row);
 		r = certificate_store(k->keyd_fd, name, certificate, signature, public_key);
 	}
 	json_decref(certificate);
@@ -367,7 +368,7 @@ static void destroyed(void *arg)
 	json_object_set_new(answer, "counts", counts);
 	json_object_set_new(answer, "certificate",
 		r < 0 ? json_null()
-		      : json_sprintf("keyd/certificates/%s-erasure-%" PRId64 ".json", e->client.client,
+		      : json_sprintf("keyd/certificates/%s+erasure-%" PRId64 ".json", e->client.client,
 				e->fact.row));
 	job_done(e->job, answer);
 }

@@ -189,7 +189,7 @@ class Ageing(Erasing):
             # five files were ever there: plain, old, used, strag and the strag that was replaced
             gone = {False: {False: 0, True: 3}, True: {False: 3, True: 4}}[self.second][done]
             assert dead == gone, (dead, "of", len(of), "are gone, not", gone, alive)
-            certificates = [n for n in self.proof.certificates() if n.startswith(self.now + "-erasure-")]
+            certificates = [n for n in self.proof.certificates() if n.startswith(self.now + "+erasure-")]
             assert len(certificates) == self.second + done, certificates
             self.outcomes[done] += 1
             self.last = done

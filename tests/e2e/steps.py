@@ -127,7 +127,7 @@ class Proof:
             self.v.coffer("certificate", "verify", path)
             with open(path) as f:
                 found[name] = json.load(f)["certificate"]
-            if "-erasure-" in name:
+            if "+erasure-" in name:
                 assert rows[int(name.rsplit("-", 1)[1])] == 1, (name, "a certificate of what was not destroyed")
         return found
 

@@ -199,3 +199,15 @@ def test_shred_one_and_a_tree(acme, tmp_path):
     assert m.sh("cat single").out == "d\n"
     m.unmount()
     assert acme.json("shred", "acme", "single", "--reason", "R", "--yes")["keys"] == 1
+
+
+def test_no_client_has_the_name_of_an_erasure(acme):
+    """Else the certificate of one would be written over the other's."""
+    m = acme.mount(acme.alice)
+    m.sh("echo x > f")
+    acme.coffer("shred", "acme", "f", "--reason", "r", "--yes")
+    name, = os.listdir(acme.dir + "/keyd/certificates")
+    assert name.endswith("erasure-1.json")
+    taken = name[:-len(".json")]
+    r = acme.coffer("client", "add", taken, "--name", "x", "--email", "x@example.org", check=None)
+    assert r.rc != 0 and "name" in r.err, r

@@ -71,7 +71,7 @@ class Rotating:
         v.coffer("recovery", "check")
         for where in ([], ["--copy", self.copy]):
             assert v.coffer("recovery", "check", "--key", self.key, *where, "--json").json["generation"] == now, self.last
-        v.coffer("certificate", "verify", v.dir + "/keyd/certificates/acme-erasure-1.json")
+        v.coffer("certificate", "verify", v.dir + "/keyd/certificates/acme+erasure-1.json")
         v.coffer("log", "verify")
         wait_for(lambda: v.status()["warnings"] is not None and self.steady(), "all is settled")
 

@@ -36,7 +36,7 @@ def held(share):
 
 
 def certificate(v, n):
-    with open(f"{v.dir}/keyd/certificates/acme-erasure-{n}.json") as f:
+    with open(f"{v.dir}/keyd/certificates/acme+erasure-{n}.json") as f:
         return json.load(f)["certificate"]
 
 

@@ -275,8 +275,8 @@ def test_destroyed_files_and_their_certificate(acme):
     assert report(acme)["certificates"] == []
     acme.coffer("shred", "acme", "d", "--reason", "request 12", "--yes", timeout=60)
     c, = report(acme)["certificates"]
-    assert c["kind"] == "erasure" and c["file"] == "acme-erasure-1.json" and len(c["signature"]) == 128
-    assert c["signature"] == json.load(open(acme.dir + "/keyd/certificates/acme-erasure-1.json"))["signature"]
+    assert c["kind"] == "erasure" and c["file"] == "acme+erasure-1.json" and len(c["signature"]) == 128
+    assert c["signature"] == json.load(open(acme.dir + "/keyd/certificates/acme+erasure-1.json"))["signature"]
 
 
 def test_two_at_once(used):

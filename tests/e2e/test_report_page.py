@@ -70,7 +70,7 @@ def report(weeks=40, names=(), purposes=PURPOSES):
             {"of": "class", "class": "project", "title": any_(0), "rule": any_(0), "source": None, "state": "running", "due": None}],
             "rules": [{"class": "personal", "title": any_(1), "rules": [{"rule": any_(2), "source": any_(3)}]}]},
         "certificates": [{"kind": "erasure", "number": 3, "destroyed_at": "2026-01-09T02:00:00Z", "rule": {"text": any_(4), "source": any_(5)},
-                          "file": "acme-erasure-3.json", "keys": 17, "signature": "ab" * 64}], "certificates_left_out": 1,
+                          "file": "acme+erasure-3.json", "keys": 17, "signature": "ab" * 64}], "certificates_left_out": 1,
         "separation": any_(6), "ledger_head": {"batch": 98231, "hash": "12" * 32, "signature": "34" * 64,
                                                "signed_at": "2026-01-09T09:44:59Z", "anchors": [any_(7)]}}
 

@@ -75,7 +75,7 @@ def test_signing_key(make_vault):
     assert {r["verdict"] for r in v.coffer("certificate", "list", "--json").json} == {"genuine"}
     v.coffer("log", "verify")
     # off the host: the old key alone knows nothing of the new one; with the lines both are known
-    verify = "certificate", "verify", certificates + "/acme-erasure-2.json", "--pubkey"
+    verify = "certificate", "verify", certificates + "/acme+erasure-2.json", "--pubkey"
     v.coffer(*verify, old, check=DAMAGED)
     v.coffer("log", "verify", "--db", v.dir + "/ledger/ledger.db", "--pubkey", old, check=DAMAGED)
     with open(old, "a") as f:
@@ -85,11 +85,11 @@ def test_signing_key(make_vault):
     v.coffer("backup", "check", first, "--pubkey", old)
     with open(v.base + "/now.pub", "w") as f:
         f.write(now)
-    v.coffer("certificate", "verify", certificates + "/acme-erasure-1.json", "--pubkey", v.base + "/now.pub")
+    v.coffer("certificate", "verify", certificates + "/acme+erasure-1.json", "--pubkey", v.base + "/now.pub")
     # a line that somebody made up
     with open(v.base + "/forged.pub", "w") as f:
         f.write(now.splitlines(True)[0] + now.splitlines(True)[1].replace(" 1", " 2", 1))
-    v.coffer("certificate", "verify", certificates + "/acme-erasure-1.json", "--pubkey", v.base + "/forged.pub", check=DAMAGED)
+    v.coffer("certificate", "verify", certificates + "/acme+erasure-1.json", "--pubkey", v.base + "/forged.pub", check=DAMAGED)
     v.down()
     v.up()
     assert v.coffer("public-key").out == now
