@@ -28,8 +28,24 @@ static const char *text(const json_t *o, const char *key)
 
 #define ID_TEXT "a label is 1 to 255 bytes of text without line breaks and other control characters"
 
-static int check_id(const char *id)
+/* The label that is asked for; "-": a line of stdin, since everybody on the host can read a command line. */
+static int take_id(json_t *params)
 {
+	char line[SUBJECT_ID_MAX + 2] = "";
+	const char *id = text(params, "subject");
+	size_t n;
+
+	if (strcmp(id, "-") == 0) {
+		n = fgets(line, sizeof(line), stdin) ? strlen(line) : 0;
+		if (n > 0 && line[n - 1] == '\n')
+			line[--n] = 0;
+		else if (n > SUBJECT_ID_MAX)
+			n = 0; /* there is more */
+		if (!subject_id_ok(line, n))
+			return fail(EXIT_USAGE, ID_TEXT);
+		json_object_set_new(params, "subject", json_string(line));
+		return EXIT_OK;
+	}
 	return subject_id_ok(id, strlen(id)) ? EXIT_OK : fail(EXIT_USAGE, ID_TEXT);
 }
 
@@ -130,8 +146,8 @@ static int change(struct tool *t, int argc, char **argv, const char *attr, const
 
 	request_parse(t, rq, argc, argv, &params);
 	path = text(params, "path");
+	r = take_id(params);
 	id = text(params, "subject");
-	r = check_id(id);
 	if (r == EXIT_OK)
 		r = check_path(path);
 	if (r == EXIT_OK && lsetxattr(path, attr, id, strlen(id), 0) < 0)
@@ -290,7 +306,7 @@ int cmd_subject_find(struct tool *t, int argc, char **argv)
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	r = check_id(text(params, "subject"));
+	r = take_id(params);
 	if (r == EXIT_OK)
 		r = search(t, text(params, "client"), text(params, "subject"), &counts, &rows);
 	if (r != EXIT_OK)
@@ -400,7 +416,7 @@ int cmd_subject_shred(struct tool *t, int argc, char **argv)
 	yes = json_is_true(json_object_get(params, "yes"));
 	shared = json_is_true(json_object_get(params, "shared"));
 	json_object_del(params, "yes");
-	r = check_id(text(params, "subject"));
+	r = take_id(params);
 	if (r == EXIT_OK)
 		r = search(t, text(params, "client"), text(params, "subject"), &counts, &rows);
 	if (r != EXIT_OK)
@@ -563,7 +579,7 @@ int cmd_subject_export(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	shared = json_is_true(json_object_get(params, "shared"));
 	held = json_is_true(json_object_get(params, "held"));
-	r = check_id(text(params, "subject"));
+	r = take_id(params);
 	if (r == EXIT_OK && !json_object_get(params, "to") == !json_object_get(params, "tar"))
 		r = fail(EXIT_USAGE, "name either --to DIR or --tar FILE");
 	if (r == EXIT_OK)

@@ -116,6 +116,22 @@ def test_hostile_labels_and_paths(acme):
     assert len(labels(m, "d")) == 4
 
 
+def test_a_label_from_stdin(acme):
+    """A command line can be read by everybody on the host."""
+    m = acme.mount(acme.alice)
+    m.sh("echo cv > cv")
+    label(m, "cv", "-", input=JOHN + "\n")
+    label(m, "cv", "-", input="no newline")
+    for bad in ("", "\n", "x" * 256, "x" * 255 + "yz\n", "a\tb\n"):
+        label(m, "cv", "-", input=bad, check=USAGE)
+    assert labels(m, "cv") == sorted([(JOHN, True), ("no newline", True)])
+    assert set(find(acme, "-", input=JOHN)[0]) == {"cv"}
+    r = acme.coffer("subject", "shred", "acme", "-", "--reason", "x", input=JOHN + "\nno\n", check=REFUSED)
+    assert "nothing was destroyed" in r.err
+    label(m, "cv", "-", "unlabel", input=JOHN)
+    assert labels(m, "cv") == [("no newline", True)]
+
+
 def test_who_may_label(acme):
     """Who may write there: not in a session that reads only, not on another's mount, not after its end."""
     m = acme.mount(acme.alice)
