@@ -437,7 +437,13 @@ def test_export_refusals(acme):
     r = export(JANE, "--to", home + "/part", check=harness.FAILED)
     assert "hr/jane/cv" in r.err and "hr/jane/cv" not in open(home + "/part/index.json").read()
     assert os.path.exists(home + "/part/files/hr/jane/deep/x") and not os.path.exists(home + "/part/files/hr/jane/cv")
-    # Interrupted or full: nothing of it stays.
+    # An archive that fails, a full disk: nothing of it stays.
+    os.mkdir(home + "/bin", 0o755)
+    with open(home + "/bin/tar", "w") as f:
+        f.write("#!/bin/sh\necho part\nexit 1\n")
+    os.chmod(home + "/bin/tar", 0o755)
+    export(JANE, "--tar", home + "/t.tar", check=harness.FAILED, env={"PATH": home + "/bin:/usr/bin:/bin"})
+    assert [n for n in os.listdir(home) if n.startswith("t.tar")] == []
     m.sh("head -c 40M /dev/zero | tr '\\0' x > hr/jane/big")
     full = home + "/full"
     os.mkdir(full)
