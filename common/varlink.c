@@ -7,6 +7,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/scope.h"
@@ -107,8 +110,7 @@ static void conn_detach(struct conn *c)
 	c->call = c->watch = NULL;
 	sd_event_source_set_enabled(c->io, SD_EVENT_OFF);
 	sd_event_source_set_enabled(c->again, SD_EVENT_OFF);
-	if (c->late)
-		sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
+	c->late = sd_event_source_disable_unref(c->late);
 }
 
 void varlink_conn_drop(struct conn *c)
@@ -462,38 +464,51 @@ static int on_again(sd_event_source *source, void *userdata)
 	return 0;
 }
 
-static int on_late(sd_event_source *source, uint64_t usec, void *userdata)
+static int on_late(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
 	struct conn *c = userdata;
 
-	log_warning_limited(&c->server->log_limit, "a message of %s (uid %u) was not finished in %u seconds; connection closed", c->peer.user,
+	log_warning("a message of %s (uid %u) was not finished in %u seconds; connection closed", c->peer.user,
 		(unsigned)c->peer.uid, c->server->part_seconds);
 	varlink_conn_drop(c);
 	return 0;
 }
 
-int varlink_conn_watch_late(struct conn *c)
+/* A timer of our own and the bare call: libfaketime, with which the clock is moved in tests, moves absolute ones like the event
+ * loop's, too, and its loop would end. */
+static int begin_late(struct conn *c)
 {
-	int r = sd_event_add_time_relative(c->server->event, &c->late, CLOCK_MONOTONIC, 0, 0, on_late, c);
+	const struct itimerspec when = {.it_value.tv_sec = c->server->part_seconds};
+	scoped(close_fdp) int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	int r;
 
-	return r < 0 ? r : sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
+	if (fd < 0 || syscall(SYS_timerfd_settime, fd, 0, &when, NULL) < 0)
+		return -errno;
+	r = sd_event_add_io(c->server->event, &c->late, fd, EPOLLIN, on_late, c);
+	if (r < 0)
+		return r;
+	(void)sd_event_source_set_io_fd_own(c->late, true);
+	take_fd(&fd);
+	return 0;
 }
 
-/* From the first byte of a message: more of it gives no more time. */
-static void watch_part(struct conn *c)
+/* From the first byte of a message: more of it gives no more time.  False: the connection is gone. */
+static bool watch_part(struct conn *c)
 {
-	int on = SD_EVENT_OFF;
+	int r;
 
-	if (!c->late)
-		return;
+	if (c->inherited)
+		return true;
 	if (!wire_has_part(&c->wire)) {
-		sd_event_source_set_enabled(c->late, SD_EVENT_OFF);
-		return;
+		c->late = sd_event_source_disable_unref(c->late);
+		return true;
 	}
-	if (sd_event_source_get_enabled(c->late, &on) >= 0 && on != SD_EVENT_OFF)
-		return;
-	sd_event_source_set_time_relative(c->late, c->server->part_seconds * 1000000ull);
-	sd_event_source_set_enabled(c->late, SD_EVENT_ONESHOT);
+	r = c->late ? 0 : begin_late(c);
+	if (r < 0) {
+		log_warning("no timer for a message of %s: %s; connection closed", c->peer.user, strerror(-r));
+		varlink_conn_drop(c);
+	}
+	return r == 0;
 }
 
 static int conn_read(struct conn *c)
@@ -527,7 +542,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t events, void *userdat
 				varlink_conn_drop(c);
 				return 0;
 			}
-			watch_part(c);
+			if (!watch_part(c))
+				return 0;
 		}
 		conn_run(c);
 		return 0;

@@ -14,7 +14,7 @@ struct conn {
 	struct wire wire;
 	sd_event_source *io, *again; /* `again`: a whole message waits in the buffer */
 	sd_event_source *gone;       /* tells on_close from the loop; NULL without one */
-	sd_event_source *late;       /* runs while a message is unfinished; NULL on inherited ones */
+	sd_event_source *late;       /* runs while a message is unfinished, else NULL; never on inherited ones */
 	struct peer peer;
 	bool inherited;             /* its roles were given, not looked up */
 	bool closing;               /* close when all is sent */
@@ -45,8 +45,6 @@ struct varlink_server {
 int varlink_conn_new(struct varlink_server *s, int fd, const struct peer *peer, struct conn **ret);
 /* Closes it, at once or after the call that is being dispatched; its call finds nobody to answer. */
 void varlink_conn_drop(struct conn *c);
-/* From now on a message that is not whole in time ends the connection. */
-int varlink_conn_watch_late(struct conn *c);
 void varlink_listeners_free(struct listener *l);
 
 #endif

@@ -62,13 +62,8 @@ static int on_accept(sd_event_source *source, int listen_fd, uint32_t events, vo
 		return 0;
 	}
 	r = varlink_conn_new(l->server, fd, &peer, &c);
-	if (r == 0)
-		r = varlink_conn_watch_late(c);
-	if (r < 0) {
+	if (r < 0)
 		log_error("a connection of %s is refused: %s", peer.user, strerror(-r));
-		if (c)
-			varlink_conn_drop(c);
-	}
 	return 0;
 }
 

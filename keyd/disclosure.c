@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/scope.h"
@@ -22,8 +23,12 @@ static int write_letter(struct keyd *k, const struct notice_incident *i, char na
 	scoped(freep) char *text = NULL;
 	int r = fd < 0 ? fd : notice_incident_text(i, to, n, &text);
 
+	if (r < 0)
+		return r;
 	snprintf(name, NOTICE_NAME_MAX, "incident-%lld-%s.eml", (long long)i->now, i->client->client);
-	return r == 0 ? disk_replace(fd, name, text, strlen(text)) : r;
+	for (unsigned nth = 2; faccessat(fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; nth++) /* another in the same second */
+		snprintf(name, NOTICE_NAME_MAX, "incident-%lld-%s+%u.eml", (long long)i->now, i->client->client, nth);
+	return disk_replace(fd, name, text, strlen(text));
 }
 
 int keyd_incident(struct varlink_call *call, json_t *params, void *userdata)

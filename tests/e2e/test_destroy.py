@@ -8,7 +8,9 @@ import glob
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -541,6 +543,27 @@ def test_crash_while_destroying_is_finished_or_undone(clock):
     wait_for(lambda: destroyed(v), "destruction", limit=20)
     v.coffer("log", "verify")
     assert v.json("certificate", "acme")["signature"]
+
+
+def test_a_request_in_pieces_under_a_clock_that_jumped(clock):
+    """An absolute timer of the event loop, moved with the clock, once ended keyd."""
+    v = clock
+    pass_time(v, 3)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(v.dir + "/run/keyd.sock")
+        for _ in range(2):
+            m = json.dumps({"method": "org.coffer.keyd.Status", "parameters": {}}).encode() + b"\0"
+            s.sendall(m[:10])
+            time.sleep(0.2)
+            s.sendall(m[10:])
+            answer = b""
+            while not answer.endswith(b"\0"):
+                more = s.recv(65536)
+                assert more, "keyd is gone"
+                answer += more
+            assert b'"state"' in answer
+    assert v.status()["clock"]["state"] == "trusted"
 
 
 def test_an_urgent_run_does_not_wait_for_the_window_but_for_everything_else(clock):

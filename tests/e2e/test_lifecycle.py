@@ -45,7 +45,7 @@ def waits(v):
 
 
 def acts(v, kind, *filters):
-    """By the clock, or as filtered: a question of keyd in more than one piece meets libfaketime in its event loop."""
+    """By the clock, or as filtered."""
     return [r for r in v.log(*(filters or ("--user", "the clock"))) if r["op"] == kind]
 
 
