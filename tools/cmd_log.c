@@ -459,9 +459,11 @@ static int take_format(struct tool *t, struct query *q)
 
 	q->format = format ? log_format_find(format) : NULL;
 	if (format && !q->format)
-		return fail(EXIT_USAGE, "--format %s: there are csv, cef and ocsf", format);
+		return fail(EXIT_USAGE, "--format %s: there are csv, cef, ocsf and journald", format);
 	if (format && t->json)
 		return fail(EXIT_USAGE, "--format and --json: choose one");
+	if (q->format && q->format->check && (r = q->format->check()) != EXIT_OK)
+		return r;
 	q->follow = json_is_true(json_object_get(q->params, "follow"));
 	if (file)
 		r = pseudonyms_open(file, &q->pseudonyms);
@@ -519,6 +521,8 @@ int cmd_log(struct tool *t, int argc, char **argv)
 		q.format->begin();
 	if (r == EXIT_OK)
 		r = fetch(t, &q);
+	if (r == EXIT_OK && q.format && q.format->end)
+		r = q.format->end();
 	if (r == EXIT_OK && t->json && !q.follow)
 		end_json_rows(&q.json);
 	else if (r == EXIT_OK && !q.format && !t->json) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "common/date.h"
@@ -251,12 +252,18 @@ static void ocsf_row(const json_t *row)
 	json_decref(event);
 }
 
+static void journald_row(const json_t *row)
+{
+	log_journald_row(row, result(row), is_alarming(text(row, "op")) ? LOG_WARNING : failed(row) ? LOG_NOTICE : LOG_INFO);
+}
+
 const struct log_format *log_format_find(const char *name)
 {
 	static const struct log_format formats[] = {
-		{"csv", csv_begin, csv_row},
-		{"cef", NULL, cef_row},
-		{"ocsf", NULL, ocsf_row},
+		{"csv", csv_begin, csv_row, NULL, NULL},
+		{"cef", NULL, cef_row, NULL, NULL},
+		{"ocsf", NULL, ocsf_row, NULL, NULL},
+		{"journald", NULL, journald_row, log_journald_check, log_journald_end},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(formats); i++)

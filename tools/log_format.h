@@ -9,9 +9,17 @@ struct log_format {
 	const char *name;
 	void (*begin)(void);		   /* or NULL */
 	void (*row)(const json_t *row);
+	int (*check)(void);		   /* before all, an exit code; or NULL */
+	int (*end)(void);		   /* an exit code; or NULL */
 };
 
-/* csv (RFC 4180), cef (ArcSight), ocsf (class 1001, a JSON object a line).  NULL: no such format. */
+/* log_journald.c.  Of the entries in the system's journal: */
+#define LOG_MESSAGE_ID "5d0c1f6f8f3f4a2e9a67c2a1d1b7e904"
+void log_journald_row(const json_t *row, const char *result, int priority);
+int log_journald_check(void);
+int log_journald_end(void);
+
+/* csv (RFC 4180), cef (ArcSight), ocsf (class 1001, a JSON object a line), journald (entries of the system's journal).  NULL: no such format. */
 const struct log_format *log_format_find(const char *name);
 
 /* Pseudonyms instead of users, clients, paths and files, and what tells more about a person taken out.  The key stands in

@@ -49,7 +49,7 @@ _coffer() {
 	--anchors | --document | --pseudonyms | --policy | --db | --pubkey | --key | --copy | --recovery-key | --recovery-copy | --credential | --to) _coffer_files -f; return ;;
 	--purpose) _coffer_offer < <(_coffer_ask purpose policy show); return ;;
 	--outcome) _coffer_offer <<<$'ok\nfailed'; return ;;
-	--format) _coffer_offer <<<$'csv\ncef\nocsf'; return ;;
+	--format) _coffer_offer <<<$'csv\ncef\nocsf\njournald'; return ;;
 	--rights) _coffer_offer <<<$'r\nrw'; return ;;
 	--party) _coffer_offer < <(_coffer_ask party policy show); return ;;
 	--client) _coffer_offer < <(_coffer_ask client client list); return ;;
