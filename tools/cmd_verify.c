@@ -5,14 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/date.h"
 #include "common/scope.h"
 #include "fs/broker/ledger_verify.h"
 #include "tools/commands.h"
+#include "tools/progress.h"
 #include "tools/public_key.h"
 #include "tools/request.h"
+
+#define LOOK_FIRST_NS 5000000 /* a small ledger takes no longer */
+#define LOOK_EVERY_NS 200000000
 
 static json_t *earlier(const struct public_key *key)
 {
@@ -152,18 +157,9 @@ static int say_anchored(int64_t until, int64_t at, int64_t batches, int64_t igno
 	return r;
 }
 
-/* Some ten million records a minute go by: on a terminal, how far it is. */
 static void show_progress(void *userdata, int64_t records, int64_t of)
 {
-	int *shown = userdata, percent = of > 0 ? (int)(records * 100 / of) : 100;
-
-	if (percent == *shown)
-		return;
-	*shown = percent;
-	fprintf(stderr, "\r\033[K[%-25.*s] %d %% of %lld records", percent / 4, "#########################", percent,
-		(long long)of);
-	if (percent >= 100)
-		fputs("\r\033[K", stderr);
+	progress_show(userdata, (uint64_t)records, (uint64_t)of, "%lld of %lld records checked", (long long)records, (long long)of);
 }
 
 /* `key`, `expect`, `anchors`: or NULL. */
@@ -171,11 +167,11 @@ static int verify_file(struct tool *t, const char *db, const struct public_key *
 	const struct anchors *anchors)
 {
 	struct ledger_keys keys;
-	int shown = -1;
+	struct progress p;
 	const struct ledger_verify_options o = {.keys = key ? &keys : NULL,
 		.expect = expect,
-		.progress = isatty(STDERR_FILENO) ? show_progress : NULL,
-		.userdata = &shown,
+		.progress = show_progress,
+		.userdata = &p,
 		.anchors = anchors ? anchors->list : NULL,
 		.anchors_n = anchors ? anchors->n : 0};
 	json_auto_t *answer = NULL;
@@ -184,7 +180,9 @@ static int verify_file(struct tool *t, const char *db, const struct public_key *
 
 	if (key)
 		public_key_ledger(key, &keys);
+	progress_begin(&p, t->json);
 	r = ledger_verify(db, &o, &v);
+	progress_clear(&p);
 	if (r < 0)
 		return fail(r == -EUCLEAN ? EXIT_DAMAGED : EXIT_USAGE, "%s: %s", db,
 			r == -EUCLEAN           ? "this is not a ledger"
@@ -250,6 +248,40 @@ static int verify_own_file(struct tool *t, const json_t *head)
 		n == sizeof(expect.hash.b);
 	signs = hex && public_key_parse(hex, json_string_value(json_object_get(head, "links")), &key);
 	return verify_file(t, db, signs ? &key : NULL, known ? &expect : NULL, NULL);
+}
+
+/* Asked for until it is done, with a line that says how far it is. */
+static int verify_in_daemon(struct tool *t, json_t *params, json_t **ret)
+{
+	struct timespec pause = {.tv_nsec = LOOK_FIRST_NS};
+	json_auto_t *begun = NULL;
+	struct progress p;
+	int r;
+
+	json_object_set_new(params, "job", json_true());
+	r = tool_call(t, DAEMON_FSD, "LogVerify", params, NULL, 0, &begun);
+	progress_begin(&p, t->json);
+	while (r == EXIT_OK) {
+		json_auto_t *answer = NULL;
+		const char *state;
+
+		r = tool_call(t, DAEMON_FSD, "VerifyJob", json_pack("{s:O}", "job", json_object_get(begun, "job")), NULL, 0, &answer);
+		state = json_string_value(json_object_get(answer, "state"));
+		if (r == EXIT_OK && (!state || strcmp(state, "running") != 0)) {
+			json_object_del(answer, "state");
+			*ret = take_ptr(&answer);
+			break;
+		}
+		if (r == EXIT_OK) {
+			show_progress(&p, json_integer_value(json_object_get(answer, "records")),
+				json_integer_value(json_object_get(answer, "of")));
+			nanosleep(&pause, NULL);
+			if (pause.tv_nsec < LOOK_EVERY_NS)
+				pause.tv_nsec *= 2;
+		}
+	}
+	progress_clear(&p);
+	return r;
 }
 
 static json_t *anchors_rows(const struct anchors *a)
@@ -338,7 +370,7 @@ static int verify_with_daemons(struct tool *t, const char *anchors_file)
 	}
 	if (anchors_file)
 		json_object_set_new(params, "anchors", anchors_rows(&anchors));
-	r = tool_call(t, DAEMON_FSD, "LogVerify", params, NULL, 0, &answer);
+	r = verify_in_daemon(t, params, &answer);
 	return r == EXIT_OK ? report_anchored(t, answer, anchors_file) : r;
 }
 

@@ -26,6 +26,7 @@ struct broker {
 	struct session *sessions;
 	struct worker *workers;
 	struct verify_job *verify_jobs;
+	int64_t verify_number; /* the last one given to a job */
 	struct archive_job *archive;
 	struct varlink_call *watch;    /* keyd's: news go there */
 	struct varlink_call *shutdown; /* keyd's, answered when all has ended */

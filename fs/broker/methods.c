@@ -287,12 +287,14 @@ static int verify_params(json_t *params, struct verify_wanted *ret, json_error_t
 	const char *hash = NULL;
 	json_t *keys = NULL, *anchors = NULL;
 	json_int_t batch = 0;
+	int job = 0;
 
 	*ret = (struct verify_wanted){.has_expect = false};
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, e, 0, "{s?{s:I,s:s},s?o,s?o}", "expect", "batch", &batch, "hash", &hash, "public_keys",
-		    &keys, "anchors", &anchors) < 0)
+	if (json_unpack_ex(params, e, 0, "{s?{s:I,s:s},s?o,s?o,s?b}", "expect", "batch", &batch, "hash", &hash, "public_keys",
+		    &keys, "anchors", &anchors, "job", &job) < 0)
 		return -EINVAL;
+	ret->asked_for = job;
 	ret->expect.batch = batch;
 	ret->has_expect = hash != NULL;
 	if ((hash && hex_bytes(hash, ret->expect.hash.b, sizeof(ret->expect.hash.b)) < 0) ||
@@ -333,6 +335,16 @@ static json_t *archives_json(const struct ledger_stats *s)
 		(json_int_t)s->free, "ledger_records", (json_int_t)s->here_records, "ledger_since", (json_int_t)s->here_since);
 }
 
+static int verify_job(struct varlink_call *call, json_t *params, void *userdata)
+{
+	json_int_t job;
+	json_error_t e;
+
+	if (json_unpack_ex(params, &e, 0, "{s:I}", "job", &job) < 0)
+		return bad_parameters(call, &e);
+	return verify_job_reply(userdata, call, job);
+}
+
 static int status(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct broker *b = userdata;
@@ -366,6 +378,7 @@ const struct varlink_method broker_methods[] = {
 	{NAME("LogQuery"), ROLE_USER, 0, log_query},
 	{NAME("LogPaths"), READERS, 0, log_paths},
 	{NAME("LogVerify"), READERS, 0, log_verify},
+	{NAME("VerifyJob"), READERS, 0, verify_job},
 	{NAME("Status"), ROLE_USER, 0, status},
 	{NAME("Archives"), READERS, 0, archives},
 	{NAME("WorkerStarted"), ROLE_KEYD, 0, keyd_worker_started},

@@ -510,6 +510,49 @@ static void test_anchor_in_an_archive(void **state)
 	assert_int_equal(v.first_bad, b.batch);
 }
 
+/* Whatever byte of the end is another, or however much is missing: refused, and nothing else happens. */
+static void test_hostile_file(void **state)
+{
+	struct fixture *f = *state;
+	char path[160], bad[160];
+	struct stat st;
+	uint8_t *good;
+	int fd;
+
+	add_records(f->l, OCTOBER, 2, 20);
+	archive(f, NOVEMBER, "2026-10");
+	snprintf(path, sizeof(path), "%s/archive/2026-10.coffer-log.zst", f->dir);
+	snprintf(bad, sizeof(bad), "%s/archive/bad", f->dir);
+	fd = open(path, O_RDONLY);
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	good = malloc((size_t)st.st_size);
+	assert_int_equal(read(fd, good, (size_t)st.st_size), st.st_size);
+	close(fd);
+	for (off_t at = 0; at < st.st_size; at += at < st.st_size - 1600 ? 37 : 1)
+		for (int cut = 0; cut < 2; cut++) {
+			struct archive_file *file = NULL;
+			sqlite3 *db = NULL;
+			int r;
+
+			fd = open(bad, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+			good[at] ^= 0x10;
+			assert_int_equal(write(fd, good, (size_t)(cut ? at : st.st_size)), cut ? at : st.st_size);
+			good[at] ^= 0x10;
+			close(fd);
+			r = archive_file_open(bad, &file);
+			if (r == 0) /* the statement may say it otherwise, or a frame: only the signature tells the one, reading the other */
+				r = archive_file_check(file, NULL);
+			archive_file_close(file);
+			if (cut)
+				assert_int_equal(r, -EUCLEAN);
+			else
+				assert_true(r == -EUCLEAN || r == 0);
+			if (archive_db_open(bad, &db) == 0)
+				sqlite3_close(db);
+		}
+	free(good);
+}
+
 /* ---- retention ---- */
 
 static int destroy(struct fixture *f, const char *name)
@@ -717,6 +760,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_counts_of_a_client, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_changes_are_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_anchor_in_an_archive, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hostile_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_each_step, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_each_step_of_the_end, setup, teardown),
