@@ -217,6 +217,26 @@ print(Connection(sys.argv[1]).call("org.coffer.keyd.Incident", client="acme", **
     wait_for(lambda: os.path.exists(acme.base + "/sent"), "the letter")
 
 
+def test_an_admin_does_not_shorten_how_long_the_record_is_kept(acme):
+    """What was recorded about him would be destroyed sooner."""
+    acme.down()
+    acme.up_with_groups()
+    bob = acme.bob
+    acme.join(bob, "coffer-admin")
+    text = builtin_policy()
+
+    def keeps(version, words):
+        return write(acme, version + ".yaml", text.replace('version: "2024-05-10"', f'version: "{version}"', 1).replace(
+            "legal_bases:", words + "\nlegal_bases:", 1))
+
+    r = acme.coffer("policy", "apply", keeps("2", "record: {keep: 1y}"), user=bob, check=REFUSED)
+    assert "sooner" in r.err and "owner" in r.err, r
+    acme.coffer("policy", "apply", keeps("3", "record: {keep: 5y}"))
+    acme.coffer("policy", "apply", keeps("4", "record: {keep: 4y}"), user=bob, check=REFUSED)
+    acme.coffer("policy", "apply", keeps("5", "record: {keep: 6y}"), user=bob)
+    acme.coffer("policy", "apply", keeps("6", "record: {archive: 2m}"), user=bob)
+
+
 def test_a_number_that_a_class_ever_had_is_no_others(acme):
     """Not even when a version between them left the class out, or begins later."""
     text = builtin_policy()
