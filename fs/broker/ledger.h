@@ -57,7 +57,7 @@ int ledger_source_new(struct ledger *l, uint64_t journal, const char *client_id,
 void ledger_source_free(struct ledger_source *s);
 uint64_t ledger_source_done(const struct ledger_source *s); /* sequence of the last record that is in */
 /* Adds what the record says.  One that is in already is skipped: 0; 1: a row came in.  -EBADMSG: it names a path or
- * process that this journal never named, or names one twice. */
+ * process that this journal never named, or names one twice; or the one before it is missing. */
 int ledger_add_record(struct ledger *l, struct ledger_source *s, uint64_t seq, const struct record *r);
 /* Remembers, within the batch, how far this journal came. */
 int ledger_source_store(struct ledger *l, struct ledger_source *s);

@@ -219,6 +219,8 @@ int ledger_add_record(struct ledger *l, struct ledger_source *s, uint64_t seq, c
 
 	if (seq <= s->done)
 		return 0;
+	if (seq != s->done + 1)
+		return -EBADMSG; /* the journal was released further than we ever came */
 	switch (rec->kind) {
 	case RECORD_KIND_PATH:
 		r = add_path(l, s, &rec->path);

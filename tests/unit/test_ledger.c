@@ -224,7 +224,9 @@ static void test_lies_are_refused(void **state)
 	rec = make_open(7, 1, UINT32_MAX, 0);
 	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), -EBADMSG);
 	rec = make_open(7, 1, 3, 0);
+	assert_int_equal(ledger_add_record(f->l, s, 3, &rec), -EBADMSG); /* the second is missing */
 	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), 1);
+	assert_int_equal(ledger_add_record(f->l, s, 2, &rec), 0); /* it is in already */
 	assert_int_equal(ledger_commit(f->l), 0);
 	ledger_source_free(s);
 }
