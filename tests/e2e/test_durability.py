@@ -9,6 +9,7 @@ import pytest
 import harness
 from harness import PURPOSE, USAGE, wait_for
 from storm import Storm
+from test_shared import Shared
 
 
 def policy(where, word="sync", text=None):
@@ -85,6 +86,18 @@ def test_what_a_policy_cannot_say(make_vault):
                        (policy(PURPOSE, "process", policy("installation")), "durability: sync")]:
         r = v.coffer("policy", "check", write(v, "p.yaml", text), check=USAGE)
         assert what in r.err and re.search(r"p.yaml:\d+: ", r.err), r
+
+
+def test_a_shared_mount_waits_for_all_its_members(make_vault):
+    v = vault_with(make_vault, policy(PURPOSE))
+    v.grant("acme", v.bob)
+    shared = Shared(v)
+    for n in range(10):
+        shared.sh(v.alice, f"echo {n} > n; chmod 666 n; mkdir -m 777 d; echo x > d/f; chmod 644 d/f")
+        shared.sh(v.bob, f"grep -qx {n} n; cat d/f; mv d/f d/g; rm d/g; rmdir d; echo b > n")
+        shared.sh(v.alice, "grep -qx b n; test ! -e d; rm n")
+    rows = v.rows("sessions")
+    assert len(rows) == 3 and all(r["durability"] == "sync" for r in rows), rows
 
 
 def test_a_failing_disk_gives_no_data_to_who_waits_for_it_and_mends_itself(make_vault):
