@@ -157,7 +157,9 @@ const struct help_topic help_topics[] = {
 		"    coffer log --user alice --path '/orders/*'\n"
 		"    coffer log verify\n"
 		"Offline, on a copy, with a key that was kept off the host:\n"
-		"    coffer log verify --db ledger.db --pubkey coffer.pub\n"},
+		"    coffer log verify --db ledger.db --pubkey coffer.pub\n"
+		"Months that are over lie in files of their own (copy the folder `archive` with ledger.db):\n"
+		"    coffer log archive --list\n"},
 	{"auditor", "report", "give a client what he may ask for",
 		"Who used his data for which purpose, disclosures, retention, certificates; as a page, and signed for machines:\n"
 		"    coffer report acme --from 2026-01-01 --html acme.html --signed acme.json\n"

@@ -207,6 +207,14 @@ def test_backup_has_the_archives(aged, tmp_path):
     v.coffer("backup", to)
     found = glob.glob(to + "/**/" + month() + ".coffer-log.zst", recursive=True)
     assert len(found) == 1, found
+    ledger = os.path.dirname(os.path.dirname(found[0])) + "/ledger.db"
+    assert "1 months in archives are sound" in v.coffer("log", "verify", "--db", ledger).out
+    manifest = glob.glob(to + "/**/MANIFEST*", recursive=True) or glob.glob(to + "/**/*.json", recursive=True)
+    assert any(month() + ".coffer-log.zst" in open(m).read() for m in manifest), manifest
+    v.json("drill", to, "--scratch", v.base, timeout=60)
+    os.rename(found[0], found[0] + ".away")
+    r = v.coffer("drill", to, "--scratch", v.base, "--json", check=DAMAGED, timeout=60)
+    assert ".coffer-log.zst" in r.out, r
 
 
 def test_retention_destroys_a_month_and_says_so(aged, faketime, tmp_path):  # noqa: F811
