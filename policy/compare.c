@@ -199,12 +199,81 @@ static const char *emergency_text(const struct policy_emergency *e, char buf[TEX
 	return buf;
 }
 
+/* ---- what holds for all ---- */
+
+enum setting_key { S_CONTROLLER, S_CONTACT, S_DURABILITY, S_WAIT, S_AT, S_SENDMAIL, S_ARCHIVE, S_KEEP, S_ANCHORS, S_TOGETHER, SETTING_KEYS };
+static const char *const setting_keys[SETTING_KEYS] = {"controller", "contact", "durability", "destruction: wait", "destruction: at",
+	"destruction: sendmail", "record: archive", "record: keep", "anchors", "together"};
+
+static const char *anchors_text(const struct policy *p, char buf[TEXT_MAX])
+{
+	static const char *const kinds[] = {[ANCHOR_FILE] = "file", [ANCHOR_COMMAND] = "command", [ANCHOR_MAIL] = "mail"};
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < p->anchors_count && at < TEXT_MAX; i++)
+		at += (size_t)snprintf(buf + at, TEXT_MAX - at, "%s%s %s every %lld s", i ? ", " : "", kinds[p->anchors[i].kind],
+			p->anchors[i].to, (long long)p->anchors[i].every);
+	return buf;
+}
+
+static const char *together_text(const struct policy *p, char buf[TEXT_MAX])
+{
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (unsigned a = 0; a < POLICY_ROLES; a++)
+		for (unsigned b = a + 1; b < POLICY_ROLES && at < TEXT_MAX; b++)
+			if (p->together[a] & 1u << b)
+				at += (size_t)snprintf(buf + at, TEXT_MAX - at, "%s%s and %s", at ? ", " : "", policy_role_name(a),
+					policy_role_name(b));
+	return buf;
+}
+
+static const char *setting_text(const struct policy *p, enum setting_key key, char buf[TEXT_MAX])
+{
+	switch (key) {
+	case S_CONTROLLER:
+		return p->controller ? p->controller : "";
+	case S_CONTACT:
+		return p->contact ? p->contact : "";
+	case S_DURABILITY:
+		return policy_durability_name(p->durability);
+	case S_WAIT:
+		return policy_period_text(&p->wait, buf);
+	case S_AT:
+		snprintf(buf, TEXT_MAX, "%02d:%02d UTC", p->window_at / 3600, p->window_at % 3600 / 60);
+		return buf;
+	case S_SENDMAIL:
+		return p->sendmail ? p->sendmail : "";
+	case S_ARCHIVE:
+		return policy_period_text(&p->record_archive, buf);
+	case S_KEEP:
+		return p->record_ends ? policy_period_text(&p->record_keep, buf) : "for ever";
+	case S_ANCHORS:
+		return anchors_text(p, buf);
+	case S_TOGETHER:
+		return together_text(p, buf);
+	default:
+		return "";
+	}
+}
+
+static void compare_settings(const struct compare *c, const struct policy *a, const struct policy *b)
+{
+	char was[TEXT_MAX], will[TEXT_MAX];
+
+	for (unsigned key = 0; key < SETTING_KEYS; key++)
+		said(c, "setting", "", setting_keys[key], setting_text(a, key, was), setting_text(b, key, will));
+}
+
 void policy_compare(const struct policy *a, const struct policy *b, void (*say)(const struct policy_change *c, void *arg),
 	void *arg)
 {
 	const struct compare c = {say, arg};
 	char was[TEXT_MAX], will[TEXT_MAX];
 
+	compare_settings(&c, a, b);
 	compare_purposes(&c, a, b);
 	compare_classes(&c, a, b);
 	for (unsigned y = PARTY_EMPLOYEE; y <= PARTY_AFFILIATE; y++)

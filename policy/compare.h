@@ -5,11 +5,11 @@
 #include "policy/policy.h"
 
 struct policy_change {
-	const char *kind;		/* "purpose", "class", "party", "emergency" */
+	const char *kind;		/* "setting", "purpose", "class", "party", "emergency" */
 	const char *id, *key;		/* what of it: "rights", "parties", ...; "" for the whole */
 	const char *was, *will;		/* "" where it is not there */
 };
-/* Calls `say` for each difference that a decision or retention can see; titles and sources are left out. */
+/* Calls `say` for each difference that decisions, retention, the record or the daemons can see; titles and sources are left out. */
 void policy_compare(const struct policy *a, const struct policy *b, void (*say)(const struct policy_change *c, void *arg),
 	void *arg);
 

@@ -55,6 +55,22 @@ def test_o24_an_old_decision_explains_itself_with_the_old_text(acme):
     assert acme.mount(acme.alice, check=REFUSED)
 
 
+def test_diff_shows_what_holds_for_all(acme):
+    """Among it what only the owner may change: he sees it before he does."""
+    text = builtin_policy()
+    path = write(acme, "same.yaml", text)
+    assert acme.json("policy", "diff", path)["rules"] == []
+    text = text.replace("legal_bases:", 'durability: sync\ndestruction: {wait: 40d, at: "04:30", sendmail: /usr/sbin/sendmail}\n'
+                        'record: {archive: 2m, keep: 9y}\nanchors:\n  - file: /var/log/heads\nlegal_bases:', 1)
+    rules = acme.json("policy", "diff", write(acme, "two.yaml", text))["rules"]
+    told = {r["key"]: (r["was"], r["will"]) for r in rules if r["kind"] == "setting"}
+    assert set(told) == {"durability", "destruction: wait", "destruction: at", "destruction: sendmail", "record: archive", "record: keep",
+                         "anchors"}, told
+    assert told["destruction: wait"] == ("30d", "40d") and told["destruction: at"] == ("02:00 UTC", "04:30 UTC")
+    assert told["record: keep"] == ("for ever", "9y") and told["anchors"][0] == "" and "file /var/log/heads every" in told["anchors"][1]
+    assert told["destruction: sendmail"] == ("", "/usr/sbin/sendmail")
+
+
 def test_a_version_begins_on_its_date(acme):
     m = acme.mount(acme.alice)
     soon = int(time.time()) + 3
