@@ -11,11 +11,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/scope.h"
+#include "tools/background.h"
 
 #define FUSERMOUNT "fusermount3"
 
@@ -166,20 +166,8 @@ static uint64_t identity_of(const char *path)
 static void keeper(const char *path, int fd, uint64_t ours)
 {
 	uint64_t now;
-	char byte;
-	ssize_t n;
-	int null;
 
-	setsid();
-	if (chdir("/") < 0 || dup2(fd, STDIN_FILENO) < 0)
-		_exit(1);
-	syscall(SYS_close_range, 1u, ~0u, 0u);
-	null = open("/dev/null", O_RDWR);
-	if (null != STDOUT_FILENO || dup2(null, STDERR_FILENO) < 0)
-		_exit(1);
-	do
-		n = read(STDIN_FILENO, &byte, 1);
-	while (n > 0 || (n < 0 && errno == EINTR));
+	background_wait(fd);
 	now = identity_of(path); /* another may stand there by now, of a session that lives */
 	if (ours == 0 || now == 0 || now == ours)
 		fusemount_unmount(path, true);

@@ -5,11 +5,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/scope.h"
+#include "tools/background.h"
 #include "tools/backup_dir.h"
 #include "tools/fusemount.h"
 #include "tools/scratch.h"
@@ -38,22 +38,10 @@ static void take_away(const struct tool *t, const struct guarded *g)
 static void wait_and_take_away(const struct tool *t, const struct guarded *g, int fd)
 {
 	static const int ends[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTSTP};
-	int null;
-	ssize_t n;
-	char byte;
 
-	setsid(); /* what is typed, and the end of the terminal, are for the others */
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
 		signal(ends[i], SIG_IGN);
-	if (chdir("/") < 0 || dup2(fd, STDIN_FILENO) < 0)
-		_exit(1);
-	syscall(SYS_close_range, 1u, ~0u, 0u);
-	null = open("/dev/null", O_RDWR);
-	if (null != STDOUT_FILENO || dup2(null, STDERR_FILENO) < 0)
-		_exit(1);
-	do
-		n = read(STDIN_FILENO, &byte, 1);
-	while (n > 0 || (n < 0 && errno == EINTR));
+	background_wait(fd);
 	take_away(t, g);
 	_exit(0);
 }

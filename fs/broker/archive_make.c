@@ -13,6 +13,7 @@
 
 #include "common/sql.h"
 #include "fs/broker/archive.h"
+#include "fs/broker/ledger_impl.h"
 #include "fs/broker/ledger_verify.h"
 #include "fs/broker/posting.h"
 
@@ -223,11 +224,7 @@ static int copy_base(struct maker *m)
 
 	if (r < 0)
 		return r;
-	sqlite3_bind_int64(st, 1, b->batch);
-	sqlite3_bind_int64(st, 2, b->time);
-	for (int t = 0; t < CHAIN_TABLES; t++)
-		sqlite3_bind_int64(st, 3 + t, b->to[t]);
-	sqlite3_bind_blob(st, 3 + CHAIN_TABLES, b->hash.b, sizeof(b->hash.b), SQLITE_STATIC);
+	ledger_bind_batch(st, b);
 	return sql_run(st);
 }
 

@@ -168,6 +168,15 @@ void ledger_rollback(struct ledger *l)
 		sql_exec(l->db, "ROLLBACK");
 }
 
+void ledger_bind_batch(sqlite3_stmt *st, const struct chain_batch *b)
+{
+	sqlite3_bind_int64(st, 1, b->batch);
+	sqlite3_bind_int64(st, 2, b->time);
+	for (int t = 0; t < CHAIN_TABLES; t++)
+		sqlite3_bind_int64(st, 3 + t, b->to[t]);
+	sqlite3_bind_blob(st, 3 + CHAIN_TABLES, b->hash.b, sizeof(b->hash.b), SQLITE_STATIC);
+}
+
 static int add_chain(struct ledger *l, struct chain_batch *b)
 {
 	sqlite3_stmt *st = l->st[ADD_CHAIN];
@@ -176,11 +185,7 @@ static int add_chain(struct ledger *l, struct chain_batch *b)
 	r = chain_batch_hash(l->chain, &l->last, b, &b->hash);
 	if (r < 0)
 		return r;
-	sqlite3_bind_int64(st, 1, b->batch);
-	sqlite3_bind_int64(st, 2, b->time);
-	for (int t = 0; t < CHAIN_TABLES; t++)
-		sqlite3_bind_int64(st, 3 + t, b->to[t]);
-	sqlite3_bind_blob(st, 3 + CHAIN_TABLES, b->hash.b, sizeof(b->hash.b), SQLITE_STATIC);
+	ledger_bind_batch(st, b);
 	return sql_run(st);
 }
 

@@ -203,11 +203,7 @@ static int put_base(sqlite3 *db, const struct chain_batch *b)
 		r = sql_prepare(db, "INSERT INTO base VALUES (?,?,?,?,?,?,?,?,?)", &st);
 	if (r < 0)
 		return r;
-	sqlite3_bind_int64(st, 1, b->batch);
-	sqlite3_bind_int64(st, 2, b->time);
-	for (int t = 0; t < CHAIN_TABLES; t++)
-		sqlite3_bind_int64(st, 3 + t, b->to[t]);
-	sqlite3_bind_blob(st, 3 + CHAIN_TABLES, b->hash.b, sizeof(b->hash.b), SQLITE_STATIC);
+	ledger_bind_batch(st, b);
 	return sql_run(st);
 }
 

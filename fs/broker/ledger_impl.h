@@ -54,6 +54,8 @@ int ledger_add_row(struct ledger *l, enum chain_table t, sqlite3_stmt *st);
 int ledger_lookup(sqlite3_stmt *st, int64_t *ret);
 /* A record, to go in at the end of the batch. */
 int ledger_add_pending(struct ledger *l, const struct pack_record *rec);
+/* Parameters 1 to 9 of a row of "chain" or "base".  The hash is not copied. */
+void ledger_bind_batch(sqlite3_stmt *st, const struct chain_batch *b);
 
 /* ---- ledger_archive.c ---- */
 int ledger_parts_load(struct ledger *l);

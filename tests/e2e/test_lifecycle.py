@@ -108,7 +108,7 @@ def test_class_from_due_to_certificate(late):
     pass_time(v, 40 + WAIT)
     done = wait_for(lambda: acts(v, "erase"), "the destruction", limit=30)
     assert done[0]["outcome"] == 0 and done[0]["user"] == "the clock"
-    name, = [n for n in os.listdir(v.dir + "/keyd/certificates") if "erasure" in n]
+    name, = [n for n in os.listdir(v.dir + "/keyd/certificates") if "erasure" in n and n.endswith(".json")]
     with open(f"{v.dir}/keyd/certificates/{name}") as f:
         c = json.load(f)["certificate"]
     v.coffer("certificate", "verify", f"{v.dir}/keyd/certificates/{name}")
