@@ -1,7 +1,8 @@
 """Random operations from several sessions of one client, each compared with the same on the local disk.
 
-One operation at a time, so results are the same for a seed.  Between operations of two sessions stands a barrier: a change of
-one file by the last session, which the next one waits to see; notifications come in order, so it has then got all others.
+One operation at a time, so results are the same for a seed.  Between operations of two sessions stands a barrier: the last session
+changes a file that only the next one looks at, and which waits to see it.  Notifications come in order, so it has then got all
+others.  One file for all would not do: the notification of an earlier barrier would show the newest one before its time.
 A sequence that fails is made short and can be kept as a file, one operation a line (replays/).
 """
 import json
@@ -67,7 +68,8 @@ class Stage:
         self.mounts = [vault.mount(u) for u in self.users]
         self.players = [Player(u, m.point) for u, m in zip(self.users, self.mounts)]
         self.twin = Player(vault.alice, vault.alice.mkdir("twin"))
-        self.players[0].ask({"op": "set up", "p": self.mounts[0].path("barrier")})
+        for i in range(len(self.mounts)):
+            self.players[0].ask({"op": "set up", "p": self.mounts[0].path(f"barrier{i}")})
 
     def close(self):
         for p in [*self.players, self.twin]:
@@ -89,8 +91,8 @@ class Stage:
         if self.last in (None, i):
             return
         self.barrier += 1
-        self.players[self.last].ask({"op": "barrier", "p": self.mounts[self.last].path("barrier"), "n": self.barrier})
-        harness.wait_for(lambda: self.players[i].ask({"op": "reached", "p": self.mounts[i].path("barrier")}) == self.barrier,
+        self.players[self.last].ask({"op": "barrier", "p": self.mounts[self.last].path(f"barrier{i}"), "n": self.barrier})
+        harness.wait_for(lambda: self.players[i].ask({"op": "reached", "p": self.mounts[i].path(f"barrier{i}")}) == self.barrier,
                          "the notification", limit=LIMIT, step=0.0005)
 
     def again(self, i):
