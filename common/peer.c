@@ -1,12 +1,15 @@
 #include "common/peer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/scope.h"
 
@@ -107,7 +110,7 @@ static int roles_by_group(const char *user, gid_t primary, unsigned *roles)
 
 int peer_from_uid(uid_t uid, uid_t state_dir_owner, struct peer *ret)
 {
-	struct peer p = {.uid = uid, .gid = (gid_t)-1, .roles = ROLE_USER};
+	struct peer p = {.uid = uid, .gid = (gid_t)-1, .roles = ROLE_USER, .person = uid};
 	int r;
 
 	r = user_of(uid, p.user, sizeof(p.user), &p.gid);
@@ -123,6 +126,24 @@ int peer_from_uid(uid_t uid, uid_t state_dir_owner, struct peer *ret)
 		p.roles |= ROLE_OWNER | ROLE_ADMIN | ROLE_CUSTODIAN | ROLE_AUDITOR;
 	*ret = p;
 	return 0;
+}
+
+/* The kernel's login uid stays when somebody becomes root.  Unset, and for a process that is gone: who it is now. */
+static uid_t person_of(uid_t uid, pid_t pid)
+{
+	scoped(close_fdp) int fd = -1;
+	char path[32], text[16] = "";
+	unsigned long login;
+	char *end;
+
+	if (uid != 0)
+		return uid;
+	snprintf(path, sizeof(path), "/proc/%d/loginuid", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return uid;
+	login = strtoul(text, &end, 10);
+	return end == text || login >= UINT32_MAX ? uid : (uid_t)login;
 }
 
 int peer_from_socket(int fd, uid_t state_dir_owner, struct peer *ret)
@@ -141,6 +162,7 @@ int peer_from_socket(int fd, uid_t state_dir_owner, struct peer *ret)
 		return r;
 	p.pid = cred.pid;
 	p.gid = cred.gid;
+	p.person = person_of(cred.uid, cred.pid);
 	*ret = p;
 	return 0;
 }

@@ -23,6 +23,8 @@ struct peer {
 	pid_t pid;
 	unsigned roles;
 	char user[256];		/* from NSS, or the uid in digits */
+	uid_t person;		/* of root: who logged in and became root (sudo, su), as far as the kernel knows; else the uid.  Says only
+				 * who is another person, never what somebody may */
 };
 
 /* From SO_PEERCRED of a connected Unix socket.  `state_dir_owner`: the uid that owns D. */

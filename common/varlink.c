@@ -390,11 +390,13 @@ static struct varlink_call *call_new(struct conn *c, json_t *message, int *fds)
 	if (!c->inherited) {
 		pid_t pid = c->peer.pid;
 		gid_t gid = c->peer.gid;
+		uid_t person = c->peer.person;
 
 		if (peer_from_uid(c->peer.uid, c->server->owner, &c->peer) < 0)
 			c->peer.roles = ROLE_NONE;
 		c->peer.pid = pid;
 		c->peer.gid = gid;
+		c->peer.person = person;
 	}
 	call->peer = c->peer;
 	return call;

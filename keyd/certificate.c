@@ -86,6 +86,22 @@ static json_t *decided(const struct certificate_facts *f)
 		time_json(f->client->end_recorded_at), "intended_at", time_json(f->destruction->intent_at));
 }
 
+/* Two persons, where roles are separate.  Of before that was asked for, one. */
+static json_t *transferred(const json_t *t)
+{
+	const char *const texts[] = {"key", "handed_over_by", "asked_by", "confirmed_by"};
+	const char *const times[] = {"handed_over_at", "asked_at", "confirmed_at"};
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		if (json_is_string(json_object_get(t, texts[i])))
+			json_object_set(o, texts[i], json_object_get(t, texts[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++)
+		if (json_is_integer(json_object_get(t, times[i])))
+			json_object_set_new(o, times[i], time_json(json_integer_value(json_object_get(t, times[i]))));
+	return o;
+}
+
 int certificate_make(const struct certificate_facts *f, json_t **ret)
 {
 	json_t *c;
@@ -97,10 +113,8 @@ int certificate_make(const struct certificate_facts *f, json_t **ret)
 	if (!c)
 		return -ENOMEM;
 	json_object_set_new(c, "decided", decided(f));
-	if (f->client->transferred_at)
-		json_object_set_new(c, "transferred_to",
-			json_pack("{s:s, s:o, s:o}", "key", f->client->successor, "handed_over_at",
-				time_json(f->client->handed_over_at), "confirmed_at", time_json(f->client->transferred_at)));
+	if (f->transfer)
+		json_object_set_new(c, "transferred_to", transferred(f->transfer));
 	if (f->notice)
 		json_object_set_new(c, "notice", json_deep_copy(f->notice));
 	json_object_set_new(c, "destroyed_at", time_json(f->destroyed_at));

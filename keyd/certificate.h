@@ -20,6 +20,7 @@ struct certificate_facts {
 	const struct policy *policy;	/* in force then: its name, version and hash, controller and contact stand on it */
 	const json_t *slots;		/* slots_certificate() */
 	const json_t *notice;		/* of the destruction; or NULL */
+	const json_t *transfer;		/* facts_transfer_row(), where a successor has it; or NULL */
 	const json_t *recovery;		/* rows of recovery_json(); NULL: not known */
 	bool embedded;			/* one user has all roles: said on it */
 	const struct fact_head *head;	/* or NULL: none signed yet */

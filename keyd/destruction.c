@@ -80,6 +80,7 @@ static int certify(const struct destruction *d, int64_t now, json_t **ret, char 
 	scoped(json_decrefp) json_t *notice = expiry_notice_json(d->k, &d->client);
 	scoped(json_decrefp) json_t *recovery = holders_json(d->k, NULL);
 	scoped(json_decrefp) json_t *slots = slots_certificate(d->k);
+	scoped(json_decrefp) json_t *transfer = NULL;
 	struct certificate_facts f = {
 		.client = &d->client,
 		.destruction = &d->fact,
@@ -92,9 +93,11 @@ static int certify(const struct destruction *d, int64_t now, json_t **ret, char 
 		.head = have_head ? &head : NULL,
 	};
 	json_t *c = NULL;
-	int r;
+	int r = d->client.transferred_at ? facts_transfer_row(d->k->facts, d->client.row, &transfer) : 0;
 
-	r = certificate_make(&f, &c);
+	f.transfer = transfer;
+	if (r == 0)
+		r = certificate_make(&f, &c);
 	if (r == 0)
 		r = certificate_sign(d->k->ring, c, ret_text, signature);
 	if (r < 0) {

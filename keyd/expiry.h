@@ -41,8 +41,6 @@ char *expiry_rule_text(const struct policy_retention *rule, char *buf, size_t n)
 /* 0: none. */
 int64_t expiry_destroy_on(const struct policy *p, const struct fact_client *c, int64_t now);
 
-/* May he confirm what was asked for?  Where one user holds all roles (embedded) he may: nobody else is there. */
-bool expiry_is_second_person(const struct fact_schedule *s, struct actor by, bool embedded);
 /* Somebody wants to open a client: an alarm in the book if it waits for its destruction. */
 void expiry_alarm(struct keyd *k, const char *client, const char *purpose, const char *outcome, struct actor by);
 /* What status warns of; "": nothing. */

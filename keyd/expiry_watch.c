@@ -12,12 +12,6 @@
 #include "keyd/keyd.h"
 #include "keyd/outbox.h"
 
-/* By number and by name: neither a second account nor a renamed one makes two of one. */
-bool expiry_is_second_person(const struct fact_schedule *s, struct actor by, bool embedded)
-{
-	return embedded || (s->asked_uid != by.uid && strcmp(s->asked_by, by.user) != 0);
-}
-
 void expiry_alarm(struct keyd *k, const char *client, const char *purpose, const char *outcome, struct actor by)
 {
 	struct outbox_entry e = {

@@ -251,6 +251,12 @@ static const char *const migrations[] = {
 	" opened_at INTEGER) STRICT;"
 	"CREATE INDEX sealed_until ON sealed (until) WHERE opened_at IS NULL;" FOR_EVER("sealed",
 		"id,content,nonce,commitment,until,recorded_at,recorded_by,recorded_uid", "opened_at"),
+
+	/* That he has it, says one custodian; another confirms it.  last_session: the newest there was; null: not known. */
+	"ALTER TABLE transfer ADD COLUMN last_session INTEGER;" ALSO_FIXED("transfer", "last_session")
+	"CREATE TABLE transfer_ask (id INTEGER PRIMARY KEY, transfer INTEGER NOT NULL REFERENCES transfer,"
+	" asked_at INTEGER NOT NULL, asked_by TEXT NOT NULL, asked_uid INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX transfer_ask_transfer ON transfer_ask (transfer);" NEVER_CHANGED("transfer_ask"),
 };
 
 static int migrate(struct facts *f)

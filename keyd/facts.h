@@ -96,6 +96,17 @@ int facts_transfer_add(struct facts *f, int64_t client, const char *successor, c
 	int64_t now);
 /* He has it.  0 also when that is known; -ENOENT: never handed over. */
 int facts_transfer_finish(struct facts *f, int64_t client, struct actor by, int64_t now);
+/* A custodian says that the successor has what was handed over last, and asks another to confirm it. */
+int facts_transfer_ask(struct facts *f, int64_t client, struct actor by, int64_t now);
+struct fact_transfer_ask {
+	int64_t asked_at;
+	uid_t asked_uid;
+	char asked_by[FACT_TEXT_MAX];
+};
+int facts_transfer_asked(struct facts *f, int64_t client, struct fact_transfer_ask *ret);	/* the last; -ENOENT */
+int facts_transfer_is_old(struct facts *f, int64_t client, bool *ret);	/* there were sessions since */
+/* {key, handed_over_at, handed_over_by, asked_by, asked_at, confirmed_by, confirmed_at} of the last handing over. */
+int facts_transfer_row(struct facts *f, int64_t client, json_t **ret);	/* -ENOENT */
 
 /* ---- dates of named events: the last one recorded counts, 0 takes it back ---- */
 int facts_event_set(struct facts *f, int64_t client, const char *event, int64_t on, struct actor by, int64_t now);

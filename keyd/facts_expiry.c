@@ -119,7 +119,8 @@ int facts_transfer_add(struct facts *f, int64_t client, const char *successor, c
 	int64_t now)
 {
 	return facts_execute(f, NULL,
-		"INSERT INTO transfer (client,successor,sealed_hash,recorded_at,recorded_by,recorded_uid) VALUES (?,?,?,?,?,?)",
+		"INSERT INTO transfer (client,successor,sealed_hash,recorded_at,recorded_by,recorded_uid,last_session)"
+		" VALUES (?,?,?,?,?,?,(SELECT ifnull(max(id),0) FROM session))",
 		"ittiti", client, successor, sealed_hash, now, by.user, (int64_t)by.uid);
 }
 
@@ -139,6 +140,66 @@ int facts_transfer_finish(struct facts *f, int64_t client, struct actor by, int6
 		return 0;
 	return facts_execute(f, NULL, "UPDATE transfer SET finished_at = ?3, finished_by = ?4 WHERE id = " LAST_TRANSFER, "iiit",
 		client, FACTS_LATEST, now, by.user);
+}
+
+int facts_transfer_ask(struct facts *f, int64_t client, struct actor by, int64_t now)
+{
+	return facts_execute(f, NULL,
+		"INSERT INTO transfer_ask (transfer,asked_at,asked_by,asked_uid) VALUES (" LAST_TRANSFER ",?3,?4,?5)", "iiiti", client,
+		FACTS_LATEST, now, by.user, (int64_t)by.uid);
+}
+
+int facts_transfer_asked(struct facts *f, int64_t client, struct fact_transfer_ask *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT asked_at, asked_uid, asked_by FROM transfer_ask WHERE transfer = " LAST_TRANSFER " ORDER BY id DESC LIMIT 1",
+		"ii", client, FACTS_LATEST);
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
+	*ret = (struct fact_transfer_ask){
+		.asked_at = sqlite3_column_int64(st, 0), .asked_uid = (uid_t)sqlite3_column_int64(st, 1)};
+	facts_text(st, 2, ret->asked_by, sizeof(ret->asked_by));
+	return 0;
+}
+
+int facts_transfer_is_old(struct facts *f, int64_t client, bool *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	*ret = true;
+	r = facts_prepare(f, &st,
+		"SELECT 1 FROM transfer t JOIN session s ON s.client = t.client WHERE t.id = " LAST_TRANSFER
+		" AND iif(t.last_session IS NULL, s.begun_at > t.recorded_at, s.id > t.last_session) LIMIT 1",
+		"ii", client, FACTS_LATEST);
+	if (r == 0)
+		r = sql_step(st);
+	if (r < 0)
+		return r;
+	*ret = r > 0;
+	return 0;
+}
+
+int facts_transfer_row(struct facts *f, int64_t client, json_t **ret)
+{
+	json_t *rows = NULL;
+	int r = facts_rows(f, &rows,
+		"SELECT successor AS key, recorded_at AS handed_over_at, recorded_by AS handed_over_by, a.asked_by, a.asked_at,"
+		" finished_by AS confirmed_by, finished_at AS confirmed_at"
+		" FROM transfer t LEFT JOIN transfer_ask a ON a.id = (SELECT max(id) FROM transfer_ask WHERE transfer = t.id)"
+		" WHERE t.id = " LAST_TRANSFER,
+		"ii", client, FACTS_LATEST);
+
+	if (r == 0 && json_array_size(rows) == 1)
+		*ret = json_incref(json_array_get(rows, 0));
+	else if (r == 0)
+		r = -ENOENT;
+	json_decref(rows);
+	return r;
 }
 
 static int load_transfer(struct facts *f, int64_t known_at, struct fact_client *c)

@@ -14,19 +14,10 @@
 #include "keyd/methods.h"
 #include "keyd/notice.h"
 #include "keyd/outbox.h"
+#include "keyd/person.h"
 #include "keyd/rules.h"
 #include "keyd/sendmail.h"
 #include "keyd/session.h"
-
-static bool is_another(struct varlink_call *call, const char *user, uid_t uid, const char *what)
-{
-	const struct peer *p = varlink_call_peer(call);
-
-	if (p->uid != uid && strcmp(p->user, user) != 0)
-		return true;
-	varlink_errorf(call, "OwnRequest", "ask another person", "%s: nobody %s himself", user, what);
-	return false;
-}
 
 /* ---- asking ---- */
 
@@ -197,7 +188,7 @@ int keyd_request_decide(struct varlink_call *call, json_t *params, void *userdat
 			call, "UnknownRequest", "`coffer requests` shows them", "there is no request %lld", (long long)id);
 	if (r < 0)
 		return reply_failure(k, call, r, "the request cannot be read");
-	if (!is_another(call, q.user, q.uid, "decides about his own request:"))
+	if (!person_is_another(call, q.user, q.uid, "decides about his own request:"))
 		return 0;
 	if (approve && q.decided)
 		return varlink_errorf(call, "Decided", "he can ask again", "request %lld is decided already", (long long)id);
@@ -269,7 +260,7 @@ int keyd_review_close(struct varlink_call *call, json_t *params, void *userdata)
 			(long long)id);
 	if (r < 0)
 		return reply_failure(k, call, r, "the review cannot be read");
-	if (!is_another(call, v.user, v.uid, "reviews what he did"))
+	if (!person_is_another(call, v.user, v.uid, "reviews what he did"))
 		return 0;
 	e.client = c.client;
 	e.detail = json_pack("{s:I, s:s, s:s}", "review", id, "of", v.user, "note", note);

@@ -10,6 +10,7 @@
 #include "keyd/forecast.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/person.h"
 #include "keyd/retain.h"
 #include "keyd/rules.h"
 #include "keyd/window.h"
@@ -113,23 +114,23 @@ int keyd_expiry_schedule(struct varlink_call *call, json_t *params, void *userda
 		"reason", reason, "class", class_json(&w));
 	r = facts_begin(k->facts);
 	if (r == 0)
-		r = facts_notice_schedule(k->facts, w.notice, on, reason, e.by, now);
+		r = facts_notice_schedule(k->facts, w.notice, on, reason, person_of_call(call), now);
 	r = outbox_record_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the date is not kept");
-	return varlink_reply(call, json_pack("{s:I, s:b}", "until", (json_int_t)on, "separation", !k->embedded));
+	return varlink_reply(call, json_pack("{s:I, s:b}", "until", (json_int_t)on, "separation", !person_is_alone(k, varlink_call_peer(call))));
 }
 
 static bool may_confirm(struct keyd *k, struct varlink_call *call, const struct waiting *w,
-	const struct fact_schedule *s, const struct actor *by)
+	const struct fact_schedule *s)
 {
 	char day[DATE_TEXT_MAX];
 	int64_t now = keyd_now();
 
 	date_format_day(s->until, day);
-	if (!expiry_is_second_person(s, *by, k->embedded))
+	if (!person_is_alone(k, varlink_call_peer(call)) && person_is(varlink_call_peer(call), s->asked_by, s->asked_uid))
 		varlink_errorf(call, "OwnRequest", "another custodian must confirm it",
-			"%s asked for %s himself: it takes two different custodians", by->user, day);
+			"%s asked for %s himself: it takes two different custodians", s->asked_by, day);
 	else if (s->until < now - now % DAY_SECONDS)
 		varlink_errorf(call, "InvalidDate", "ask for another day: coffer expiry schedule",
 			"%s, which %s asked for, is over", day, s->asked_by);
@@ -159,10 +160,10 @@ int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdat
 			"nobody asked for an earlier destruction of %s", w.c.client);
 	if (r < 0)
 		return reply_failure(k, call, r, "what was asked for cannot be read");
-	if (!may_confirm(k, call, &w, &s, &e.by))
+	if (!may_confirm(k, call, &w, &s))
 		return 0;
 	e.detail = json_pack("{s:I, s:I, s:s, s:s, s:b, s:o*}", "notice", (json_int_t)w.notice, "until",
-		(json_int_t)s.until, "asked_by", s.asked_by, "reason", s.reason, "separation", !k->embedded, "class",
+		(json_int_t)s.until, "asked_by", s.asked_by, "reason", s.reason, "separation", !person_is_alone(k, varlink_call_peer(call)), "class",
 		class_json(&w));
 	r = facts_begin(k->facts);
 	if (r == 0)
@@ -172,7 +173,7 @@ int keyd_expiry_confirm(struct varlink_call *call, json_t *params, void *userdat
 		return reply_failure(k, call, r, "the confirmation is not kept");
 	expiry_now(k);
 	return varlink_reply(call, json_pack("{s:I, s:s, s:s, s:b}", "until", (json_int_t)s.until, "asked_by",
-		s.asked_by, "reason", s.reason, "separation", !k->embedded));
+		s.asked_by, "reason", s.reason, "separation", !person_is_alone(k, varlink_call_peer(call))));
 }
 
 int keyd_expiry_run(struct varlink_call *call, json_t *params, void *userdata)

@@ -11,6 +11,7 @@
 #include "keyd/member.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/person.h"
 #include "keyd/rules.h"
 #include "keyd/session.h"
 
@@ -70,9 +71,9 @@ static bool subject_exists(const struct subject *s, struct fact_grant *g, struct
 /* In the embedded default one person has all roles, and status says so; else nobody lets himself in. */
 static bool is_not_himself(struct keyd *k, const struct peer *by, const struct fact_grant *g, struct problem *p)
 {
-	bool himself = g->is_group ? nss_is_member(by->user, g->subject) : g->uid == by->uid;
+	bool himself = g->is_group ? person_is_member(by, g->subject) : person_is(by, g->subject, g->uid);
 
-	if (k->embedded || !himself)
+	if (person_is_alone(k, by) || !himself)
 		return true;
 	return refuse(p, "OwnGrant", "ask another admin", "%s cannot grant access to himself%s", by->user,
 		g->is_group ? " through a group that he is in" : "");

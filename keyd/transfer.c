@@ -21,6 +21,7 @@
 #include "keyd/facts_loads.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/person.h"
 #include "keyd/session.h"
 
 #define HASH_BYTES 32
@@ -186,10 +187,15 @@ int keyd_transfer(struct varlink_call *call, json_t *params, void *userdata)
 
 static bool may_finish(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
 {
+	bool used = true;
+
 	if (!may_transfer(k, call, c))
 		return false;
 	if (!c->handed_over_at)
 		varlink_errorf(call, "NotTransferred", "coffer transfer CLIENT --to KEY --out DIR", "%s was not handed over", c->client);
+	else if (facts_transfer_is_old(k->facts, c->row, &used) < 0 || used)
+		varlink_errorf(call, "NotTransferred", "hand it over again: coffer transfer CLIENT --to KEY --out DIR",
+			"%s was used after it was handed over: the successor has not all of it", c->client);
 	else if (c->held || c->held_partly)
 		varlink_errorf(call, "Held", "`coffer hold list` shows them; a custodian lifts them",
 			"there is a hold on %s, or on something of it: it is not destroyed", c->client);
@@ -229,11 +235,11 @@ static int begin_waiting(struct keyd *k, struct fact_client *c, int64_t now)
 	return r < 0 ? r : facts_client(k->facts, c->client, FACTS_LATEST, c);
 }
 
-/* As `expiry schedule` for today; where one user has all roles nobody else is there to confirm it. */
-static int hasten(struct keyd *k, struct varlink_call *call, const struct fact_client *c, int64_t now)
+/* As `expiry schedule` for today by one custodian, and `expiry confirm` by the other. */
+static int hasten(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const struct fact_transfer_ask *a, int64_t now)
 {
+	const struct actor asker = {.user = a->asked_by, .uid = a->asked_uid};
 	int64_t today = now - now % DAY_SECONDS;
-	struct actor by = actor_of(call);
 	char reason[FACT_TEXT_MAX];
 	struct fact_schedule s;
 	int r;
@@ -243,40 +249,85 @@ static int hasten(struct keyd *k, struct varlink_call *call, const struct fact_c
 	snprintf(reason, sizeof(reason), "transferred to %s", c->successor);
 	r = facts_begin(k->facts);
 	if (r == 0)
-		r = facts_notice_schedule(k->facts, c->waiting, today, reason, by, now);
-	if (r == 0 && k->embedded)
+		r = facts_notice_schedule(k->facts, c->waiting, today, reason, asker, a->asked_at);
+	if (r == 0)
 		r = facts_notice_scheduled(k->facts, c->waiting, &s);
-	if (r == 0 && k->embedded)
-		r = facts_notice_confirm(k->facts, s.row, by, now);
-	return record(k, call, r, k->embedded ? "expiry-confirm" : "expiry-schedule", c->client,
-		json_pack("{s:I, s:I, s:s, s:b}", "notice", (json_int_t)c->waiting, "until", (json_int_t)today, "reason", reason,
-			"separation", !k->embedded));
+	if (r == 0)
+		r = facts_notice_confirm(k->facts, s.row, person_of_call(call), now);
+	return record(k, call, r, "expiry-confirm", c->client,
+		json_pack("{s:I, s:I, s:s, s:s, s:b}", "notice", (json_int_t)c->waiting, "until", (json_int_t)today, "asked_by",
+			a->asked_by, "reason", reason, "separation", !person_is_alone(k, varlink_call_peer(call))));
+}
+
+/* One custodian says that the successor has it.  Nothing begins by that. */
+static int ask(struct keyd *k, struct varlink_call *call, const struct fact_client *c, struct fact_transfer_ask *ret)
+{
+	struct actor by = person_of_call(call);
+	int r = facts_transfer_asked(k->facts, c->row, ret);
+
+	if (r != -ENOENT)
+		return r;
+	*ret = (struct fact_transfer_ask){.asked_at = keyd_now(), .asked_uid = by.uid};
+	snprintf(ret->asked_by, sizeof(ret->asked_by), "%s", by.user);
+	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_transfer_ask(k->facts, c->row, by, ret->asked_at);
+	return record(k, call, r, "transfer-ask", c->client, json_pack("{s:s}", "to", c->successor));
+}
+
+static bool may_confirm(struct keyd *k, struct varlink_call *call, const struct fact_client *c, struct fact_transfer_ask *ret)
+{
+	int r = facts_transfer_asked(k->facts, c->row, ret);
+
+	if (r == -ENOENT)
+		varlink_errorf(call, "NotScheduled", "first `coffer transfer CLIENT --finish`, then another custodian confirms",
+			"nobody said yet that the successor has %s", c->client);
+	else if (r < 0)
+		reply_failure(k, call, r, "what was asked for cannot be read");
+	else if (!person_is_alone(k, varlink_call_peer(call)) &&
+		 person_is(varlink_call_peer(call), ret->asked_by, ret->asked_uid))
+		varlink_errorf(call, "OwnRequest", "another custodian must confirm it",
+			"%s asked for it himself: it takes two different custodians", ret->asked_by);
+	else
+		return true;
+	return false;
+}
+
+static int end_ours(struct keyd *k, struct varlink_call *call, struct fact_client *c, const struct fact_transfer_ask *a)
+{
+	int64_t now = keyd_now();
+	int r = put_finished(k, call, c, now);
+
+	if (r == 0)
+		r = begin_waiting(k, c, now);
+	if (r == 0)
+		r = hasten(k, call, c, a, now);
+	if (r == 0)
+		expiry_now(k);
+	return r < 0 ? r : facts_client(k->facts, c->client, FACTS_LATEST, c);
 }
 
 int keyd_transfer_finish(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
-	int64_t now = keyd_now();
-	const char *client;
+	bool alone = person_is_alone(k, varlink_call_peer(call));
+	struct fact_transfer_ask a;
 	struct fact_client c;
-	int r;
+	const char *client;
+	int confirm = 0, r = 0;
 
-	if (!params_unpack(call, params, "{s:s}", "client", &client) || !params_client(k, call, client, &c) ||
-		!may_finish(k, call, &c))
+	if (!params_unpack(call, params, "{s:s, s?b}", "client", &client, "confirm", &confirm) ||
+		!params_client(k, call, client, &c) || !may_finish(k, call, &c) ||
+		(confirm && !may_confirm(k, call, &c, &a)))
 		return 0;
-	r = put_finished(k, call, &c, now);
-	if (r == 0)
-		r = begin_waiting(k, &c, now);
-	if (r == 0)
-		r = hasten(k, call, &c, now);
+	if (!confirm)
+		r = ask(k, call, &c, &a);
+	if (r == 0 && (confirm || alone))
+		r = end_ours(k, call, &c, &a);
 	if (r < 0)
 		return reply_failure(k, call, r, "the end of the transfer is not kept");
-	expiry_now(k);
-	r = facts_client(k->facts, client, FACTS_LATEST, &c);
-	if (r < 0)
-		return reply_failure(k, call, r, "the client cannot be looked up");
-	return varlink_reply(call, json_pack("{s:b, s:b, s:s}", "destroyed", c.destroyed_on != 0, "confirm",
-					   !c.destroyed_on && !k->embedded, "to", c.successor));
+	return varlink_reply(call, json_pack("{s:b, s:b, s:s, s:s}", "destroyed", c.destroyed_on != 0, "confirm", !confirm && !alone,
+					   "asked_by", a.asked_by, "to", c.successor));
 }
 
 /* ---- another's to us ---- */

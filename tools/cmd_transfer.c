@@ -119,12 +119,13 @@ static int hand_over(struct tool *t, const char *client, const char *to, const c
 		client);
 }
 
-/* The successor has it: ours goes, by the same hands as any other destruction before its time. */
-static int finish(struct tool *t, const char *client)
+/* The successor has it: ours goes, by two pairs of hands. */
+static int finish(struct tool *t, const char *client, bool confirm)
 {
 	json_auto_t *answer = NULL;
 	const char *to;
-	int r = tool_call(t, DAEMON_KEYD, "TransferFinish", json_pack("{s:s}", "client", client), NULL, 0, &answer);
+	int r = tool_call(t, DAEMON_KEYD, "TransferFinish", json_pack("{s:s, s:b}", "client", client, "confirm", confirm), NULL, 0,
+		&answer);
 
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
@@ -132,9 +133,8 @@ static int finish(struct tool *t, const char *client)
 	if (json_is_true(json_object_get(answer, "destroyed")))
 		return say("our keys of %s are destroyed, transferred to %s: coffer certificate %s", client, to, client);
 	if (json_is_true(json_object_get(answer, "confirm")))
-		return say("our keys of %s are destroyed when another custodian confirms it (coffer expiry confirm %s), or else when the waiting is over "
-			   "(coffer expiry list)",
-			client, client);
+		return say("%s says that the successor has %s; our keys are destroyed when another custodian confirms it: coffer transfer %s --confirm",
+			json_string_value(json_object_get(answer, "asked_by")), client, client);
 	return say("our keys of %s are destroyed in the next window: coffer expiry list %s", client, client);
 }
 
@@ -145,17 +145,19 @@ int cmd_transfer(struct tool *t, int argc, char **argv)
 		{"to", "to", "KEY", FIELD_TEXT, false, "the successor's key, as his `coffer transfer-key` prints it"},
 		{"out", "out", "DIR", FIELD_TEXT, false, "a new folder, for all that the successor needs"},
 		{"finish", "finish", NULL, FIELD_FLAG, false,
-			"the successor has it: the relationship ends, and our keys are destroyed"},
+			"the successor has it: the relationship ends, and our keys are destroyed, when another custodian confirms it"},
+		{"confirm", "confirm", NULL, FIELD_FLAG, false, "confirm what another custodian said by --finish"},
 		{0},
 	};
 	static const struct request rq = {fields, "CLIENT",
 		"Hands a client over to another installation: its ciphertext, and its keys sealed to the successor's key.\v"
-		"The client must be suspended or ended, without sessions. --finish then ends the relationship here and destroys our "
-		"keys at once, whatever the rules of retention say: the successor has them. A hold stops it; where roles are "
-		"separate another custodian confirms it. For the owner of the state directory, as custodian."};
+		"The client must be suspended or ended, without sessions. --finish by one custodian and --confirm by another then end the "
+		"relationship here and destroy our keys at once, whatever the rules of retention say: the successor has them. A hold stops "
+		"it, and so does use after the handing over. Where one user has all roles --finish is enough. --out is for the owner of "
+		"the state directory, as custodian."};
 	const char *client, *to, *out;
 	json_auto_t *params = NULL;
-	bool ends;
+	bool ends, confirm;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
@@ -163,13 +165,14 @@ int cmd_transfer(struct tool *t, int argc, char **argv)
 	to = json_string_value(json_object_get(params, "to"));
 	out = json_string_value(json_object_get(params, "out"));
 	ends = json_is_true(json_object_get(params, "finish"));
-	if (ends ? to || out : !to || !out)
-		return fail(EXIT_USAGE, "transfer: --to with --out, or --finish");
+	confirm = json_is_true(json_object_get(params, "confirm"));
+	if (ends || confirm ? to || out || (ends && confirm) : !to || !out)
+		return fail(EXIT_USAGE, "transfer: --to with --out, or --finish, or --confirm");
 	umask(0077);
 	r = tool_find_dir(t, true);
 	if (r != EXIT_OK)
 		return r;
-	return ends ? finish(t, client) : hand_over(t, client, to, out);
+	return ends || confirm ? finish(t, client, confirm) : hand_over(t, client, to, out);
 }
 
 /* ---- another's to us ---- */

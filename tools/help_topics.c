@@ -151,7 +151,8 @@ const struct help_topic help_topics[] = {
 		"    coffer transfer acme --to KEY --out /mnt/disk/acme\n"
 		"When the successor has it (there: coffer adopt), ours is destroyed:\n"
 		"    coffer transfer acme --finish\n"
-		"Another custodian confirms it where roles are separate: coffer expiry confirm acme\n"},
+		"and, where roles are separate, by another custodian:\n"
+		"    coffer transfer acme --confirm\n"},
 	{"auditor", "record", "search the record, and check that it is whole",
 		"    coffer log --client acme --since yesterday\n"
 		"    coffer log --user alice --path '/orders/*'\n"

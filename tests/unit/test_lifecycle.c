@@ -1,7 +1,9 @@
 /* Due, notice, waiting, destruction: each step by itself, the letter, and random lives in which nothing may be
  * destroyed early, on hold, twice or without a notice. */
 #include "keyd/expiry.h"
+#include "keyd/keyd.h"
 #include "keyd/notice.h"
+#include "keyd/person.h"
 #include "tests/unit/life_fixture.h"
 
 #define END 1700006400 /* 2023-11-15 00:00 UTC */
@@ -205,13 +207,22 @@ static void test_hold_and_cancellation(void **state)
 
 static void test_two_people(void **state)
 {
-	struct fact_schedule s = {.asked_uid = 100, .asked_by = "ada"};
+	const struct peer he = {.uid = 100, .person = 100, .user = "ada"}, other = {.uid = 200, .person = 200, .user = "bob"};
+	const struct peer again = {.uid = 300, .person = 300, .user = "ada"}, renamed = {.uid = 100, .person = 100, .user = "root"};
+	const struct peer root = {.uid = 0, .person = 0, .user = "root"}, become = {.uid = 0, .person = 100, .user = "root"};
+	const struct keyd embedded = {.embedded = true}, installed = {.embedded = false};
+	const struct peer owner = {.roles = ROLE_OWNER}, by_group = {.roles = ROLE_ADMIN | ROLE_CUSTODIAN | ROLE_AUDITOR};
 
-	assert_true(expiry_is_second_person(&s, bob, false));
-	assert_false(expiry_is_second_person(&s, ada, false));
-	assert_false(expiry_is_second_person(&s, (struct actor){"ada", 300}, false));
-	assert_false(expiry_is_second_person(&s, (struct actor){"root", 100}, false));
-	assert_true(expiry_is_second_person(&s, ada, true)); /* said so in the answer */
+	assert_false(person_is(&other, "ada", 100));
+	assert_true(person_is(&he, "ada", 100));
+	assert_true(person_is(&again, "ada", 100));
+	assert_true(person_is(&renamed, "ada", 100));
+	assert_false(person_is(&root, "ada", 100));
+	assert_true(person_is(&become, "ada", 100));
+	assert_true(person_is(&he, "root", become.person)); /* and asked before as root */
+	assert_true(person_is_alone(&embedded, &owner));    /* said so in the answer */
+	assert_false(person_is_alone(&embedded, &by_group));
+	assert_false(person_is_alone(&installed, &owner));
 }
 
 static void test_events(void **state)
