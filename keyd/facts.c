@@ -252,6 +252,15 @@ static const char *const migrations[] = {
 	"CREATE INDEX sealed_until ON sealed (until) WHERE opened_at IS NULL;" FOR_EVER("sealed",
 		"id,content,nonce,commitment,until,recorded_at,recorded_by,recorded_uid", "opened_at"),
 
+	/* A review may also be of an act that gave its doer more: of a policy, or of a client's agreement. */
+	"CREATE TABLE review_new (id INTEGER PRIMARY KEY, session INTEGER, client INTEGER REFERENCES client, user TEXT NOT NULL,"
+	" uid INTEGER NOT NULL, purpose TEXT, reason TEXT NOT NULL, opened_at INTEGER NOT NULL, closed_at INTEGER,"
+	" closed_by TEXT, closed_uid INTEGER, note TEXT, what TEXT NOT NULL DEFAULT 'emergency') STRICT;"
+	"INSERT INTO review_new (id,session,client,user,uid,purpose,reason,opened_at,closed_at,closed_by,closed_uid,note)"
+	" SELECT id,session,client,user,uid,purpose,reason,opened_at,closed_at,closed_by,closed_uid,note FROM review;"
+	"DROP TABLE review; ALTER TABLE review_new RENAME TO review;" FOR_EVER("review",
+		"id,session,client,user,uid,purpose,reason,opened_at,what", "closed_at"),
+
 	/* That he has it, says one custodian; another confirms it.  last_session: the newest there was; null: not known. */
 	"ALTER TABLE transfer ADD COLUMN last_session INTEGER;" ALSO_FIXED("transfer", "last_session")
 	"CREATE TABLE transfer_ask (id INTEGER PRIMARY KEY, transfer INTEGER NOT NULL REFERENCES transfer,"

@@ -344,6 +344,17 @@ int facts_review_open(struct facts *f, const struct fact_session *s, int64_t ses
 	return r;
 }
 
+int facts_review_open_act(struct facts *f, int64_t client, struct actor by, const char *what, const char *reason, int64_t now,
+	int64_t *ret_row)
+{
+	int r = facts_execute(f, NULL, "INSERT INTO review (client,user,uid,what,reason,opened_at) VALUES (nullif(?,0),?,?,?,?,?)",
+		"ititti", client, by.user, (int64_t)by.uid, what, reason, now);
+
+	if (r == 0)
+		*ret_row = sqlite3_last_insert_rowid(f->db);
+	return r;
+}
+
 int facts_review_get(struct facts *f, int64_t row, struct fact_review *ret)
 {
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
@@ -373,8 +384,8 @@ int facts_review_close(struct facts *f, int64_t row, const char *note, struct ac
 int facts_reviews(struct facts *f, bool all, json_t **ret)
 {
 	return facts_rows(f, ret,
-		"SELECT v.id AS review, c.client, v.user, v.purpose, v.session, v.reason, opened_at, s.ended_at, closed_by,"
-		" closed_at, note FROM review v JOIN client c ON c.id = v.client LEFT JOIN session s ON s.id = v.session"
+		"SELECT v.id AS review, v.what, c.client, v.user, v.purpose, v.session, v.reason, opened_at, s.ended_at, closed_by,"
+		" closed_at, note FROM review v LEFT JOIN client c ON c.id = v.client LEFT JOIN session s ON s.id = v.session"
 		" WHERE ?1 OR closed_at IS NULL ORDER BY v.id",
 		"i", (int64_t)all);
 }

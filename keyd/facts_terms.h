@@ -83,12 +83,15 @@ int facts_requests(struct facts *f, const char *user, int64_t now, bool all, jso
 
 /* ---- reviews ---- */
 struct fact_review {
-	int64_t row, client;
+	int64_t row, client;	/* client 0: of none */
 	char user[256];
 	uid_t uid;
 	bool closed;
 };
 int facts_review_open(struct facts *f, const struct fact_session *s, int64_t session, const char *reason, int64_t now,
+	int64_t *ret_row);
+/* Of an act that gave its doer more; client 0: of none. */
+int facts_review_open_act(struct facts *f, int64_t client, struct actor by, const char *what, const char *reason, int64_t now,
 	int64_t *ret_row);
 int facts_review_get(struct facts *f, int64_t row, struct fact_review *ret);	/* -ENOENT */
 int facts_review_close(struct facts *f, int64_t row, const char *note, struct actor by, int64_t now);	/* -EEXIST: closed */

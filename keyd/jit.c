@@ -253,7 +253,7 @@ int keyd_review_close(struct varlink_call *call, json_t *params, void *userdata)
 	if (!params_unpack(call, params, "{s:I, s:s}", "review", &id, "note", &note) || !params_text(call, "note", note))
 		return 0;
 	r = facts_review_get(k->facts, id, &v);
-	if (r == 0 && !v.closed)
+	if (r == 0 && !v.closed && v.client)
 		r = facts_client_by_row(k->facts, v.client, &c);
 	if (r == -ENOENT || (r == 0 && v.closed))
 		return varlink_errorf(call, "UnknownReview", "`coffer reviews` shows them", "there is no open review %lld",
@@ -262,7 +262,7 @@ int keyd_review_close(struct varlink_call *call, json_t *params, void *userdata)
 		return reply_failure(k, call, r, "the review cannot be read");
 	if (!person_is_another(call, v.user, v.uid, "reviews what he did"))
 		return 0;
-	e.client = c.client;
+	e.client = v.client ? c.client : NULL;
 	e.detail = json_pack("{s:I, s:s, s:s}", "review", id, "of", v.user, "note", note);
 	r = facts_begin(k->facts);
 	if (r == 0)

@@ -249,17 +249,29 @@ static unsigned forbidden(const struct policy *p, unsigned n, unsigned have)
 	return bad;
 }
 
-unsigned roles_usable(const struct peer *p, void *keyd)
+static unsigned usable_under(const struct policy *policy, const struct peer *p)
 {
-	const struct keyd *k = keyd;
 	unsigned usable = ~0u;
 
 	if (p->roles & ROLE_OWNER)
 		return usable;
 	for (unsigned i = 0; i < POLICY_ROLES; i++)
-		if (p->roles & role_bits[i] && forbidden(k->policy, i, p->roles))
+		if (p->roles & role_bits[i] && forbidden(policy, i, p->roles))
 			usable &= ~role_bits[i];
 	return usable;
+}
+
+unsigned roles_usable(const struct peer *p, void *keyd)
+{
+	return usable_under(((const struct keyd *)keyd)->policy, p);
+}
+
+bool roles_grow(const struct peer *p, const struct policy *was, const struct policy *will)
+{
+	if (p->roles & ROLE_OWNER)
+		return false;
+	return (usable_under(will, p) & ~usable_under(was, p)) ||
+	       (forbidden(was, POLICY_CONSULTANT, p->roles) && !forbidden(will, POLICY_CONSULTANT, p->roles));
 }
 
 bool roles_may_consult(const struct keyd *k, const struct peer *p)

@@ -27,6 +27,8 @@ bool params_purpose(struct keyd *k, struct varlink_call *call, const char *id, c
 struct actor actor_of(const struct varlink_call *call);
 /* A peer's roles that may be used together here: what the policy says (together); the owner of the directory has all. */
 unsigned roles_usable(const struct peer *p, void *keyd);
+/* Whether another policy would let him use roles together, or open clients beside one, that he must not now. */
+bool roles_grow(const struct peer *p, const struct policy *was, const struct policy *will);
 /* Whether who has that peer's roles may also open clients. */
 bool roles_may_consult(const struct keyd *k, const struct peer *p);
 /* The same of whoever has that uid now.  Negative: he cannot be looked up. */

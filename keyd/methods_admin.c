@@ -9,11 +9,13 @@
 #include "common/date.h"
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/decision.h"
 #include "keyd/expiry.h"
 #include "keyd/facts_terms.h"
 #include "keyd/head.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/person.h"
 #include "keyd/rules.h"
 #include "keyd/session.h"
 #include "keyd/terms.h"
@@ -166,6 +168,18 @@ static int suspension_keep(struct keyd *k, const struct suspended *s, bool suspe
 		       : facts_resume_user(k->facts, s->user, reason, by, now);
 }
 
+/* Nobody ends his own suspension. */
+static bool is_anothers(const struct keyd *k, struct varlink_call *call, const struct suspended *s)
+{
+	uid_t uid = (uid_t)-1;
+	gid_t gid;
+
+	if (!s->user || person_is_alone(k, varlink_call_peer(call)))
+		return true;
+	(void)nss_user(s->user, &uid, &gid); /* a name that is gone is compared as a name */
+	return person_is_another(call, s->user, uid, "ends his suspension");
+}
+
 static int suspend_or_resume(struct varlink_call *call, json_t *params, struct keyd *k, bool suspend)
 {
 	struct outbox_entry e = {.kind = suspend ? "suspend" : "resume", .by = actor_of(call)};
@@ -175,7 +189,7 @@ static int suspend_or_resume(struct varlink_call *call, json_t *params, struct k
 
 	if (!params_unpack(call, params, "{s?s, s?s, s?b, s:s}", "client", &s.client, "user", &s.user, "all", &s.all, "reason",
 		    &reason) ||
-		!params_text(call, "reason", reason) || !params_suspended(k, call, &s, suspend))
+		!params_text(call, "reason", reason) || !params_suspended(k, call, &s, suspend) || (!suspend && !is_anothers(k, call, &s)))
 		return 0;
 	e.client = s.client;
 	e.detail = json_pack("{s:s, s:s?, s:b}", "reason", reason, "user", s.user, "all", s.all);

@@ -6,6 +6,7 @@
 #include "common/scope.h"
 #include "keyd/decision.h"
 #include "keyd/facts_terms.h"
+#include "keyd/gain.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/rules.h"
@@ -120,13 +121,17 @@ int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 	struct outbox_entry e = {.kind = "policy-apply", .by = actor_of(call)};
 	struct fact_text t = {0};
 	const char *text;
-	int64_t row, now = keyd_now();
+	int64_t row, review = 0, now = keyd_now();
+	char gain[FACT_TEXT_MAX];
 	int ended = 0, r;
 
 	if (!params_unpack(call, params, "{s:s}", "text", &text) || !params_policy(k, call, text, &p) ||
 		!numbers_are_kept(k, call, p) || !program_is_the_owners(k, call, p) || !anchors_are_the_owners(k, call, p) ||
-		!record_is_kept(k, call, p))
+		!record_is_kept(k, call, p) || !gain_policy_is_others(k, call, p))
 		return 0;
+	r = gain_by_rules(k, call, NULL, p, gain, sizeof(gain));
+	if (r < 0)
+		return reply_failure(k, call, r, "what it changes for yourself cannot be decided");
 	t.effective = p->effective;
 	t.text = (char *)text;
 	snprintf(t.name, sizeof(t.name), "%s", p->name);
@@ -135,18 +140,24 @@ int keyd_policy_apply(struct varlink_call *call, json_t *params, void *userdata)
 	snprintf(t.origin, sizeof(t.origin), "applied");
 	e.detail = rules_json(p);
 	json_object_set_new(e.detail, "effective", json_integer(p->effective));
+	if (*gain)
+		json_object_set_new(e.detail, "gain", json_string(gain));
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_policy_add(k->facts, &t, e.by, now, &row);
+	if (r == 0 && *gain)
+		r = gain_note(k, call, NULL, "policy", gain, &review);
 	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the policy is not kept");
+	if (*gain)
+		gain_tell(k, call, NULL, "policy", gain, review);
 	if (rules_refresh(k))
 		ended = sessions_recheck(k, NULL, "another policy is in force", EKEYREVOKED, e.by);
 	(void)outbox_deliver(k);
-	return varlink_reply(call, json_pack("{s:s, s:s, s:s, s:I, s:i}", "name", p->name, "version", p->version, "hash",
+	return varlink_reply(call, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I}", "name", p->name, "version", p->version, "hash",
 					   p->text_hash, "from", (json_int_t)(p->effective > now ? p->effective : now),
-					   "sessions_ended", ended));
+					   "sessions_ended", ended, "review", (json_int_t)review));
 }
 
 int keyd_policy_list(struct varlink_call *call, json_t *params, void *userdata)

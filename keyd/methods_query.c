@@ -85,7 +85,7 @@ static void common_warnings(struct keyd *k, json_t *warnings)
 			       "inside libraries "
 			       "may reach swap");
 	if (facts_reviews_open(k->facts, &waiting) == 0 && waiting > 0)
-		warn(warnings, "%lld emergencies wait for a review: `coffer reviews`", (long long)waiting);
+		warn(warnings, "%lld emergencies, or changes that gave more to who made them, wait for a review: `coffer reviews`", (long long)waiting);
 	expiry_warning(k, destruction, sizeof(destruction));
 	if (*destruction)
 		warn(warnings, "%s", destruction);

@@ -122,23 +122,34 @@ int notice_text(const struct notice_letter *l, char *to, size_t n, char **ret)
 	return fclose(f) == 0 ? 0 : -ENOMEM;
 }
 
+/* To who is answerable; NULL: no memory. */
+static FILE *open_letter(const struct policy *p, const char *name, int64_t number, int64_t now, char **ret, size_t *ret_n)
+{
+	char contact[ADDRESS_MAX + 1];
+	bool have = notice_address(p->contact, contact, sizeof(contact));
+	FILE *f = open_memstream(ret, ret_n);
+
+	if (!f)
+		return NULL;
+	put_date(f, now);
+	fprintf(f, "From: %s\r\nTo: %s\r\n", have ? contact : "coffer-keyd@localhost", have ? contact : "undisclosed-recipients:;");
+	fprintf(f, "Message-ID: <%s-%" PRId64 "-%" PRId64 "@coffer.invalid>\r\n", name, number, now);
+	fputs("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+	      "Content-Transfer-Encoding: 8bit\r\nAuto-Submitted: auto-generated\r\n",
+		f);
+	return f;
+}
+
 int notice_alarm_text(const struct notice_alarm *a, char **ret)
 {
-	char contact[ADDRESS_MAX + 1], until[DATE_TEXT_MAX];
-	bool have = notice_address(a->policy->contact, contact, sizeof(contact));
+	char until[DATE_TEXT_MAX];
 	size_t size = 0;
-	FILE *f = open_memstream(ret, &size);
+	FILE *f = open_letter(a->policy, "emergency", a->review, a->now, ret, &size);
 
 	if (!f)
 		return -ENOMEM;
-	put_date(f, a->now);
-	fprintf(f, "From: %s\r\nTo: %s\r\n", have ? contact : "coffer-keyd@localhost",
-		have ? contact : "undisclosed-recipients:;");
-	fprintf(f, "Message-ID: <emergency-%" PRId64 "-%" PRId64 "@coffer.invalid>\r\n", a->review, a->now);
 	put_line(f, "Subject: Emergency: opened without a grant: ", a->client);
-	fputs("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
-	      "Content-Transfer-Encoding: 8bit\r\nAuto-Submitted: auto-generated\r\n\r\n",
-		f);
+	fputs("\r\n", f);
 	put_line(f, "Client:   ", a->client);
 	put_line(f, "By:       ", a->user);
 	put_line(f, "Purpose:  ", a->purpose);
@@ -148,6 +159,27 @@ int notice_alarm_text(const struct notice_alarm *a, char **ret)
 		"\r\nSomebody else must look at it and say so: coffer reviews close %" PRId64 " --note TEXT\r\n"
 		"The record says what was opened: coffer log --client CLIENT\r\n",
 		a->review);
+	return fclose(f) == 0 ? 0 : -ENOMEM;
+}
+
+int notice_gain_text(const struct notice_gain *g, char **ret)
+{
+	size_t size = 0;
+	FILE *f = open_letter(g->policy, "gain", g->review, g->now, ret, &size);
+
+	if (!f)
+		return -ENOMEM;
+	put_line(f, "Subject: Somebody enlarged his own powers: ", g->user);
+	fputs("\r\n", f);
+	put_line(f, "Changed:  ", g->what);
+	if (g->client)
+		put_line(f, "Client:   ", g->client);
+	put_line(f, "By:       ", g->user);
+	put_line(f, "So that:  ", g->text);
+	fprintf(f,
+		"\r\nSomebody else must look at it and say so: coffer reviews close %" PRId64 " --note TEXT\r\n"
+		"What was there before: coffer policy versions, coffer agreement list\r\n",
+		g->review);
 	return fclose(f) == 0 ? 0 : -ENOMEM;
 }
 

@@ -38,6 +38,16 @@ struct notice_alarm {
 };
 int notice_alarm_text(const struct notice_alarm *a, char **ret);
 
+/* The letter that says that somebody changed rules so that he may do more; malloc'd. */
+struct notice_gain {
+	int64_t review;
+	const char *client;	/* or NULL */
+	const char *user, *what, *text;
+	const struct policy *policy;
+	int64_t now;
+};
+int notice_gain_text(const struct notice_gain *g, char **ret);
+
 /* The letter about a breach of security to a client's address of record; malloc'd.  `to` (n bytes): as of notice_text. */
 struct notice_incident {
 	const struct fact_client *client;

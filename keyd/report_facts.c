@@ -337,7 +337,7 @@ static int emergencies(struct keyd *k, const struct report_facts *f, json_t **re
 	{
 		int64_t at = integer(row, "opened_at");
 
-		if (f->sealed && strcmp(text(row, "purpose"), SEALED_PURPOSE) == 0)
+		if (strcmp(text(row, "what"), "emergency") != 0 || (f->sealed && strcmp(text(row, "purpose"), SEALED_PURPOSE) == 0))
 			continue;
 		if (strcmp(text(row, "client"), f->client->client) == 0 && at >= f->from && at < f->until)
 			json_array_append_new(rows,

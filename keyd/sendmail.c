@@ -84,7 +84,7 @@ void notice_send(struct keyd *k, const char *name, const char *client)
 		return;
 	s->k = k;
 	snprintf(s->name, sizeof(s->name), "%s", name);
-	snprintf(s->client, sizeof(s->client), "%s", client);
+	snprintf(s->client, sizeof(s->client), "%s", client ? client : "");
 	r = send_it(s);
 	if (r < 0)
 		not_sent(s, strerror(-r));

@@ -7,8 +7,10 @@
 #include "common/scope.h"
 #include "keyd/expiry.h"
 #include "keyd/facts_terms.h"
+#include "keyd/gain.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
+#include "keyd/person.h"
 #include "keyd/rules.h"
 #include "keyd/session.h"
 
@@ -18,6 +20,12 @@ static bool is_alive(struct varlink_call *call, const struct fact_client *c)
 		return true;
 	varlink_errorf(call, "Destroyed", NULL, "%s is destroyed", c->client);
 	return false;
+}
+
+/* For gain_is_refused(). */
+static int look_before(struct keyd *k, const struct varlink_call *call, const char *client, struct gain_look **ret)
+{
+	return person_is_alone(k, varlink_call_peer(call)) ? 0 : gain_look(k, call, client, NULL, ret);
 }
 
 /* ---- engagements ---- */
@@ -71,6 +79,7 @@ int keyd_engagement_begin(struct varlink_call *call, json_t *params, void *userd
 {
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "engagement-begin", .by = actor_of(call)};
+	scoped(gain_look_freep) struct gain_look *before = NULL;
 	const char *client, *service;
 	int64_t from = keyd_now(), until = 0;
 	json_t *from_v = NULL, *until_v = NULL;
@@ -85,10 +94,14 @@ int keyd_engagement_begin(struct varlink_call *call, json_t *params, void *userd
 	if (until && until <= from)
 		return varlink_error(call, "InvalidDate", "the engagement would end before it begins", "give a later --until");
 	e.client = c.client;
-	e.detail = json_pack("{s:s, s:I, s:I}", "service", service, "from", (json_int_t)from, "until", (json_int_t)until);
-	r = facts_begin(k->facts);
+	r = look_before(k, call, c.client, &before);
+	if (r == 0)
+		r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_engagement_begin(k->facts, c.row, service, from, until, e.by, keyd_now());
+	if (r == 0 && gain_is_refused(k, call, c.client, before, "this engagement"))
+		return 0;
+	e.detail = json_pack("{s:s, s:I, s:I}", "service", service, "from", (json_int_t)from, "until", (json_int_t)until);
 	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the engagement is not kept");
@@ -180,6 +193,7 @@ int keyd_consent_give(struct varlink_call *call, json_t *params, void *userdata)
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "consent-give", .by = actor_of(call)};
 	struct fact_consent s = {.from = keyd_now()};
+	scoped(gain_look_freep) struct gain_look *before = NULL;
 	json_t *from = NULL, *until = NULL;
 	const char *client;
 	struct fact_client c;
@@ -204,9 +218,13 @@ int keyd_consent_give(struct varlink_call *call, json_t *params, void *userdata)
 		s.giver = c.name;
 	s.client = c.row;
 	e.client = c.client;
-	r = facts_begin(k->facts);
+	r = look_before(k, call, c.client, &before);
+	if (r == 0)
+		r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_consent_give(k->facts, &s, e.by, keyd_now(), &id);
+	if (r == 0 && gain_is_refused(k, call, c.client, before, "this consent"))
+		return 0;
 	e.detail = json_pack("{s:I, s:s, s:s?, s:s, s:s?, s:s, s:s, s:I, s:I}", "consent", (json_int_t)id, "scope", s.scope,
 		"recipient", s.recipient, "giver", s.giver, "reason", s.reason, "evidence", s.evidence, "document",
 		s.document, "from", (json_int_t)s.from, "until", (json_int_t)s.until);
@@ -253,6 +271,19 @@ int keyd_consent_list(struct varlink_call *call, json_t *params, void *userdata)
 
 /* ---- agreements ---- */
 
+/* a NULL: none any more. */
+static int gain_by_agreement(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const struct agreement *a, char *buf,
+	size_t n)
+{
+	struct policy *merged = NULL;
+	int r = a ? policy_merge(k->policy, a, &merged) : 0;
+
+	if (r == 0)
+		r = gain_by_rules(k, call, c->client, merged ? merged : k->policy, buf, n);
+	policy_merged_free(merged);
+	return r;
+}
+
 int keyd_agreement_set(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
@@ -261,8 +292,9 @@ int keyd_agreement_set(struct varlink_call *call, json_t *params, void *userdata
 	struct agreement *a = NULL;
 	struct policy_error err = {0};
 	const char *client, *text;
+	char gain[FACT_TEXT_MAX];
 	struct fact_client c;
-	int64_t id = 0, destroy_on;
+	int64_t id = 0, review = 0, destroy_on;
 	int ended, r;
 
 	if (!params_unpack(call, params, "{s:s, s:s}", "client", &client, "text", &text) ||
@@ -280,22 +312,28 @@ int keyd_agreement_set(struct varlink_call *call, json_t *params, void *userdata
 	snprintf(t.name, sizeof(t.name), "%s", a->name);
 	snprintf(t.version, sizeof(t.version), "%s", a->version);
 	snprintf(t.hash, sizeof(t.hash), "%s", a->text_hash);
+	r = gain_by_agreement(k, call, &c, a, gain, sizeof(gain));
 	agreement_free(a);
 	e.client = c.client;
-	r = facts_begin(k->facts);
+	if (r == 0)
+		r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_agreement_add(k->facts, c.row, &t, e.by, keyd_now(), &id);
+	if (r == 0 && *gain)
+		r = gain_note(k, call, &c, "agreement", gain, &review);
 	e.detail = json_pack("{s:I, s:s, s:s, s:s, s:I}", "agreement", (json_int_t)id, "name", t.name, "version", t.version,
 		"hash", t.hash, "effective", (json_int_t)t.effective);
 	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the agreement is not kept");
+	if (*gain)
+		gain_tell(k, call, &c, "agreement", gain, review);
 	ended = sessions_recheck(k, c.client, "the agreement changed", EKEYREVOKED, e.by);
 	(void)outbox_deliver(k);
 	destroy_on = expiry_destroy_on(rules_now(k, c.row), &c, keyd_now());
 	return varlink_reply(call,
-		json_pack("{s:I, s:I, s:i, s:I}", "agreement", (json_int_t)id, "effective", (json_int_t)t.effective,
-			"sessions_ended", ended, "destroy_on", (json_int_t)destroy_on));
+		json_pack("{s:I, s:I, s:i, s:I, s:I}", "agreement", (json_int_t)id, "effective", (json_int_t)t.effective,
+			"sessions_ended", ended, "destroy_on", (json_int_t)destroy_on, "review", (json_int_t)review));
 }
 
 int keyd_agreement_end(struct varlink_call *call, json_t *params, void *userdata)
@@ -303,7 +341,9 @@ int keyd_agreement_end(struct varlink_call *call, json_t *params, void *userdata
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "agreement-end", .by = actor_of(call)};
 	const char *client, *reason;
+	char gain[FACT_TEXT_MAX];
 	struct fact_client c;
+	int64_t review = 0;
 	int ended, r;
 
 	if (!params_unpack(call, params, "{s:s, s:s}", "client", &client, "reason", &reason) ||
@@ -311,18 +351,24 @@ int keyd_agreement_end(struct varlink_call *call, json_t *params, void *userdata
 		return 0;
 	e.client = c.client;
 	e.detail = json_pack("{s:s}", "reason", reason);
-	r = facts_begin(k->facts);
+	r = gain_by_agreement(k, call, &c, NULL, gain, sizeof(gain));
+	if (r == 0)
+		r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_agreement_end(k->facts, c.row, e.by, keyd_now());
+	if (r == 0 && *gain)
+		r = gain_note(k, call, &c, "agreement", gain, &review);
 	r = outbox_commit_with(k, r, &e);
 	if (r == -ENOENT)
 		return varlink_errorf(call, "NoAgreement", "`coffer agreement show` shows what was agreed",
 			"%s has no agreement in force or to come", c.client);
 	if (r < 0)
 		return reply_failure(k, call, r, "the end is not kept");
+	if (*gain)
+		gain_tell(k, call, &c, "agreement", gain, review);
 	ended = sessions_recheck(k, c.client, "the agreement ended", EKEYREVOKED, e.by);
 	(void)outbox_deliver(k);
-	return varlink_reply(call, json_pack("{s:i}", "sessions_ended", ended));
+	return varlink_reply(call, json_pack("{s:i, s:I}", "sessions_ended", ended, "review", (json_int_t)review));
 }
 
 int keyd_agreement_list(struct varlink_call *call, json_t *params, void *userdata)

@@ -107,9 +107,10 @@ int cmd_deny(struct tool *t, int argc, char **argv)
 int cmd_reviews(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {{"all", "all", NULL, FIELD_FLAG, false, "closed ones, too"}, {0}};
-	static const struct request rq = {fields, NULL, "Lists the emergencies that somebody else must still look at."};
+	static const struct request rq = {fields, NULL, "Lists what somebody else must still look at: emergencies, and changes of policy or agreement by which who made them may open more."};
 	static const struct column columns[] = {
 		{"review", "REVIEW", CELL_NUMBER},
+		{"what", "WHAT", CELL_TEXT},
 		{"client", "CLIENT", CELL_TEXT},
 		{"user", "USER", CELL_TEXT},
 		{"purpose", "PURPOSE", CELL_TEXT},
@@ -132,7 +133,7 @@ int cmd_reviews_close(struct tool *t, int argc, char **argv)
 		{0},
 	};
 	static const struct request rq = {
-		fields, "REVIEW", "Says that an emergency was looked at.\vNobody reviews what he did himself."};
+		fields, "REVIEW", "Says that an emergency or a change was looked at.\vNobody reviews what he did himself."};
 
 	return request_say(t, argc, argv, &rq, "ReviewClose", "closed");
 }

@@ -57,6 +57,8 @@ int cmd_policy_apply(struct tool *t, int argc, char **argv)
 			json_string_value(json_object_get(answer, "version")),
 			date_format(json_integer_value(json_object_get(answer, "from")), day),
 			json_integer_value(json_object_get(answer, "sessions_ended")));
+	if (r == EXIT_OK && !t->json)
+		request_say_review(answer);
 	json_decref(answer);
 	return r;
 }

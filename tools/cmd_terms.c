@@ -167,6 +167,8 @@ int cmd_agreement_set(struct tool *t, int argc, char **argv)
 		printf("agreement recorded, in force from %s; sessions ended: %lld\n",
 			date_format_day(json_integer_value(json_object_get(answer, "effective")), day),
 			json_integer_value(json_object_get(answer, "sessions_ended")));
+	if (r == EXIT_OK && !t->json)
+		request_say_review(answer);
 	json_decref(answer);
 	return r;
 }

@@ -71,7 +71,7 @@ const struct help_topic help_topics[] = {
 		"    coffer requests\n"
 		"    coffer approve 3\n"
 		"    coffer deny 4 --note \"no order number\"\n"
-		"Who was in a client's share without a grant, and why; somebody else than he closes it:\n"
+		"Who was in a client's share without a grant, and why, or changed rules by which he may do more; somebody else than he closes it:\n"
 		"    coffer reviews\n"
 		"    coffer reviews close 1 --note \"the disk was failing\"\n"},
 	{"admin", "policy", "change the policy, and grant to many",

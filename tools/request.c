@@ -111,6 +111,14 @@ void request_parse(struct tool *t, const struct request *rq, int argc, char **ar
 	*ret = p.params;
 }
 
+void request_say_review(const json_t *answer)
+{
+	json_int_t review = json_integer_value(json_object_get(answer, "review"));
+
+	if (review)
+		say("you may do more by this yourself: another person must look at it (review %lld, `coffer reviews`)", (long long)review);
+}
+
 int request_say(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *said)
 {
 	json_t *params, *answer = NULL, *ended;

@@ -1,4 +1,6 @@
 """What takes two persons, and what nobody does for himself."""
+import os
+
 import pytest
 
 import harness
@@ -16,6 +18,17 @@ def apart(make_vault):
     v.join(v.carol, "coffer-custodian")
     v.add()
     return v
+
+
+def as_root_after(d, v, user, *args, check=True):
+    """Root, who logged in as `user`: what sudo is."""
+    script = 'echo "$1" > /proc/self/loginuid; shift; exec "$@"'
+    r = harness.run(["nsenter", "-m", "-t", str(d.pid), "/bin/sh", "-euc", script, "sh", user.uid, v.programs + "/tools/coffer", *args],
+                    timeout=60)
+    if "loginuid" in r.err:
+        pytest.skip("this kernel keeps no login uid, or none that a test may set")
+    assert r.rc == (0 if check is True else check), r
+    return r
 
 
 def handed_over(v, name="/out"):
@@ -83,26 +96,151 @@ def test_root_who_logged_in_as_a_custodian_is_that_custodian(make_vault):
     v = make_vault(up=False)
     d = Installed(v, None)
 
-    def as_root_after(user, *args, check=True):
-        script = 'echo "$1" > /proc/self/loginuid; shift; exec "$@"'
-        r = harness.run(["nsenter", "-m", "-t", str(d.pid), "/bin/sh", "-euc", script, "sh", user.uid,
-                         v.programs + "/tools/coffer", *args], timeout=60)
-        if "loginuid" in r.err:
-            pytest.skip("this kernel keeps no login uid")
-        assert r.rc == (0 if check is True else check), r
-        return r
-
     try:
         d.coffer(v.alice, "client", "add", "acme", "--name", "Acme", "--email", "a@acme.example")
         d.coffer(v.alice, "suspend", "acme", "--reason", "handed over")
         d.coffer(None, "transfer", "acme", "--to", "5" * 64, "--out", v.base + "/one")
         d.coffer(v.bob, "transfer", "acme", "--finish")
-        assert "himself" in as_root_after(v.bob, "transfer", "acme", "--confirm", check=REFUSED).err
+        assert "himself" in as_root_after(d, v, v.bob, "transfer", "acme", "--confirm", check=REFUSED).err
         d.coffer(None, "transfer", "acme", "--to", "5" * 64, "--out", v.base + "/two")
-        as_root_after(v.bob, "transfer", "acme", "--finish")
+        as_root_after(d, v, v.bob, "transfer", "acme", "--finish")
         assert "himself" in d.coffer(v.bob, "transfer", "acme", "--confirm", check=REFUSED).err
         assert "himself" in d.coffer(None, "transfer", "acme", "--confirm", check=REFUSED).err  # root is one account
         assert "are destroyed" in d.coffer(v.carol, "transfer", "acme", "--confirm").out
+        d.coffer(None, "down")
+    finally:
+        d.close()
+
+
+# -- own powers --
+
+@pytest.fixture
+def admins(make_vault):
+    """bob and carol are admins by their groups; bob has a grant from before, for which he must not be an admin."""
+    v = make_vault(up=False)
+    v.up_with_groups()
+    v.add()
+    v.grant("acme", v.bob, "offers-and-events", "r")
+    v.grant("acme", v.bob, "legal-process", "r")
+    v.join(v.bob, "coffer-admin")
+    v.join(v.bob, "friends")
+    v.join(v.carol, "coffer-admin")
+    return v
+
+
+def policy(v, name, *changes):
+    with open(harness.SOURCE + "/policy/inemsoft.yaml") as f:
+        text = f.read()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    path = f"{v.base}/policy-{name}.yaml"
+    with open(path, "w") as f:
+        f.write(text)
+    os.chmod(path, 0o644)
+    return path
+
+
+def test_nobody_grants_himself_anything(admins):
+    v = admins
+    for subject in ([v.bob.name], ["--group", "friends"]):
+        r = v.coffer("grant", "acme", *subject, "--purpose", "support", "--rights", "r", user=v.bob, check=REFUSED)
+        assert "himself" in r.err
+    v.coffer("grant", "acme", "--group", "friends", "--purpose", "support", "--rights", "r", user=v.carol)
+
+
+def test_nobody_lets_himself_in_by_the_policy(admins):
+    """A group for emergencies that he is in; roles that he has and must not use together."""
+    v = admins
+    group = policy(v, "group", ("groups: [coffer-emergency]", "groups: [coffer-emergency, friends]"))
+    roles = policy(v, "roles", ("emergency:\n", "together:\n- {roles: [admin, consultant]}\n\nemergency:\n"))
+    for path, what in ((group, "the group friends"), (roles, "together")):
+        r = v.coffer("policy", "apply", path, user=v.bob, check=REFUSED)
+        assert what in r.err and "another admin" in r.err, r
+    assert len(v.rows("policy", "versions")) == 1 and v.rows("reviews") == []
+    assert v.json("policy", "apply", group, user=v.carol)["review"] == 0  # is not in it: she gains nothing
+    v.coffer("policy", "apply", roles, check=0)  # the owner has all already
+    assert v.rows("reviews") == []
+
+
+@pytest.mark.parametrize("gain", [
+    ("purpose", ("    approval: 1d\n", "")),
+    ("emergency", ("max_session: 1h\n  rights: r", "max_session: 2h\n  rights: r")),
+])
+def test_a_policy_that_gives_its_maker_more_is_loud(admins, gain):
+    """Log, letter, review: open until another person closes it."""
+    v = admins
+    v.join(v.bob, "coffer-emergency")
+    harmless = policy(v, "harmless", ("max_session: 1h", "max_session: 30min"))
+    assert v.json("policy", "apply", harmless, user=v.bob)["review"] == 0
+    v.json("policy", "apply", policy(v, "as-it-was", ("title: To provide customer support", "title: Support")), user=v.carol)
+    said = v.coffer("policy", "apply", policy(v, gain[0], gain[1]), user=v.bob).out
+    row, = v.rows("reviews")
+    assert f"review {row['review']}" in said and (row["what"], row["user"], row["client"]) == ("policy", v.bob.name, None), row
+    with open(f"{v.dir}/outbox/gain-{row['review']}.eml") as f:
+        letter = f.read()
+    assert v.bob.name in letter and row["reason"] in letter and "To: info@inemsoft.com" in letter, letter
+    assert "OWN POWERS" in v.logs() and "wait for a review" in str(v.status()["warnings"])
+    assert [r["detail"]["gain"] for r in v.log("--op", "policy-apply") if "gain" in r["detail"]] == [row["reason"]]
+    close = ["reviews", "close", str(row["review"]), "--note", "as agreed"]
+    assert "himself" in v.coffer(*close, user=v.bob, check=REFUSED).err
+    v.coffer(*close, user=v.carol)
+    assert v.rows("reviews") == [] and v.rows("reviews", "--all")[0]["closed_by"] == v.carol.name
+
+
+def test_an_agreement_that_gives_its_maker_more_is_loud(admins):
+    v = admins
+    v.leave(v.bob, "coffer-admin")
+    v.grant("acme", v.bob, "support", "r", user=v.carol)
+    v.join(v.bob, "coffer-admin")
+    path = v.base + "/agreement.yaml"
+
+    def agreement(rule):
+        with open(path, "w") as f:
+            f.write(f'format: 1\nname: terms\nversion: "1"\neffective: "2024-01-01"\n{rule}\n')
+        os.chmod(path, 0o644)
+
+    agreement('forbid: [{purpose: support, source: "§ 1"}]')
+    assert v.json("agreement", "set", "acme", path, user=v.bob)["review"] == 0  # less, not more
+    v.coffer("agreement", "end", "acme", "--reason", "over", user=v.bob)
+    row, = v.rows("reviews")
+    assert (row["what"], row["client"], row["user"]) == ("agreement", "acme", v.bob.name) and "support" in row["reason"], row
+    v.coffer("reviews", "close", str(row["review"]), "--note", "fine", user=v.bob, check=REFUSED)
+    v.coffer("reviews", "close", str(row["review"]), "--note", "fine", user=v.carol)
+    assert "emergencies" not in v.json("report", "acme")["report"] or v.json("report", "acme")["report"]["emergencies"] == []
+
+
+def test_nobody_records_for_himself_what_lets_him_in(admins):
+    """A consent on which his grant rests, an engagement that it needs, the end of his own suspension."""
+    v = admins
+    evidence = v.base + "/consent.txt"
+    with open(evidence, "w") as f:
+        f.write("yes")
+    os.chmod(evidence, 0o644)
+    give = ["consent", "give", "acme", "--scope", "offers-and-events", "--evidence", evidence]
+    assert "another admin" in v.coffer(*give, user=v.bob, check=REFUSED).err
+    assert v.rows("consent", "list", "acme") == []
+    v.coffer(*give, user=v.carol)
+    v.coffer(*give, user=v.bob)  # there is one: he gains nothing
+    v.coffer("suspend", "--user", v.bob.name, "--reason", "password lost", user=v.carol)
+    assert "himself" in v.coffer("resume", "--user", v.bob.name, "--reason", "found", user=v.bob, check=REFUSED).err
+    v.coffer("resume", "--user", v.bob.name, "--reason", "found", user=v.carol)
+
+
+def test_nobody_approves_or_reviews_himself_by_another_role_or_as_root(make_vault):
+    """Roles from two groups are still one person; root is who logged in."""
+    v = make_vault(up=False)
+    d = Installed(v, None)
+    try:
+        d.coffer(v.alice, "client", "add", "acme", "--name", "Acme", "--email", "a@acme.example")
+        d.coffer(v.alice, "grant", "acme", "ct_bob", "--purpose", "legal-process", "--rights", "r")
+        # bob is a custodian: who has a role may ask, and another must decide
+        id = d.coffer(v.bob, "request", "acme", "--purpose", "legal-process", "--reason", "order", "--json").json["request"]
+        assert "himself" in d.coffer(v.bob, "approve", str(id), check=REFUSED).err
+        assert "himself" in as_root_after(d, v, v.bob, "approve", str(id), check=REFUSED).err
+        assert "himself" in as_root_after(d, v, v.carol, "grant", "acme", v.carol.name, "--purpose", "support", "--rights", "r",
+                                          check=REFUSED).err
+        d.coffer(v.carol, "approve", str(id))
         d.coffer(None, "down")
     finally:
         d.close()
