@@ -18,9 +18,11 @@ static const cap_value_t kept[] = {CAP_DAC_OVERRIDE, CAP_CHOWN, CAP_FOWNER, CAP_
 void harden_raise_limits(void)
 {
 	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+	const struct rlimit ordinary = {20, 20}; /* as setrlimit(2) counts: nice 0, and no better */
 	struct rlimit files;
 
 	(void)setrlimit(RLIMIT_MEMLOCK, &unlimited); /* root only; else what the limits allow is locked */
+	(void)setrlimit(RLIMIT_NICE, &ordinary); /* a worker's thread may leave SCHED_IDLE again (fs/worker/loop_near.c) */
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
 		return;
 	if (files.rlim_max != RLIM_INFINITY && files.rlim_max < DESCRIPTORS) {

@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "common/scope.h"
+#include "common/thread.h"
 #include "fs/broker/archive.h"
 
 #define CLEAN_EVERY_USEC 50000 /* records come in between */
@@ -71,17 +72,13 @@ static int on_done(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 static int start(struct broker *b, int64_t until)
 {
 	struct archive_job *j = b->archive;
-	sigset_t all, old;
 	int r;
 
 	j->until = until;
 	r = drain_journal_ids(b->drain, &j->journals, &j->journals_n);
 	if (r < 0)
 		return r;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the loop's */
-	r = -pthread_create(&j->thread, NULL, job_main, j);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&j->thread, job_main, j);
 	if (r == 0)
 		j->state = MAKING;
 	return r;

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <time.h>
 
 #include "common/scope.h"
+#include "common/thread.h"
 
 #define FETCH_SECONDS 60
 
@@ -171,13 +171,9 @@ static unsigned running(const struct broker *b)
 
 static int start_thread(struct verify_job *j)
 {
-	sigset_t all, old;
 	int r;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the loop's */
-	r = -pthread_create(&j->thread, NULL, job_main, j);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&j->thread, job_main, j);
 	return r;
 }
 

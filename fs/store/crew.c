@@ -2,11 +2,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "common/thread.h"
 
 #define HELPERS_MAX 3u
 #define SPINS 2000u /* at the end, for a helper's last piece: some 20 us, less than sleeping costs */
@@ -23,26 +24,10 @@ struct crew {
 	pthread_mutex_t lock;
 	pthread_cond_t wake, idle;
 	pthread_t threads[HELPERS_MAX];
-	unsigned wanted, started;
+	unsigned started; /* before others know of it */
 	bool stop;
 	struct job *job;
 };
-
-int crew_new(struct crew **ret)
-{
-	struct crew *c = calloc(1, sizeof(*c));
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-
-	if (!c)
-		return -ENOMEM;
-	if (cpus > 1)
-		c->wanted = cpus - 1 > HELPERS_MAX ? HELPERS_MAX : (unsigned)(cpus - 1);
-	pthread_mutex_init(&c->lock, NULL);
-	pthread_cond_init(&c->wake, NULL);
-	pthread_cond_init(&c->idle, NULL);
-	*ret = c;
-	return 0;
-}
 
 static void do_work(struct job *j)
 {
@@ -75,18 +60,23 @@ static void *helper_main(void *arg)
 	return NULL;
 }
 
-/* Under the lock. */
-static void start(struct crew *c)
+/* Here, and not when there is work: a thread inherits the policy and the processors of the one that starts it, and
+ * that would be the near reader (fs/worker/loop_near.c). */
+int crew_new(struct crew **ret)
 {
-	sigset_t all, old;
+	struct crew *c = calloc(1, sizeof(*c));
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned wanted = cpus > (long)HELPERS_MAX ? HELPERS_MAX : cpus > 1 ? (unsigned)cpus - 1 : 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
-	while (c->started < c->wanted &&
-		pthread_create(&c->threads[c->started], NULL, helper_main, c) == 0)
-		c->started++;
-	c->wanted = c->started; /* what could not be started is not tried again */
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!c)
+		return -ENOMEM;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->wake, NULL);
+	pthread_cond_init(&c->idle, NULL);
+	while (c->started < wanted && thread_start(&c->threads[c->started], helper_main, c) == 0)
+		c->started++; /* what cannot be started is done without */
+	*ret = c;
+	return 0;
 }
 
 static bool offer(struct crew *c, struct job *j)
@@ -94,8 +84,6 @@ static bool offer(struct crew *c, struct job *j)
 	bool taken = false;
 
 	pthread_mutex_lock(&c->lock);
-	if (c->started < c->wanted)
-		start(c);
 	if (!c->job && c->started > 0) {
 		c->job = j;
 		taken = true;

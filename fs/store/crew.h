@@ -7,7 +7,7 @@
 
 struct crew;
 
-/* Starts no thread before there is work.  On one processor it never does. */
+/* On one processor, or where no thread can be started, the caller does all. */
 int crew_new(struct crew **ret);
 void crew_free(struct crew *c);	/* NULL is fine */
 /* Calls work(arg, i) once for each i below count, from several threads, and returns when all have returned.  While the

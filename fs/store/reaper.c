@@ -2,10 +2,11 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "common/thread.h"
 
 #define WAITING_MAX 512u /* descriptors held; a power of two */
 #define GATHER_NS 5000000 /* one wake-up for many: it costs more than a close of a small file */
@@ -18,23 +19,6 @@ struct reaper {
 	unsigned first, end;	/* of fds, counting on; end - first wait, the first is being closed */
 	int fds[WAITING_MAX];
 };
-
-int reaper_new(struct reaper **ret)
-{
-	struct reaper *r = calloc(1, sizeof(*r));
-	pthread_condattr_t attr;
-
-	if (!r)
-		return -ENOMEM;
-	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->wake, &attr);
-	pthread_condattr_destroy(&attr);
-	pthread_cond_init(&r->done, NULL);
-	*ret = r;
-	return 0;
-}
 
 /* Under the lock: until more has come, or somebody waits. */
 static void gather(struct reaper *r)
@@ -80,15 +64,23 @@ static void *reaper_main(void *arg)
 	return NULL;
 }
 
-static bool start(struct reaper *r)
+/* The thread begins here for the reason that crew_new() gives. */
+int reaper_new(struct reaper **ret)
 {
-	sigset_t all, old;
+	struct reaper *r = calloc(1, sizeof(*r));
+	pthread_condattr_t attr;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
-	r->started = pthread_create(&r->thread, NULL, reaper_main, r) == 0;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return r->started;
+	if (!r)
+		return -ENOMEM;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&r->done, NULL);
+	r->started = thread_start(&r->thread, reaper_main, r) == 0;
+	*ret = r;
+	return 0;
 }
 
 void reaper_close(struct reaper *r, int fd)
@@ -98,7 +90,7 @@ void reaper_close(struct reaper *r, int fd)
 	if (fd < 0)
 		return;
 	pthread_mutex_lock(&r->lock);
-	if (r->end - r->first < WAITING_MAX && (r->started || start(r))) {
+	if (r->end - r->first < WAITING_MAX && r->started) {
 		r->fds[r->end++ % WAITING_MAX] = fd;
 		taken = true;
 		if (r->end - r->first == 1 || r->end - r->first == WAITING_MAX / 2)

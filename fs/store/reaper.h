@@ -10,7 +10,7 @@
 
 struct reaper;
 
-int reaper_new(struct reaper **ret);	/* starts no thread before the first descriptor comes */
+int reaper_new(struct reaper **ret);	/* where no thread can be started, all is closed at once */
 void reaper_free(struct reaper *r);	/* after all is closed; NULL is fine */
 void reaper_close(struct reaper *r, int fd);	/* takes fd (-1: nothing); closes it here when too many wait */
 DEFINE_SCOPED(struct reaper *, reaper_free)

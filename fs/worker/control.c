@@ -566,6 +566,7 @@ int control_run(const struct control_fds *fds, bool memory_locked)
 	struct control c = {.fds = *fds, .memory_locked = memory_locked, .last_ping = control_seconds()};
 	int r = worker_init(&c.worker);
 
+	c.worker.proc_fd = fds->proc;
 	if (r == 0)
 		r = control_begin(&c);
 	if (r >= 0)

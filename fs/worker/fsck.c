@@ -11,6 +11,7 @@
 #include "common/bytes.h"
 #include "common/log.h"
 #include "common/scope.h"
+#include "common/thread.h"
 #include "fs/store/backing.h"
 #include "fs/store/check.h"
 #include "fs/worker/worker.h"
@@ -238,7 +239,7 @@ int fsck_start(struct worker *w, json_t *params, int table_fd, struct fsck **ret
 	if (r == 0)
 		r = take_table(&x->opt, table_fd);
 	if (r == 0)
-		r = -pthread_create(&x->thread, NULL, run, x);
+		r = thread_start(&x->thread, run, x);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&x);

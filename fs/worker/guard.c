@@ -190,6 +190,20 @@ struct guard_verdict guard_check(const void *buf, size_t n, const struct guard_t
 	return (struct guard_verdict){0, NULL};
 }
 
+bool guard_is_waited_for(const void *buf)
+{
+	switch (((const struct fuse_in_header *)buf)->opcode) {
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_INTERRUPT:
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+		return false;
+	default:
+		return true;
+	}
+}
+
 bool guard_is_long(const void *buf)
 {
 	const struct fuse_in_header *in = buf;

@@ -1,9 +1,8 @@
-#include "fs/worker/loop.h"
+#include "fs/worker/loop_impl.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -11,17 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define THREADS 3
-#define SPIN_NS 30000 /* the cost of a wake-up: polling longer than it saves nothing */
+#include "common/thread.h"
 
-struct loop {
-	struct loop_client client;
-	int fd, stop_fd;
-	atomic_bool stop, gone;
-	pthread_mutex_t baton; /* who holds it reads */
-	pthread_t threads[THREADS];
-	unsigned started;
-};
+#define SPIN_NS 30000 /* the cost of a wake-up: polling longer than it saves nothing */
 
 static _Thread_local void *answer_buffer;
 
@@ -30,22 +21,19 @@ void *loop_answer_buffer(void)
 	return answer_buffer;
 }
 
-static void *buffer_new(void);
-
 int loop_answer_buffer_begin(void)
 {
-	answer_buffer = buffer_new();
+	answer_buffer = loop_buffer_new();
 	return answer_buffer ? 0 : -ENOMEM;
 }
 
 void loop_answer_buffer_end(void)
 {
-	if (answer_buffer)
-		munmap(answer_buffer, LOOP_REQUEST_MAX);
+	loop_buffer_free(answer_buffer);
 	answer_buffer = NULL;
 }
 
-static uint64_t now_ns(void)
+uint64_t loop_now_ns(void)
 {
 	struct timespec ts;
 
@@ -53,43 +41,64 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static void is_gone(struct loop *l, int error)
+void loop_is_gone(struct loop *l, int error)
 {
 	if (!atomic_exchange(&l->gone, true))
 		l->client.gone(l->client.arg, error);
 }
 
-/* One request; 0: the loop ends.  Under the baton. */
-static size_t receive(struct loop *l, void *buf)
+ssize_t loop_read(struct loop *l, void *buf)
 {
-	uint64_t idle_since = 0;
+	ssize_t n = read(l->fd, buf, LOOP_REQUEST_MAX);
+
+	if (n > 0)
+		return n;
+	if (n < 0 && (errno == EINTR || errno == ENOENT)) /* ENOENT: interrupted before we read it */
+		return 0;
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return 0;
+	loop_is_gone(l, n == 0 || errno == ECONNABORTED ? ENODEV : errno);
+	return -1;
+}
+
+/* One request; 0: the loop ends.  Under the baton. */
+static size_t receive(struct loop *l, void **buf)
+{
+	uint64_t began = 0, idle = 0;
 
 	for (;;) {
-		ssize_t n = read(l->fd, buf, LOOP_REQUEST_MAX);
+		size_t handed;
+		ssize_t n;
 
+		if (near_leads(l))
+			near_watch(l);
+		handed = near_handed(l, buf);
+		if (handed > 0)
+			return handed;
+		n = loop_read(l, *buf);
 		if (n > 0)
-			return (size_t)n;
-		if (n < 0 && (errno == EINTR || errno == ENOENT)) /* ENOENT: interrupted before we read it */
-			continue;
-		if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
-			is_gone(l, n == 0 || errno == ECONNABORTED ? ENODEV : errno);
-			return 0;
-		}
+			near_saw(l, *buf, (size_t)n, idle);
+		if (n != 0)
+			return n < 0 ? 0 : (size_t)n;
 		if (atomic_load(&l->stop))
 			return 0; /* nothing is queued any more */
-		if (idle_since == 0)
-			idle_since = now_ns();
-		if (now_ns() - idle_since > SPIN_NS) {
-			struct pollfd p[] = {
-				{.fd = l->fd, .events = POLLIN}, {.fd = l->stop_fd, .events = POLLIN}};
+		if (began == 0)
+			began = loop_now_ns();
+		if (loop_now_ns() - began > SPIN_NS) {
+			struct pollfd p[] = {{.fd = l->fd, .events = POLLIN},
+				{.fd = l->stop_fd, .events = POLLIN},
+				{.fd = near_back_fd(l), .events = POLLIN}};
 
-			poll(p, 2, -1);
-			idle_since = 0;
+			poll(p, 3, -1);
+			if (p[2].revents)
+				near_back(l);
+			idle = loop_now_ns() - began;
+			began = 0;
 		}
 	}
 }
 
-static void serve(struct loop *l, void *buf)
+static void serve(struct loop *l, void **buf)
 {
 	for (;;) {
 		size_t n;
@@ -97,18 +106,19 @@ static void serve(struct loop *l, void *buf)
 		pthread_mutex_lock(&l->baton);
 		do {
 			n = atomic_load(&l->gone) ? 0 : receive(l, buf);
-			if (n == 0 || l->client.is_long(buf, n))
+			if (n == 0 || l->client.is_long(*buf, n))
 				break;
-			l->client.handle(l->client.arg, buf, n);
+			l->client.handle(l->client.arg, *buf, n);
 		} while (true);
 		pthread_mutex_unlock(&l->baton);
 		if (n == 0)
 			return;
-		l->client.handle(l->client.arg, buf, n);
+		l->client.handle(l->client.arg, *buf, n);
+		near_try(l);
 	}
 }
 
-static void *buffer_new(void)
+void *loop_buffer_new(void)
 {
 	void *p = mmap(NULL, LOOP_REQUEST_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -118,21 +128,23 @@ static void *buffer_new(void)
 	return p;
 }
 
+void loop_buffer_free(void *buf)
+{
+	if (buf)
+		munmap(buf, LOOP_REQUEST_MAX);
+}
+
 static void *loop_thread(void *arg)
 {
 	struct loop *l = arg;
-	void *buf = buffer_new();
+	void *buf = loop_buffer_new();
 
-	answer_buffer = buffer_new();
-	if (buf && answer_buffer)
-		serve(l, buf);
+	if (buf && loop_answer_buffer_begin() == 0)
+		serve(l, &buf);
 	else
-		is_gone(l, ENOMEM);
-	if (buf)
-		munmap(buf, LOOP_REQUEST_MAX);
-	if (answer_buffer)
-		munmap(answer_buffer, LOOP_REQUEST_MAX);
-	answer_buffer = NULL;
+		loop_is_gone(l, ENOMEM);
+	loop_answer_buffer_end();
+	loop_buffer_free(buf);
 	return NULL;
 }
 
@@ -145,6 +157,7 @@ static void leader_stop(struct loop *l)
 		;
 	for (unsigned n = 0; n < l->started; n++)
 		pthread_join(l->threads[n], NULL);
+	near_stop(l);
 	close(l->stop_fd);
 	pthread_mutex_destroy(&l->baton);
 	free(l);
@@ -153,7 +166,6 @@ static void leader_stop(struct loop *l)
 static int leader_start(int fd, const struct loop_client *client, struct loop **ret)
 {
 	struct loop *l = calloc(1, sizeof(*l));
-	sigset_t all, old;
 	int r = 0;
 
 	if (!l)
@@ -167,11 +179,9 @@ static int leader_start(int fd, const struct loop_client *client, struct loop **
 		return r;
 	}
 	pthread_mutex_init(&l->baton, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
-	for (; l->started < THREADS && r == 0; l->started += r == 0)
-		r = -pthread_create(&l->threads[l->started], NULL, loop_thread, l);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	near_start(l);
+	for (; l->started < LOOP_THREADS && r == 0; l->started += r == 0)
+		r = thread_start(&l->threads[l->started], loop_thread, l);
 	if (l->started == 0) {
 		leader_stop(l);
 		return r;

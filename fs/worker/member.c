@@ -6,7 +6,6 @@
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/thread.h"
 #include "fs/worker/guard.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/loop.h"
@@ -362,13 +362,9 @@ static void *answer_thread(void *arg)
 
 int members_start(struct members *m)
 {
-	sigset_t all, old;
 	int r;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&m->thread, NULL, answer_thread, m);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&m->thread, answer_thread, m);
 	m->running = r == 0;
 	return r;
 }

@@ -25,6 +25,24 @@ static ssize_t read_proc(int proc_fd, uint32_t pid, const char *what, char *buf,
 	return n;
 }
 
+/* The third and the 39th word; the second, in brackets, may hold anything. */
+int process_cpu(int proc_fd, uint32_t tid, char *ret_state)
+{
+	char text[1024], *at;
+	ssize_t n = read_proc(proc_fd, tid, "stat", text, sizeof(text));
+	int cpu;
+
+	*ret_state = '?';
+	if (n < 0)
+		return (int)n;
+	at = strrchr(text, ')');
+	if (at && at[1] == ' ')
+		*ret_state = at[2];
+	for (int word = 2; at && word < 39; word++)
+		at = strchr(at + 1, ' ');
+	return at && sscanf(at, "%d", &cpu) == 1 ? cpu : -EINVAL;
+}
+
 void process_look(int proc_fd, uint32_t pid, struct process_info *ret)
 {
 	char text[64];

@@ -13,4 +13,8 @@ struct process_info {
 /* proc_fd: a descriptor of /proc. */
 void process_look(int proc_fd, uint32_t pid, struct process_info *ret);
 
+/* The processor that a thread ran on last, and what it does (R: it runs or wants to; proc_pid_stat(5)).
+ * Negative: /proc does not show it. */
+int process_cpu(int proc_fd, uint32_t tid, char *ret_state);
+
 #endif

@@ -191,6 +191,8 @@ static const int allowed[] = {
 	SCMP_SYS(shutdown),
 	SCMP_SYS(sched_yield),
 	SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(sched_setaffinity), /* loop_near.c */
+	SCMP_SYS(sched_setscheduler),
 	SCMP_SYS(getcpu),
 	SCMP_SYS(prlimit64),
 	SCMP_SYS(getrlimit),

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/thread.h"
 #include "fs/worker/evict.h"
 #include "fs/worker/guard.h"
 #include "fs/worker/handle.h"
@@ -401,6 +401,11 @@ static bool is_long(const void *buf, size_t n)
 	return n >= sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in) && guard_is_long(buf);
 }
 
+static uint32_t caller(const void *buf)
+{
+	return ((const struct fuse_in_header *)buf)->pid;
+}
+
 static int table_map(int fd, _Atomic uint64_t **ret)
 {
 	struct stat st;
@@ -456,8 +461,8 @@ static void join_worker(struct session *s)
 static int threads_begin(struct session *s)
 {
 	struct loop_client client = {
-		.arg = s, .handle = session_handle_request, .is_long = is_long, .gone = on_gone};
-	sigset_t all, old;
+		.arg = s, .handle = session_handle_request, .is_long = is_long, .gone = on_gone,
+		.caller = caller, .waits = guard_is_waited_for, .proc_fd = s->worker->proc_fd};
 	int r;
 
 	r = s->members ? members_start(s->members) : 0;
@@ -468,10 +473,7 @@ static int threads_begin(struct session *s)
 			members_stop(s->members);
 		return r;
 	}
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&s->keeper, NULL, keeper_thread, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&s->keeper, keeper_thread, s);
 	if (r < 0) {
 		s->loop_ops->stop(s->loop);
 		if (s->members)

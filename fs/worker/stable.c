@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/thread.h"
 #include "fs/worker/handle.h"
 #include "fs/worker/inode.h"
 #include "fs/worker/ops.h"
@@ -167,7 +167,6 @@ static void *stable_thread(void *arg)
 int stable_new(struct journal_writer *journal, struct stable **ret)
 {
 	struct stable *t = calloc(1, sizeof(*t));
-	sigset_t all, old;
 	int r;
 
 	if (!t)
@@ -177,10 +176,7 @@ int stable_new(struct journal_writer *journal, struct stable **ret)
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->come, NULL);
 	pthread_cond_init(&t->gone, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&t->thread, NULL, stable_thread, t);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&t->thread, stable_thread, t);
 	if (r < 0) {
 		free(t);
 		return r;

@@ -13,6 +13,7 @@
 #include "common/bytes.h"
 #include "common/scope.h"
 #include "common/subject.h"
+#include "common/thread.h"
 #include "fs/store/backing.h"
 #include "fs/store/survey.h"
 #include "fs/store/store_impl.h"
@@ -448,7 +449,7 @@ int survey_job_start(struct worker *w, json_t *params, int leaves_fd, struct sur
 	if (r == 0)
 		r = j->opt.mode == SURVEY_SUBJECT || j->opt.mode == SURVEY_LABELS ? take_list(j, leaves_fd) : take_leaves(&j->opt, leaves_fd);
 	if (r == 0)
-		r = -pthread_create(&j->thread, NULL, j->sweep ? run_sweep : run, j);
+		r = thread_start(&j->thread, j->sweep ? run_sweep : run, j);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&j);
@@ -466,7 +467,7 @@ int survey_job_sweep_dead(int root_fd, struct survey_job **ret)
 	pthread_cond_init(&j->moved_on, NULL);
 	j->root_fd = root_fd;
 	j->sweep = true;
-	r = -pthread_create(&j->thread, NULL, run_sweep, j);
+	r = thread_start(&j->thread, run_sweep, j);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&j);

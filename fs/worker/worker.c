@@ -19,6 +19,7 @@ int worker_init(struct worker *w)
 	int r;
 
 	memset(w, 0, sizeof(*w));
+	w->proc_fd = -1;
 	w->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (w->event_fd < 0)
 		return -errno;

@@ -40,6 +40,7 @@ struct worker {
 	pthread_rwlock_t names;
 	struct session *_Atomic sessions;	/* changed under inode_table's lock */
 	atomic_uint session_count;
+	int proc_fd;			/* of /proc, not the worker's; -1: none */
 	int event_fd;			/* eventfd: a session began or ended; the main thread looks */
 	atomic_uint open_files;
 	struct class_sets *class_sets;	/* the main thread's */

@@ -13,7 +13,7 @@ static void drain_closes_all_given_before(void **state)
 	int fds[40];
 
 	assert_int_equal(reaper_new(&r), 0);
-	assert_false(reaper_drain(r)); /* nothing was given: no thread yet, and no wait for one */
+	assert_false(reaper_drain(r)); /* nothing was given: no wait */
 	for (int n = 0; n < 40; n++) {
 		fds[n] = open("/", O_PATH | O_CLOEXEC);
 		assert_true(fds[n] >= 0);
