@@ -164,6 +164,11 @@ int shred_run(const struct shred_job *job, struct slot_set *slots, struct keyrin
 			(void)sweep_back(*ring);
 		return r;
 	}
+	r = slot_set_note_plan(slots, *ring, err);
+	if (r < 0) {
+		(void)sweep_back(*ring);
+		return r;
+	}
 	r = before(job, SHRED_STEP_SLOT);
 	if (r < 0)
 		return r;

@@ -42,6 +42,7 @@
 static_assert(sizeof(((struct slot_record *)0)->sealed_key) == KEY_BYTES + WRAP_OVERHEAD, "the table above");
 static_assert(sizeof(((struct slot_record *)0)->sealed_root) == PLAIN_BYTES + crypto_box_SEALBYTES, "the table above");
 static_assert(HEAD_BYTES + KEY_BYTES + WRAP_OVERHEAD + 8 + PLAIN_BYTES + crypto_box_SEALBYTES == SLOT_USED_BYTES, "the table above");
+static_assert(HEAD_BYTES + KEY_BYTES + WRAP_OVERHEAD == SLOT_FACE_BYTES, "the table above");
 static_assert(SLOT_SALT_BYTES == crypto_pwhash_SALTBYTES, "Argon2id's salt");
 static_assert(SLOT_ID_BYTES == crypto_box_PUBLICKEYBYTES && KEY_BYTES == crypto_box_SECRETKEYBYTES, "an X25519 pair");
 
@@ -156,13 +157,31 @@ static bool locator_is_sound(const char locator[SLOT_LOCATOR_BYTES])
 	return strcmp(utf8_mend(text), locator) == 0;
 }
 
+/* Behind the magic.  The reader tells what is too short. */
+static int get_face(struct bytes_reader *rd, struct slot_record *rec)
+{
+	struct slot_head *h = &rec->head;
+	uint16_t version = bytes_get_u16(rd);
+
+	if (version != VERSION)
+		return -EPROTONOSUPPORT;
+	h->protection = bytes_get_u16(rd);
+	(void)bytes_get_zeros(rd, 4);
+	h->kdf.passes = bytes_get_u64(rd);
+	h->kdf.memory = bytes_get_u64(rd);
+	bytes_get(rd, h->salt, sizeof(h->salt));
+	bytes_get(rd, h->id, sizeof(h->id));
+	bytes_get(rd, h->locator, sizeof(h->locator));
+	bytes_get(rd, rec->sealed_key, sizeof(rec->sealed_key));
+	return protection_is_sound(h) && locator_is_sound(h->locator) ? 0 : -EBADMSG;
+}
+
 int slot_record_parse(const uint8_t buf[SLOT_RECORD_BYTES], struct slot_record *ret)
 {
 	struct slot_record rec = {0};
-	struct slot_head *h = &rec.head;
 	struct bytes_reader rd;
 	uint8_t sum[SLOT_SUM_BYTES];
-	uint16_t version;
+	int r;
 
 	bytes_reader_init(&rd, buf, SLOT_RECORD_BYTES);
 	if (memcmp(bytes_get_ref(&rd, MAGIC_BYTES), MAGIC, MAGIC_BYTES) != 0)
@@ -170,22 +189,32 @@ int slot_record_parse(const uint8_t buf[SLOT_RECORD_BYTES], struct slot_record *
 	crypto_generichash(sum, sizeof(sum), buf, SUM_OFFSET, NULL, 0);
 	if (memcmp(sum, buf + SUM_OFFSET, sizeof(sum)) != 0)
 		return -EBADMSG;
-	version = bytes_get_u16(&rd);
-	if (version != VERSION)
-		return -EPROTONOSUPPORT;
-	h->protection = bytes_get_u16(&rd);
-	(void)bytes_get_zeros(&rd, 4);
-	h->kdf.passes = bytes_get_u64(&rd);
-	h->kdf.memory = bytes_get_u64(&rd);
-	bytes_get(&rd, h->salt, sizeof(h->salt));
-	bytes_get(&rd, h->id, sizeof(h->id));
-	bytes_get(&rd, h->locator, sizeof(h->locator));
-	bytes_get(&rd, rec.sealed_key, sizeof(rec.sealed_key));
+	r = get_face(&rd, &rec);
+	if (r < 0)
+		return r;
 	rec.generation = bytes_get_u64(&rd);
 	bytes_get(&rd, rec.sealed_root, sizeof(rec.sealed_root));
 	(void)bytes_get_zeros(&rd, PAD_BYTES);
 	(void)bytes_get_ref(&rd, SLOT_SUM_BYTES);
-	if (!bytes_reader_end(&rd) || rec.generation == 0 || !protection_is_sound(h) || !locator_is_sound(h->locator))
+	if (!bytes_reader_end(&rd) || rec.generation == 0)
+		return -EBADMSG;
+	*ret = rec;
+	return 0;
+}
+
+void slot_record_face(const struct slot_record *rec, uint8_t out[SLOT_FACE_BYTES])
+{
+	put_head(&rec->head, out);
+	memcpy(out + HEAD_BYTES, rec->sealed_key, sizeof(rec->sealed_key));
+}
+
+int slot_record_from_face(const uint8_t face[SLOT_FACE_BYTES], struct slot_record *ret)
+{
+	struct slot_record rec = {0};
+	struct bytes_reader rd;
+
+	bytes_reader_init(&rd, face, SLOT_FACE_BYTES);
+	if (memcmp(bytes_get_ref(&rd, MAGIC_BYTES), MAGIC, MAGIC_BYTES) != 0 || get_face(&rd, &rec) < 0 || !bytes_reader_end(&rd))
 		return -EBADMSG;
 	*ret = rec;
 	return 0;

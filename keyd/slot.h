@@ -47,6 +47,7 @@ struct slot_kdf { /* Argon2id; zeros where there is no text to work on */
 #define SLOT_RECORD_BYTES 4096 /* of its own sector: a torn write hurts one record */
 #define SLOT_USED_BYTES 456    /* zeros from there to the checksum of SLOT_SUM_BYTES */
 #define SLOT_SUM_BYTES 32
+#define SLOT_FACE_BYTES 360 /* of a record, from its beginning: all but R, so that R can be put in later */
 
 struct slot_head {
 	enum slot_protection protection;
@@ -74,6 +75,10 @@ int slot_protector_from_passphrase(const void *passphrase, size_t n, const struc
 void slot_record_new(const struct slot_head *head, const struct key32 *protector, struct slot_record *ret);
 /* Puts R of a generation into the record and encodes it. */
 int slot_record_write(struct slot_record *rec, uint64_t generation, const struct root_key *r, uint8_t out[SLOT_RECORD_BYTES]);
+
+/* What of a record does not change with R, and back: generation 0, no R in it.  -EBADMSG: nothing that the first one wrote. */
+void slot_record_face(const struct slot_record *rec, uint8_t out[SLOT_FACE_BYTES]);
+int slot_record_from_face(const uint8_t face[SLOT_FACE_BYTES], struct slot_record *ret);
 
 /* Reads what is not secret.  -ENODATA: no record here (never written, or overwritten); -EBADMSG: a record,
  * but torn or altered; -EPROTONOSUPPORT: of a version this program does not know. */

@@ -28,19 +28,27 @@ static int get_hex(const char *hex, uint8_t *ret, size_t n)
 
 static int note_parse(json_t *o, struct slot_note *ret)
 {
-	const char *name, *kind, *where, *id, *record;
+	const char *name, *kind, *where, *id, *record, *next = NULL, *before = NULL;
+	uint8_t face[SLOT_FACE_BYTES];
 	json_int_t number, role, generation;
 	struct slot_note n = {0};
 	int erased;
 
-	if (json_unpack(o, "{s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:b}", "number", &number, "name", &name, "kind", &kind,
+	if (json_unpack(o, "{s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:b, s?s, s?s}", "number", &number, "name", &name, "kind", &kind,
 		    "where", &where, "id", &id, "role", &role, "generation", &generation, "record", &record, "erased",
-		    &erased) < 0)
+		    &erased, "next", &next, "before", &before) < 0)
 		return -EBADMSG;
 	if (number < 0 || number >= SLOT_LIST_MAX || role < SLOT_MEMBER || role > SLOT_LOST || generation < 0 ||
 		!slot_name_is_valid(name) || strlen(where) >= SLOT_WHERE_BYTES || slot_kind_parse(kind, &n.ref.kind) < 0 ||
 		get_hex(id, n.ref.id, sizeof(n.ref.id)) < 0 || get_hex(record, n.hash, sizeof(n.hash)) < 0)
 		return -EBADMSG;
+	if (next && (get_hex(next, face, sizeof(face)) < 0 || slot_record_from_face(face, &n.next) < 0 ||
+			    memcmp(n.next.head.id, n.ref.id, SLOT_ID_BYTES) != 0))
+		return -EBADMSG;
+	if (before && get_hex(before, n.before, sizeof(n.before)) < 0)
+		return -EBADMSG;
+	n.has_next = next;
+	n.has_before = before;
 	n.ref.number = (uint8_t)number;
 	n.ref.role = (enum slot_role)role;
 	n.generation = (uint64_t)generation;
@@ -119,13 +127,22 @@ int slot_notes_read_signed(int keyd_fd, const struct keyring *k, struct slot_not
 
 static json_t *note_json(const struct slot_note *n)
 {
-	char id[ID_HEX], record[ID_HEX];
+	char id[ID_HEX], record[ID_HEX], before[ID_HEX], next[2 * SLOT_FACE_BYTES + 1];
+	uint8_t face[SLOT_FACE_BYTES];
+	json_t *o;
 
 	sodium_bin2hex(id, sizeof(id), n->ref.id, sizeof(n->ref.id));
 	sodium_bin2hex(record, sizeof(record), n->hash, sizeof(n->hash));
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:I, s:s, s:b}", "number", (int)n->ref.number, "name", n->ref.name,
+	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:I, s:s, s:b}", "number", (int)n->ref.number, "name", n->ref.name,
 		"kind", slot_kind_name(n->ref.kind), "where", n->ref.where, "id", id, "role", (int)n->ref.role, "generation",
 		(json_int_t)n->generation, "record", record, "erased", (int)n->erased);
+	if (n->has_next) {
+		slot_record_face(&n->next, face);
+		json_object_set_new(o, "next", json_string(sodium_bin2hex(next, sizeof(next), face, sizeof(face))));
+	}
+	if (n->has_before)
+		json_object_set_new(o, "before", json_string(sodium_bin2hex(before, sizeof(before), n->before, sizeof(n->before))));
+	return o;
 }
 
 int slot_notes_write(int keyd_fd, const struct keyring *k, const struct slot_notes *n)

@@ -14,6 +14,11 @@ struct slot_note {
 	uint64_t generation; /* 0: not known */
 	uint8_t hash[32];    /* of the record that was there, twice */
 	bool erased;	     /* a leaving one is overwritten */
+	/* Written before a slot gets a (new) identity, so that a crash in the middle leaves nothing that cannot be told from
+	 * another's slot: what `ref.id` is of, without R; and whose place it takes. */
+	bool has_next, has_before;
+	struct slot_record next;
+	uint8_t before[SLOT_ID_BYTES];
 };
 struct slot_notes {
 	size_t count;

@@ -199,7 +199,8 @@ static int check_is_ours(const struct slot_pair *p, const struct slot_look *l, u
 	if (l->newest < 0)
 		return 0;
 	if (memcmp(rec->head.id, p->ref.id, SLOT_ID_BYTES) != 0 &&
-		!(p->has_before && memcmp(rec->head.id, p->before.head.id, SLOT_ID_BYTES) == 0)) {
+		!(p->has_before && memcmp(rec->head.id, p->before.head.id, SLOT_ID_BYTES) == 0) &&
+		!(p->has_next && p->has_replaces && memcmp(rec->head.id, p->replaces, SLOT_ID_BYTES) == 0)) {
 		keys_error_set(err, "%s is another slot than the one called %s", p->medium.label, p->ref.name);
 		return -EXDEV;
 	}
@@ -210,16 +211,40 @@ static int check_is_ours(const struct slot_pair *p, const struct slot_look *l, u
 	return 0;
 }
 
+/* No half of it opens anything, whoever it was: writing over it loses nothing. */
+static bool is_nothing(const struct slot_look *l)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (l->half[i] != SLOT_HALF_EMPTY && l->half[i] != SLOT_HALF_DAMAGED)
+			return false;
+	return true;
+}
+
+/* What the interrupted write was to put there, and what is there instead. */
+static void take_next(struct slot_pair *p, const struct slot_look *l)
+{
+	if (l->newest >= 0) {
+		p->before = l->rec[l->newest];
+		memcpy(p->before_hash, l->hash[l->newest], SLOT_HASH_BYTES);
+		p->has_before = true;
+	}
+	p->rec = p->next;
+	p->has_rec = true;
+}
+
 /* As slot_pair_look(), for a slot that is to be written: a blank one will do.  One that was away says now what it is. */
 static int look_to_write(struct slot_pair *p, uint64_t generation, struct slot_look *l, struct keys_error *err)
 {
 	int r = slot_pair_look(&p->medium, l, err);
 
-	if (r == -ENODATA && p->blank)
+	if ((r == -ENODATA && p->blank) || ((r == -ENODATA || r == -EBADMSG) && p->has_next && is_nothing(l)))
 		r = 0;
 	if (r == 0)
 		r = check_is_ours(p, l, generation, err);
-	if (r == 0 && !p->has_rec) {
+	if (r == 0 && !p->has_rec && p->has_next &&
+		(l->newest < 0 || memcmp(l->rec[l->newest].head.id, p->ref.id, SLOT_ID_BYTES) != 0)) {
+		take_next(p, l);
+	} else if (r == 0 && !p->has_rec) {
 		p->rec = l->rec[l->newest];
 		p->has_rec = true;
 	}
@@ -291,6 +316,7 @@ static void forget_older(struct slot_pair *p)
 		root_key_wipe(&p->secrets->older);
 	p->older_generation = 0;
 	p->has_before = false;
+	p->has_next = false;
 	p->blank = false;
 }
 

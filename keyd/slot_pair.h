@@ -46,6 +46,11 @@ struct slot_pair {
 	struct slot_record before; /* while advanced: what was there, and its hash */
 	bool has_before;
 	uint8_t before_hash[SLOT_HASH_BYTES];
+	/* The identity that ref.id names was being written when the process ended: what lies there may be nothing, torn, or
+	 * that of `replaces`. */
+	struct slot_record next;
+	bool has_next, has_replaces;
+	uint8_t replaces[SLOT_ID_BYTES];
 	bool blank;	/* made by us, no record in it yet: one is not missed */
 };
 

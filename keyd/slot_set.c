@@ -209,6 +209,20 @@ static void drop_strangers(struct slot_set *s)
 	}
 }
 
+static bool same_place(const struct slot_ref *a, const struct slot_ref *b)
+{
+	return a->kind == b->kind && strcmp(a->where, b->where) == 0;
+}
+
+/* One that was being replaced where it is has two notes. */
+static bool has_place(const struct slot_set *s, const struct slot_ref *ref)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (same_place(&s->members[i].pair.ref, ref))
+			return true;
+	return false;
+}
+
 int slot_set_open(int keyd_fd, const void *passphrase, size_t n, struct slot_set **ret, struct keys_error *err)
 {
 	scoped(slot_set_closep) struct slot_set *s = NULL;
@@ -225,7 +239,7 @@ int slot_set_open(int keyd_fd, const void *passphrase, size_t n, struct slot_set
 		struct keys_error why = {0};
 		struct slot_member *m;
 
-		if (places.notes[i].ref.role == SLOT_LOST || slot_set_append(s, &places.notes[i].ref, &m) < 0)
+		if (places.notes[i].ref.role == SLOT_LOST || has_place(s, &places.notes[i].ref) || slot_set_append(s, &places.notes[i].ref, &m) < 0)
 			continue;
 		r = slot_pair_open(&m->pair, passphrase, n, &why);
 		any |= r == 0;
@@ -264,11 +278,6 @@ uint64_t slot_set_older_generation(const struct slot_set *s)
 }
 
 /* ---- what the ring says ---- */
-
-static bool same_place(const struct slot_ref *a, const struct slot_ref *b)
-{
-	return a->kind == b->kind && strcmp(a->where, b->where) == 0;
-}
 
 /* A member that keys on the disk did not name: it is looked at now. */
 static void add_listed(struct slot_set *s, const struct slot_ref *ref)
@@ -313,12 +322,21 @@ static void take_notes(struct slot_set *s, const struct keyring *k)
 
 		for (size_t j = 0; j < notes.count; j++) {
 			const struct slot_note *n = &notes.notes[j];
+			bool is_next = memcmp(n->ref.id, m->pair.ref.id, SLOT_ID_BYTES) == 0;
+			/* Of an exchange that did not take place. */
+			bool is_before = n->has_before && memcmp(n->before, m->pair.ref.id, SLOT_ID_BYTES) == 0;
 
-			if (n->ref.number != m->pair.ref.number || memcmp(n->ref.id, m->pair.ref.id, SLOT_ID_BYTES) != 0)
+			if (n->ref.number != m->pair.ref.number || (!is_next && !is_before))
 				continue;
 			m->noted = n->generation;
 			memcpy(m->noted_hash, n->hash, SLOT_HASH_BYTES);
 			m->erased = n->erased;
+			if (is_next && n->has_next) {
+				m->pair.next = n->next;
+				m->pair.has_next = true;
+				m->pair.has_replaces = n->has_before;
+				memcpy(m->pair.replaces, n->before, SLOT_ID_BYTES);
+			}
 			if (!m->pair.known && n->generation == s->generation) {
 				m->pair.known = n->generation;
 				memcpy(m->pair.hash, n->hash, SLOT_HASH_BYTES);
@@ -431,6 +449,12 @@ static void commit_plan(struct slot_set *s)
 		for (size_t j = 0; j < next.count; j++)
 			if (next.refs[j].number == m->pair.ref.number)
 				m->pair.ref = next.refs[j];
+		if (m->plan == PLAN_JOIN || m->plan == PLAN_SEAL) { /* until it is settled */
+			m->pair.next = m->pair.rec;
+			m->pair.has_next = true;
+			m->pair.has_replaces = m->plan == PLAN_SEAL && m->pair.has_before;
+			memcpy(m->pair.replaces, m->pair.before.head.id, SLOT_ID_BYTES);
+		}
 		m->plan = PLAN_NONE;
 	}
 }
@@ -563,6 +587,38 @@ int slot_set_revert(struct slot_set *s, struct keys_error *err)
 	return first;
 }
 
+/* The identity that is being written, until it is there. */
+static void note_next(const struct slot_member *m, struct slot_note *n)
+{
+	const struct slot_pair *p = &m->pair;
+
+	if (m->plan == PLAN_JOIN || m->plan == PLAN_SEAL) {
+		n->has_next = true;
+		n->next = p->rec;
+		n->has_before = p->has_before;
+		if (p->has_before)
+			memcpy(n->before, p->before.head.id, SLOT_ID_BYTES);
+	} else if (p->has_next) {
+		n->has_next = true;
+		n->next = p->next;
+		n->has_before = p->has_replaces;
+		memcpy(n->before, p->replaces, SLOT_ID_BYTES);
+	}
+}
+
+int slot_set_note_plan(struct slot_set *s, const struct keyring *k, struct keys_error *err)
+{
+	bool any = false;
+	int r;
+
+	for (size_t i = 0; i < s->count; i++)
+		any |= s->members[i].plan == PLAN_JOIN || s->members[i].plan == PLAN_SEAL;
+	r = any ? slot_set_note(s, k) : 0;
+	if (r < 0)
+		keys_error_set(err, "keyd/slots.json cannot be written: %s", strerror(-r));
+	return r;
+}
+
 int slot_set_note(struct slot_set *s, const struct keyring *k)
 {
 	struct slot_notes notes = {0};
@@ -571,8 +627,9 @@ int slot_set_note(struct slot_set *s, const struct keyring *k)
 		const struct slot_member *m = &s->members[i];
 		struct slot_note *n = &notes.notes[notes.count];
 
-		if (m->pair.ref.role == SLOT_LOST || m->plan == PLAN_JOIN)
+		if (m->pair.ref.role == SLOT_LOST)
 			continue;
+		note_next(m, n);
 		n->ref = m->pair.ref;
 		n->ref.left_generation = 0;
 		n->ref.left_at = 0;

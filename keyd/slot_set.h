@@ -61,6 +61,9 @@ int slot_set_settle(struct slot_set *s, struct keys_error *err);
 int slot_set_revert(struct slot_set *s, struct keys_error *err);
 /* Writes down where the slots are and what each holds (slots.json).  What fails here is only looked for later. */
 int slot_set_note(struct slot_set *s, const struct keyring *k);
+/* The same before slot_set_advance(), if slots get an identity by it: so that a crash in it is finished by slot_set_settle(),
+ * without the protector.  Durable when it returns 0. */
+int slot_set_note_plan(struct slot_set *s, const struct keyring *k, struct keys_error *err);
 
 /* ---- what the next rotation changes; each fails with nothing changed ---- */
 

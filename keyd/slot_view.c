@@ -87,6 +87,17 @@ static void view_medium(const struct slot_medium *m, struct slot_view *v, uint64
 	}
 }
 
+/* What looks damaged, or foreign for having the identity of before (NULL: none), is not, where an exchange was interrupted. */
+static void view_interrupted(struct slot_view *v, const uint8_t *before)
+{
+	bool is_before = v->state == SLOT_FOREIGN && before && memcmp(v->head.id, before, SLOT_ID_BYTES) == 0;
+
+	if (v->state != SLOT_DAMAGED && !is_before)
+		return;
+	v->state = SLOT_UNSETTLED;
+	say(v, "%s: it was being made, or sealed anew, when the process ended; that is finished when the keys are opened", v->label);
+}
+
 size_t slot_set_count(const struct slot_set *s)
 {
 	return s->count;
@@ -98,6 +109,8 @@ void slot_set_view(const struct slot_set *s, size_t i, struct slot_view *ret)
 	struct slot_view v = {.ref = m->pair.ref};
 
 	view_medium(&m->pair.medium, &v, s->generation, m->noted);
+	if (m->pair.has_next)
+		view_interrupted(&v, m->pair.has_replaces ? m->pair.replaces : NULL);
 	v.open = m->pair.secrets != NULL;
 	if (v.ref.role == SLOT_LOST) {
 		v.state = SLOT_GONE;
@@ -138,7 +151,10 @@ int slot_set_look(int keyd_fd, struct slot_view **ret, size_t *ret_n)
 			continue;
 		views[n].ref = note->ref;
 		slot_medium_init(&m, keyd_fd, note->ref.kind, note->ref.where);
-		view_medium(&m, &views[n++], newest, note->generation);
+		view_medium(&m, &views[n], newest, note->generation);
+		if (note->has_next)
+			view_interrupted(&views[n], note->has_before ? note->before : NULL);
+		n++;
 	}
 	*ret = take_ptr(&views);
 	*ret_n = n;

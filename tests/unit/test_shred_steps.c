@@ -306,23 +306,6 @@ static int reopen(struct place *p, struct shred_opened *o)
 	return reopen_with(p, NULL, o) == 0 ? 0 : reopen_with(p, PASSPHRASE, o);
 }
 
-/* A slot whose identity was being made cannot tell by itself whose it is: the message names it, and the command that makes
- * it anew. */
-static void replace_as_said(struct place *p, const char *warning)
-{
-	static const char command[] = "`coffer slot replace ";
-	const char *said = strstr(warning, command);
-	char name[SLOT_NAME_BYTES] = "";
-	enum shred_outcome o;
-
-	CHECK(strstr(warning, "waits for the slot") && said);
-	CHECK(sscanf(said + strlen(command), "%31[a-z0-9-]", name) == 1);
-	CHECK(all_opens(p));
-	CHECK(slot_set_plan_replace(p->slot, name, NULL, &by_key_file, 5, NULL) == 0);
-	CHECK(rotate(p, &o) == 0 && o == SHRED_DESTROYED);
-	CHECK(all_opens(p) && slot_is_settled(p) && is_swept(p));
-}
-
 static void look_after_restart(enum op op)
 {
 	struct shred_opened o = {0};
@@ -332,10 +315,6 @@ static void look_after_restart(enum op op)
 	CHECK(secret_init(1u << 20) == 0);
 	p.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CHECK(reopen(&p, &o) == 0);
-	if (o.found == SHRED_FOUND_PENDING && (op == PASSPHRASE_TWO || op == ADD_SLOT)) {
-		replace_as_said(&p, o.warning);
-		return;
-	}
 	CHECK(o.found != SHRED_FOUND_PENDING && o.warning[0] == 0);
 	destroyed = destroys(op) && is_destroyed(&p);
 	CHECK(destroyed || all_opens(&p));
