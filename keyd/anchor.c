@@ -21,7 +21,7 @@
 #include "keyd/outbox.h"
 #include "keyd/sendmail.h"
 
-#define LIMIT_TICKS 30
+#define LIMIT_SECONDS 30 /* of one program; a tick is a second */
 #define LETTER "anchor.eml"
 
 struct place {
@@ -95,6 +95,9 @@ static int on_exit_of(sd_event_source *source, const siginfo_t *info, void *user
 	struct anchors *t = run->k->anchors;
 	char why[64];
 
+	/* What it left behind goes with it, else that would pile up.  It has a group of its own, which nobody else can have
+	 * yet: the program is reaped after this. */
+	(void)kill(-run->pid, SIGKILL);
 	sd_event_source_disable_unref(source);
 	if (!t || run->generation != t->generation)
 		return 0; /* another policy by now */
@@ -114,8 +117,16 @@ static int on_exit_of(sd_event_source *source, const siginfo_t *info, void *user
 /* The shell only connects descriptor 3; the path is its $0, not part of the script. */
 static const char *const scripts[] = {
 	[ANCHOR_FILE] = "umask 022; cat <&3 >> \"$0\" && exec sync \"$0\"",
-	[ANCHOR_COMMAND] = "exec \"$0\" <&3 3<&-",
+	[ANCHOR_COMMAND] = "exec timeout -s KILL \"$1\" \"$0\" <&3 3<&-", /* its limit also after keyd's end */
 };
+
+static unsigned limit_seconds(void)
+{
+	const char *text = getenv("COFFER_ANCHOR_SECONDS"); /* for tests */
+	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+
+	return n >= 1 && n < LIMIT_SECONDS ? (unsigned)n : LIMIT_SECONDS;
+}
 
 static int memory_file(const char *line)
 {
@@ -133,12 +144,14 @@ static int memory_file(const char *line)
 static int run_program(struct keyd *k, unsigned i, const char *line)
 {
 	const struct policy_anchor *a = &k->policy->anchors[i];
-	char *const argv[] = {(char *)"sh", (char *)"-c", (char *)scripts[a->kind], a->to, NULL};
+	char limit[16];
+	char *const argv[] = {(char *)"sh", (char *)"-c", (char *)scripts[a->kind], a->to, limit, NULL};
 	scoped(close_fdp) int fd = memory_file(line), log_fd = -1;
 	scoped(freep) struct run *run = calloc(1, sizeof(*run));
 	sd_event_source *source = NULL;
 	int r;
 
+	snprintf(limit, sizeof(limit), "%u", limit_seconds());
 	log_fd = statedir_open(&k->dir, "log/keyd.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
 	if (fd < 0 || log_fd < 0 || !run)
 		return fd < 0 ? fd : log_fd < 0 ? log_fd : -ENOMEM;
@@ -207,6 +220,9 @@ static bool follow_policy(struct keyd *k)
 	if (!t)
 		return false;
 	if (t->policy != k->policy) {
+		for (unsigned i = 0; i < POLICY_ANCHORS_MAX; i++)
+			if (t->places[i].pid) /* nobody would count its time any more */
+				(void)kill(-t->places[i].pid, SIGKILL);
 		t->policy = k->policy;
 		t->generation++;
 		memset(t->places, 0, sizeof(t->places));
@@ -247,8 +263,8 @@ void anchors_tick(struct keyd *k)
 	for (unsigned i = 0; i < k->policy->anchors_count; i++) {
 		const struct place *p = &k->anchors->places[i];
 
-		if (p->pid && k->tick - p->started > LIMIT_TICKS)
-			(void)kill(-p->pid, SIGKILL); /* it has a group of its own */
+		if (p->pid && k->tick - p->started > limit_seconds())
+			(void)kill(-p->pid, SIGKILL);
 	}
 	start_due(k, false);
 }

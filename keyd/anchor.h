@@ -1,6 +1,7 @@
 /* Heads of the book, brought to where root of this host cannot rewrite them: the system's journal at once, and what the policy
  * names (anchors): appended to a file, given to a command, sent as a letter.  Files and commands are a program's work beside the
- * loop, since they may hang; it has none of our capabilities, an environment of PATH and LANG only, and half a minute.
+ * loop, since they may hang; it has none of our capabilities, an environment of PATH and LANG only, and half a minute,
+ * also when we end meanwhile.  What it leaves running in its process group goes with it.
  * What fails is logged, recorded once, shown by status, and tried again.  Lives on the loop. */
 #ifndef COFFER_KEYD_ANCHOR_H
 #define COFFER_KEYD_ANCHOR_H

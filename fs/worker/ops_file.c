@@ -58,6 +58,8 @@ static void record_close(struct session *s, struct handle *h)
 	a.path = recorder_path(s->worker->recorder, s->worker->inodes, h->inode, NULL);
 	pthread_rwlock_unlock(&s->worker->names);
 	recorder_append(s->worker->recorder, &a);
+	if (s->sync && s->worker->stable) /* nobody waits for the answer to a close */
+		stable_soon(s->worker->stable);
 }
 
 void ops_handle_put(struct session *s, struct handle *h)

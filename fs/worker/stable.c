@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -42,6 +43,7 @@ struct stable {
 	struct answer *flight;                 /* for the one that runs, and then being written */
 	const struct session *writing;
 	size_t bytes;
+	bool soon;                             /* something may be in the journal that no answer waits for */
 	bool stop, failing;
 };
 
@@ -139,6 +141,33 @@ static void write_flight(struct stable *t, int r)
 	}
 }
 
+/* Under the lock.  For company; then it is time. */
+static void wait_soon(struct stable *t)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ts.tv_nsec += STABLE_SOON_MS * 1000000l;
+	if (ts.tv_nsec >= 1000000000) {
+		ts.tv_nsec -= 1000000000;
+		ts.tv_sec++;
+	}
+	while (!t->waiting && !t->stop)
+		if (pthread_cond_clockwait(&t->come, &t->lock, CLOCK_MONOTONIC, &ts) != 0)
+			break;
+}
+
+/* Under the lock.  False: it is over. */
+static bool wait_for_work(struct stable *t)
+{
+	while (!t->waiting && !t->soon && !t->stop)
+		pthread_cond_wait(&t->come, &t->lock);
+	if (t->waiting || !t->soon)
+		return t->waiting;
+	wait_soon(t);
+	return true;
+}
+
 static void *stable_thread(void *arg)
 {
 	struct stable *t = arg;
@@ -146,11 +175,8 @@ static void *stable_thread(void *arg)
 
 	note_failing(t, journal_writer_keep_synced(t->journal));
 	pthread_mutex_lock(&t->lock);
-	for (;;) {
-		while (!t->waiting && !t->stop)
-			pthread_cond_wait(&t->come, &t->lock);
-		if (!t->waiting)
-			break;
+	while (wait_for_work(t)) {
+		t->soon = false;
 		t->flight = t->waiting;
 		t->waiting = NULL;
 		t->waiting_end = &t->waiting;
@@ -201,6 +227,16 @@ void stable_free(struct stable *t)
 }
 
 /* ---- answers come, and are cancelled ---- */
+
+void stable_soon(struct stable *t)
+{
+	pthread_mutex_lock(&t->lock);
+	if (!t->soon) {
+		t->soon = true;
+		pthread_cond_signal(&t->come);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
 
 static bool enqueue(struct stable *t, struct answer *a)
 {

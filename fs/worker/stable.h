@@ -23,6 +23,10 @@ void stable_free(struct stable *t);	/* no session is left that waits */
 
 /* A request begins in this thread: nothing is due yet.  `node`: it is about. */
 void stable_request(uint32_t opcode, uint64_t node);
+/* For what no answer waits: what is in the journal now is on disk within STABLE_SOON_MS and a sync, with the answers that wait by
+ * then, or by itself. */
+#define STABLE_SOON_MS 100
+void stable_soon(struct stable *t);
 /* The answer to it waits until the journal is on disk up to here. */
 void stable_due(uint64_t position);
 uint64_t stable_due_now(void);	/* 0: it waits for nothing */

@@ -123,6 +123,74 @@ def test_failure_is_told_recorded_once_and_tried_again(make_vault):
     assert m.sh("cat f").out == "x"
 
 
+HANGS = {
+    "hangs": "cat; exec sleep 1000",
+    "ignores TERM": "trap '' TERM HUP INT; while :; do sleep 1000; done",
+    "hangs with a child": "sleep 1000 & cat; sleep 1000",
+}
+
+
+def alive(mark):
+    """Processes with `mark` in their environment or command line."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f, open(f"/proc/{pid}/environ", "rb") as g:
+                if mark.encode() in f.read() + g.read() and not harness.gone(int(pid)):
+                    found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def hanging(make_vault, script):
+    """A vault with an anchor of that script, and what to find its processes by."""
+    v = make_vault(up=False)
+    mark = "ANCHOR_OF=" + os.path.basename(v.base)
+    command = program(v, "command", f"export {mark}\necho x >> {v.base}/started\n{script}\n")
+    v.up("--policy", policy(v, "policy.yaml", [f"{{command: {command}}}", f"{{file: {v.base}/heads}}"]), env={"COFFER_ANCHOR_SECONDS": "2"})
+    v.add()
+    v.grant("acme", v.alice)
+    return v, mark
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_a_command_that_does_not_end_is_ended(make_vault, how):
+    v, mark = hanging(make_vault, HANGS[how])
+    work(v)
+    wait_for(lambda: os.path.exists(v.base + "/started"), "its start")
+    assert work(v).rc == OK  # nobody waits for it
+    wait_for(lambda: heads(v.base + "/heads"), "the other anchor")
+    wait_for(lambda: anchor(v, "command")["failing"], "its end", limit=20)
+    assert "signal 9" in anchor(v, "command")["failing"] and anchor(v, "command")["batch"] == 0
+    wait_for(lambda: not alive(mark) , "the end of all its processes", limit=20)
+    assert [x["detail"]["reason"] for x in v.log() if x["op"] == "anchor-failed"] == [anchor(v, "command")["failing"]]
+
+
+def test_what_a_command_leaves_behind_goes_with_it(make_vault):
+    """A child with all its descriptors: the head counts as arrived, nothing waits for the child, and none pile up."""
+    v, mark = hanging(make_vault, "cat > /dev/null; (trap '' TERM HUP; sleep 1000) & echo $! > $0.child")
+    work(v)
+    wait_for(lambda: anchor(v, "command")["batch"], "the news of it")
+    assert anchor(v, "command")["failing"] is None
+    assert os.path.exists(v.base + "/command.child")
+    wait_for(lambda: not alive(mark), "the end of the child")
+
+
+@pytest.mark.parametrize("what", ["policy", "down"])
+def test_a_command_is_ended_also_when_its_policy_or_coffer_has_gone(make_vault, what):
+    v, mark = hanging(make_vault, HANGS["ignores TERM"])
+    work(v)
+    wait_for(lambda: alive(mark), "its start")
+    if what == "policy":
+        v.coffer("policy", "apply", policy(v, "other.yaml", [f"{{file: {v.base}/heads}}"]))
+    else:
+        v.down()
+    wait_for(lambda: not alive(mark), "its end", limit=20)
+    if what == "policy":
+        assert [a["kind"] for a in v.json("status")["anchors"]] == ["file"]
+
+
 @pytest.mark.parametrize("bad, what", [
     ("{file: heads}", "no absolute path"), ("{every: 1h}", "one of file"), ("{file: /a, command: /b}", "one of file"),
     ("{mail: nobody}", "sendmail"), ("{file: /a, every: 5s}", "at least"), ("{file: /a, every: often}", "no length")])

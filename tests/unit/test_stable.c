@@ -288,11 +288,42 @@ static void test_the_end_of_the_session_takes_what_waits(void **state)
 	assert_int_equal(expect(f, 8, 1), 0); /* and nothing else came */
 }
 
+/* The bytes of a close: no answer waits for them, and no later one is needed. */
+static void test_what_nobody_waits_for_reaches_the_disk_soon(void **state)
+{
+	struct fixture_stable *f = *state;
+	struct journal_writer *j = recorder_journal(f->x.w.recorder);
+	unsigned begun;
+
+	record(f);
+	answer(f, 1, NULL, 0);
+	assert_int_equal(expect(f, 1, 0), 0);
+	begun = gate_begun();
+	stable_request(FUSE_RELEASE, 1);
+	record(f);
+	assert_false(journal_is_synced(j));
+	stable_soon(f->t);
+	stable_soon(f->t);
+	gate_wait(begun + 1);
+	expect_nothing(f);
+	stable_free(f->t); /* both ways out: it waits for what is due */
+	assert_true(journal_is_synced(j));
+	assert_int_equal(stable_new(j, &f->t), 0);
+	f->x.w.stable = f->t;
+	record(f);
+	stable_soon(f->t);
+	stable_free(f->t);
+	assert_true(journal_is_synced(j));
+	assert_int_equal(stable_new(j, &f->t), 0);
+	f->x.w.stable = f->t;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_no_answer_before_the_sync_returned, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_an_error_gives_nothing_and_does_not_wait, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_nobody_waits_for_reaches_the_disk_soon, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_sync_for_all_that_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_durable_already_does_not_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(
