@@ -55,20 +55,20 @@ static int sign_and_tell(struct keyd *k, struct fact_head *h)
 	char text[160];
 	int n, r;
 
-	n = snprintf(text, sizeof(text), "coffer-ledger-head-1\n%" PRId64 "\n%s\n", h->batch, h->hash);
+	h->signed_at = keyd_now();
+	n = snprintf(text, sizeof(text), "coffer-ledger-head-2\n%" PRId64 "\n%s\n%" PRId64 "\n", h->batch, h->hash, h->signed_at);
 	r = keyring_sign(k->ring, HEAD_CONTEXT, text, (size_t)n, signature);
 	if (r < 0)
 		return r;
 	sodium_bin2hex(h->signature, sizeof(h->signature), signature, sizeof(signature));
-	h->signed_at = keyd_now();
 	r = facts_head_add(k->facts, h);
 	if (r < 0)
 		return r;
 	anchor(k, h);
 	anchors_head(k, h);
 	return fsd_call(k, "org.coffer.fsd.HeadSigned",
-		json_pack("{s:I, s:s}", "batch", (json_int_t)h->batch, "signature", h->signature), NULL,
-		NULL);
+		json_pack("{s:I, s:s, s:I}", "batch", (json_int_t)h->batch, "signature", h->signature, "time", (json_int_t)h->signed_at),
+		NULL, NULL);
 }
 
 int head_sign(struct keyd *k, struct fact_head *ret)

@@ -80,11 +80,13 @@ static int report(struct tool *t, const json_t *answer, const char *note)
 		r = say("records 1 to %lld: destroyed by retention, the last of them %s", json_integer_value(json_object_get(gone, "to")),
 			date_format(json_integer_value(json_object_get(gone, "time")), when));
 	if (r == EXIT_OK && !t->json)
-		r = say("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s",
+		r = say("sound: %lld records and %lld acts in %lld batches; signed until batch %lld%s%s",
 			json_integer_value(json_object_get(answer, "records")),
 			json_integer_value(json_object_get(answer, "acts")),
 			json_integer_value(json_object_get(answer, "batches")),
-			json_integer_value(json_object_get(answer, "signed_until")), note);
+			json_integer_value(json_object_get(answer, "signed_until")),
+			!*note && json_is_false(json_object_get(answer, "time_signed")) ? " (its time is not signed: of an earlier version)" : "",
+			note);
 	return r;
 }
 
@@ -191,6 +193,8 @@ static int verify_file(struct tool *t, const char *db, const struct public_key *
 	answer = json_pack("{s:I, s:I, s:I, s:I, s:I}", "batches", (json_int_t)v.batches, "records",
 		(json_int_t)v.records, "acts", (json_int_t)v.acts, "signed_until", (json_int_t)v.signed_until,
 		"signed_at", (json_int_t)v.signed_at);
+	if (v.signed_until)
+		json_object_set_new(answer, "time_signed", json_boolean(key && !v.time_unsigned));
 	json_object_set_new(answer, "archives", json_integer(v.archives));
 	if (v.destroyed_to)
 		json_object_set_new(answer, "destroyed",

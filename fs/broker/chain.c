@@ -363,10 +363,13 @@ int chain_last(sqlite3 *db, struct chain_batch *ret)
 	return r == 0 ? chain_base(db, ret) : chain_from_row(st, ret);
 }
 
-int chain_head_message(int64_t batch, const struct chain_hash *hash, char buf[CHAIN_MESSAGE_MAX])
+int chain_head_message(unsigned version, int64_t batch, const struct chain_hash *hash, int64_t time, char buf[CHAIN_MESSAGE_MAX])
 {
 	char hex[CHAIN_HASH_HEX];
 
 	sodium_bin2hex(hex, sizeof(hex), hash->b, sizeof(hash->b));
-	return snprintf(buf, CHAIN_MESSAGE_MAX, "coffer-head%ccoffer-ledger-head-1\n%lld\n%s\n", 0, (long long)batch, hex);
+	if (version == 1)
+		return snprintf(buf, CHAIN_MESSAGE_MAX, "coffer-head%ccoffer-ledger-head-1\n%lld\n%s\n", 0, (long long)batch, hex);
+	return snprintf(buf, CHAIN_MESSAGE_MAX, "coffer-head%ccoffer-ledger-head-2\n%lld\n%s\n%lld\n", 0, (long long)batch, hex,
+		(long long)time);
 }

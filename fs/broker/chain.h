@@ -69,8 +69,10 @@ int chain_last(sqlite3 *db, struct chain_batch *ret);
 int chain_from_row(sqlite3_stmt *st, struct chain_batch *ret);
 
 /* What coffer-keyd signs for a head: context, zero byte and text (doc/format-keys.md, "Signatures"):
- * "coffer-head\0coffer-ledger-head-1\n<batch>\n<hash in hex>\n". */
-#define CHAIN_MESSAGE_MAX 128
-int chain_head_message(int64_t batch, const struct chain_hash *hash, char buf[CHAIN_MESSAGE_MAX]); /* length */
+ * "coffer-head\0coffer-ledger-head-2\n<batch>\n<hash in hex>\n<time in seconds>\n".  Of version 1 (heads of before) the time is not
+ * in it: whatever stands beside it, nobody vouches for. */
+#define CHAIN_MESSAGE_MAX 160
+#define CHAIN_HEAD_VERSION 2
+int chain_head_message(unsigned version, int64_t batch, const struct chain_hash *hash, int64_t time, char buf[CHAIN_MESSAGE_MAX]); /* length */
 
 #endif

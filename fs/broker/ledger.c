@@ -380,7 +380,7 @@ int ledger_hash_at(struct ledger *l, int64_t batch, struct chain_hash *ret)
 	return r < 0 ? r : 0;
 }
 
-int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signature[CHAIN_SIGNATURE_BYTES])
+int ledger_add_signature(struct ledger *l, int64_t batch, int64_t time, const uint8_t signature[CHAIN_SIGNATURE_BYTES])
 {
 	sqlite3_stmt *add = l->st[ADD_HEAD];
 	struct chain_hash hash;
@@ -392,7 +392,7 @@ int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signatur
 	sqlite3_bind_int64(add, 1, batch);
 	sqlite3_bind_blob(add, 2, hash.b, sizeof(hash.b), SQLITE_STATIC);
 	sqlite3_bind_blob(add, 3, signature, CHAIN_SIGNATURE_BYTES, SQLITE_STATIC);
-	sqlite3_bind_int64(add, 4, time(NULL));
+	sqlite3_bind_int64(add, 4, time);
 	return sql_run(add);
 }
 

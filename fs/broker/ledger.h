@@ -65,7 +65,7 @@ int ledger_source_store(struct ledger *l, struct ledger_source *s);
 /* ---- heads ---- */
 int ledger_head(struct ledger *l, struct chain_batch *ret);
 int ledger_hash_at(struct ledger *l, int64_t batch, struct chain_hash *ret);	/* -ENOENT: no such batch */
-int ledger_add_signature(struct ledger *l, int64_t batch, const uint8_t signature[CHAIN_SIGNATURE_BYTES]);
+int ledger_add_signature(struct ledger *l, int64_t batch, int64_t time, const uint8_t signature[CHAIN_SIGNATURE_BYTES]);
 
 struct ledger_stats {
 	int64_t records, acts; /* that there ever were */

@@ -184,17 +184,20 @@ static int check_head(struct check *c, const struct ledger_head *head, const cha
 	return 0;
 }
 
-static bool signature_ok(
+/* The version that was signed; 0: none, by these keys. */
+static unsigned signed_version(
 	const struct ledger_head *head, const uint8_t *signature, int64_t at, const struct ledger_keys *keys)
 {
-	char text[CHAIN_MESSAGE_MAX];
-	int n = chain_head_message(head->batch, &head->hash, text);
+	for (unsigned version = CHAIN_HEAD_VERSION; version > 0; version--) {
+		char text[CHAIN_MESSAGE_MAX];
+		int n = chain_head_message(version, head->batch, &head->hash, at, text);
 
-	for (size_t i = 0; i < keys->n; i++)
-		if (at <= keys->keys[i].until && crypto_sign_verify_detached(signature, (const unsigned char *)text,
-							 (unsigned)n, keys->keys[i].b) == 0)
-			return true;
-	return false;
+		for (size_t i = 0; i < keys->n; i++)
+			if (at <= keys->keys[i].until && crypto_sign_verify_detached(signature, (const unsigned char *)text,
+								 (unsigned)n, keys->keys[i].b) == 0)
+				return version;
+	}
+	return 0;
 }
 
 /* As check_head, within one database, which is asked once for each of many heads. */
@@ -223,6 +226,7 @@ static int check_signed_heads(struct check *c, const struct segment *s)
 	sqlite3_bind_int64(st, 1, s->before.batch);
 	while ((r = sql_step(st)) > 0) {
 		struct ledger_head head = {.batch = sqlite3_column_int64(st, 0)};
+		unsigned version = 0;
 
 		if (sqlite3_column_bytes(st, 1) != CHAIN_HASH_BYTES ||
 			sqlite3_column_bytes(st, 2) != CHAIN_SIGNATURE_BYTES) {
@@ -230,8 +234,10 @@ static int check_signed_heads(struct check *c, const struct segment *s)
 			continue;
 		}
 		memcpy(head.hash.b, sqlite3_column_blob(st, 1), CHAIN_HASH_BYTES);
-		if (keys && !signature_ok(&head, sqlite3_column_blob(st, 2), sqlite3_column_int64(st, 3), keys)) {
-			found_bad(v, head.batch, "the signature of its head is not coffer-keyd's");
+		if (keys)
+			version = signed_version(&head, sqlite3_column_blob(st, 2), sqlite3_column_int64(st, 3), keys);
+		if (keys && version == 0) {
+			found_bad(v, head.batch, "the signature of its head, or of its time, is not coffer-keyd's");
 			continue;
 		}
 		r = check_segment_head(c, s, &head);
@@ -240,6 +246,7 @@ static int check_signed_heads(struct check *c, const struct segment *s)
 		if (!v->first_bad) {
 			v->signed_until = head.batch;
 			v->signed_at = sqlite3_column_int64(st, 3);
+			v->time_unsigned = version == 1;
 		}
 	}
 	return r;
@@ -251,7 +258,7 @@ static int check_anchors(struct check *c)
 		const struct ledger_anchor *a = &c->o->anchors[i];
 		int r;
 
-		if (!c->o->keys || !signature_ok(&a->head, a->signature, a->time, c->o->keys)) {
+		if (!c->o->keys || signed_version(&a->head, a->signature, a->time, c->o->keys) == 0) {
 			c->v.anchors_ignored++;
 			continue;
 		}

@@ -37,6 +37,7 @@ struct ledger_verdict {
 	struct ledger_head head;
 	int64_t signed_until;	/* the newest batch whose head is signed and fits; 0: none */
 	int64_t signed_at;
+	bool time_unsigned;	/* that head is of version 1: nobody signed its time */
 	int64_t anchored_until, anchored_at; /* the same of the anchors */
 	int64_t anchors_ignored;	     /* their signature is not of our keys: anybody may have written them */
 	int64_t archives;	/* that were read */

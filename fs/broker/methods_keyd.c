@@ -226,17 +226,17 @@ int keyd_head_signed(struct varlink_call *call, json_t *params, void *userdata)
 {
 	uint8_t signature[CHAIN_SIGNATURE_BYTES];
 	struct broker *b = userdata;
-	json_int_t batch;
+	json_int_t batch, time;
 	const char *text;
 	json_error_t e;
 	int r;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s}", "batch", &batch, "signature", &text) < 0)
+	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:I}", "batch", &batch, "signature", &text, "time", &time) < 0)
 		return bad_parameters(call, &e);
 	if (!signature_from_text(text, signature))
 		return varlink_error(
 			call, "InvalidParameter", "a signature is 64 bytes in hex or base64", NULL);
-	r = ledger_add_signature(b->ledger, batch, signature);
+	r = ledger_add_signature(b->ledger, batch, time, signature);
 	if (r == -ENOENT)
 		return varlink_errorf(
 			call, "NoBatch", NULL, "the ledger has no batch %lld", (long long)batch);

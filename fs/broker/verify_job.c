@@ -41,6 +41,8 @@ static json_t *verdict_json(const struct ledger_verdict *v, bool anchors)
 		(json_int_t)v->records, "acts", (json_int_t)v->acts, "signed_until",
 		(json_int_t)v->signed_until, "signed_at", (json_int_t)v->signed_at, "head", "batch",
 		(json_int_t)v->head.batch, "hash", hex);
+	if (v->signed_until)
+		json_object_set_new(answer, "time_signed", json_boolean(!v->time_unsigned));
 	json_object_set_new(answer, "archives", json_integer(v->archives));
 	if (v->destroyed_to)
 		json_object_set_new(answer, "destroyed",

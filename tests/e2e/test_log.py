@@ -1,5 +1,7 @@
 """The record: complete at the level of opens, there at once, not lost by any kill, and proof against changes."""
+import base64
 import collections
+import contextlib
 import csv
 import email
 import hashlib
@@ -583,3 +585,30 @@ def test_heads_are_in_the_journal_and_show_what_was_rewritten(journal, acme):
     assert acme.coffer("log", "verify", "--db", old, "--pubkey", key).rc == OK  # in itself it is sound
     assert verify(old, check=None).rc == DAMAGED
     assert acme.coffer("log", "verify", "--db", old, "--anchors", anchors, check=None).rc != OK
+
+
+def test_the_time_of_a_head_is_signed(journal, acme):
+    """Checked here from doc/format-ledger.md alone; a head whose time was moved counts for nothing, in a line as in the ledger."""
+    signing = pytest.importorskip("nacl.signing", reason="python3-nacl is not installed")
+    m = acme.mount(acme.alice)
+    m.write("f", "x")
+    m.unmount()
+    line = head_message(journal)
+    acme.down()
+    _, batch, digest, signature, at = line.split()
+    with open(acme.dir + "/keyd/signing.pub") as f:
+        key = signing.VerifyKey(base64.b64decode(f.read()))
+    text = b"coffer-head\0" + f"coffer-ledger-head-2\n{batch}\n{digest}\n{at}\n".encode()
+    assert key.verify(text, bytes.fromhex(signature)) == text
+    pub, anchors, copy = (acme.base + x for x in ("/pub", "/anchors", "/copy.db"))
+    shutil.copy(acme.dir + "/keyd/signing.pub", pub)
+    with open(anchors, "w") as f:
+        f.write(f"coffer-ledger-head {batch} {digest} {signature} {int(at) - 3600}\n")
+    verify = ["log", "verify", "--pubkey", pub, "--db"]
+    ours = acme.dir + "/ledger/ledger.db"
+    assert acme.coffer(*verify, ours, "--json").json["time_signed"] is True
+    assert "1 heads in the file are not signed" in acme.coffer(*verify, ours, "--anchors", anchors).out
+    shutil.copy(ours, copy)
+    with contextlib.closing(sqlite3.connect(copy)) as db, db:
+        assert db.execute("UPDATE head SET time = time - 3600 WHERE batch = ?", (batch,)).rowcount == 1
+    assert f"batch {batch} " in acme.coffer(*verify, copy, check=DAMAGED).err

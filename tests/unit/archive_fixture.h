@@ -75,8 +75,8 @@ static inline void sign_head(struct ledger *l)
 	struct chain_batch head;
 
 	assert_int_equal(ledger_head(l, &head), 0);
-	crypto_sign_detached(signature, NULL, (uint8_t *)message, (size_t)chain_head_message(head.batch, &head.hash, message), secret_key);
-	assert_int_equal(ledger_add_signature(l, head.batch, signature), 0);
+	crypto_sign_detached(signature, NULL, (uint8_t *)message, (size_t)chain_head_message(CHAIN_HEAD_VERSION, head.batch, &head.hash, now_is, message), secret_key);
+	assert_int_equal(ledger_add_signature(l, head.batch, now_is, signature), 0);
 }
 
 static inline void begin(struct fixture *f)

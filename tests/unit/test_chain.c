@@ -323,7 +323,9 @@ static void test_rewritten_tail(void **state)
 	assert_int_equal(v.first_bad, BATCHES);
 }
 
-static void sign_batch(struct fixture *f, const uint8_t *secret, int64_t batch)
+#define SIGNED_AT 1700000000
+
+static void sign_batch(struct fixture *f, const uint8_t *secret, int64_t batch, unsigned version)
 {
 	struct chain_batch head;
 	uint8_t signature[CHAIN_SIGNATURE_BYTES];
@@ -332,9 +334,9 @@ static void sign_batch(struct fixture *f, const uint8_t *secret, int64_t batch)
 
 	ledger_head(f->l, &head);
 	assert_int_equal(head.batch, batch);
-	n = chain_head_message(head.batch, &head.hash, text);
+	n = chain_head_message(version, head.batch, &head.hash, SIGNED_AT, text);
 	crypto_sign_detached(signature, NULL, (const unsigned char *)text, (unsigned)n, secret);
-	assert_int_equal(ledger_add_signature(f->l, batch, signature), 0);
+	assert_int_equal(ledger_add_signature(f->l, batch, SIGNED_AT, signature), 0);
 }
 
 static void test_signed_heads(void **state)
@@ -346,7 +348,7 @@ static void test_signed_heads(void **state)
 
 	crypto_sign_keypair(keys.keys[0].b, secret);
 	crypto_sign_keypair(others.keys[0].b, other_secret);
-	sign_batch(f, secret, BATCHES);
+	sign_batch(f, secret, BATCHES, CHAIN_HEAD_VERSION);
 	assert_int_equal(verify_file(f->path, &keys, NULL, &v), 0);
 	assert_int_equal(v.first_bad, 0);
 	assert_int_equal(v.signed_until, BATCHES);
@@ -380,7 +382,7 @@ static void test_resigned_fork(void **state)
 
 	crypto_sign_keypair(keys.keys[0].b, secret);
 	anchor.head = verify(f).head;
-	n = chain_head_message(anchor.head.batch, &anchor.head.hash, text);
+	n = chain_head_message(CHAIN_HEAD_VERSION, anchor.head.batch, &anchor.head.hash, anchor.time, text);
 	crypto_sign_detached(anchor.signature, NULL, (const unsigned char *)text, (unsigned)n, secret);
 	o.anchors = &anchor;
 	o.anchors_n = 1;
@@ -398,7 +400,7 @@ static void test_resigned_fork(void **state)
 		assert_int_equal(ledger_add_act(f->l, &a), 0);
 		assert_int_equal(ledger_commit(f->l), 0);
 	}
-	sign_batch(f, secret, BATCHES);
+	sign_batch(f, secret, BATCHES, CHAIN_HEAD_VERSION);
 	assert_int_equal(verify_file(f->path, &keys, NULL, &v), 0);
 	assert_int_equal(v.first_bad, 0); /* all signatures are good */
 	assert_int_equal(ledger_verify(f->path, &o, &v), 0);
@@ -461,20 +463,54 @@ static void test_signature_of_no_batch(void **state)
 	const uint8_t signature[CHAIN_SIGNATURE_BYTES] = {0};
 	struct fixture *f = *state;
 
-	assert_int_equal(ledger_add_signature(f->l, BATCHES + 1, signature), -ENOENT);
-	assert_int_equal(ledger_add_signature(f->l, 0, signature), -ENOENT);
+	assert_int_equal(ledger_add_signature(f->l, BATCHES + 1, 1, signature), -ENOENT);
+	assert_int_equal(ledger_add_signature(f->l, 0, 1, signature), -ENOENT);
 }
 
 static void test_message(void **state)
 {
 	struct chain_hash hash = {.b = {0xab}};
 	char text[CHAIN_MESSAGE_MAX];
-	static const char expected[] = "coffer-head\0coffer-ledger-head-1\n12\n"
-				       "ab00000000000000000000000000000000000000000000000000000000000000\n";
-	int n = chain_head_message(12, &hash, text);
+	static const char first[] = "coffer-head\0coffer-ledger-head-1\n12\n"
+				    "ab00000000000000000000000000000000000000000000000000000000000000\n";
+	static const char second[] = "coffer-head\0coffer-ledger-head-2\n12\n"
+				     "ab00000000000000000000000000000000000000000000000000000000000000\n1700000000\n";
 
-	assert_int_equal(n, sizeof(expected) - 1);
-	assert_memory_equal(text, expected, sizeof(expected));
+	assert_int_equal(chain_head_message(1, 12, &hash, SIGNED_AT, text), sizeof(first) - 1);
+	assert_memory_equal(text, first, sizeof(first));
+	assert_int_equal(chain_head_message(2, 12, &hash, SIGNED_AT, text), sizeof(second) - 1);
+	assert_memory_equal(text, second, sizeof(second));
+}
+
+static int64_t verify_at(struct fixture *f, const struct ledger_keys *keys, int64_t time, struct ledger_verdict *ret)
+{
+	char sql[80];
+
+	snprintf(sql, sizeof(sql), "UPDATE head SET time=%lld", (long long)time);
+	edit(f, sql);
+	assert_int_equal(verify_file(f->path, keys, NULL, ret), 0);
+	return ret->first_bad;
+}
+
+/* Of a head of now the time is signed; one of before is good still, whatever time stands beside it, and it is said. */
+static void test_time_of_a_head(void **state)
+{
+	struct ledger_keys keys = {.n = 1, .keys = {{.until = INT64_MAX}}};
+	struct fixture *f = *state;
+	struct ledger_verdict v;
+	uint8_t secret[64];
+
+	crypto_sign_keypair(keys.keys[0].b, secret);
+	sign_batch(f, secret, BATCHES, CHAIN_HEAD_VERSION);
+	assert_int_equal(verify_at(f, &keys, SIGNED_AT, &v), 0);
+	assert_int_equal(v.signed_at, SIGNED_AT);
+	assert_false(v.time_unsigned);
+	assert_int_equal(verify_at(f, &keys, SIGNED_AT - 1, &v), BATCHES);
+	assert_int_equal(v.signed_until, 0);
+	edit(f, "DELETE FROM head");
+	sign_batch(f, secret, BATCHES, 1);
+	assert_int_equal(verify_at(f, &keys, SIGNED_AT - 1, &v), 0);
+	assert_true(v.time_unsigned);
 }
 
 static void test_no_file(void **state)
@@ -525,6 +561,7 @@ int main(void)
 		T(test_broken_off),
 		T(test_rewritten_tail),
 		T(test_signed_heads),
+		T(test_time_of_a_head),
 		T(test_resigned_fork),
 		T(test_rows_of_version_2_are_packed),
 		T(test_signature_of_no_batch),
