@@ -272,6 +272,8 @@ static int open_facts(struct keyd *k, struct policy *named, const char *text)
 		r = facts_sessions_end_all(k->facts, "coffer-keyd was restarted", keyd_now());
 	if (r == 0)
 		r = rules_start(k, named, text);
+	if (r == -EINVAL)
+		return r; /* said */
 	if (r < 0)
 		return say(r, path);
 	start_clock(k);

@@ -29,36 +29,14 @@ static bool params_policy(struct keyd *k, struct varlink_call *call, const char 
 	return r == 0;
 }
 
-struct numbers {
-	struct varlink_call *call;
-	const struct policy *p;
-};
-
-static int compare_numbers(const struct policy *old, void *arg)
-{
-	const struct numbers *n = arg;
-
-	for (size_t i = 0; i < n->p->classes_count; i++) {
-		const struct policy_class *c = &n->p->classes[i], *was = policy_class_by_number(old, c->number);
-		const struct policy_class *same = policy_class(old, c->id);
-
-		if ((!was || strcmp(was->id, c->id) == 0) && (!same || same->number == c->number))
-			continue;
-		varlink_errorf(n->call, "InvalidPolicy", "a number belongs to its class for ever: give the new class another",
-			"the class %s had the number %u, %s has it now", was ? was->id : c->id, was ? was->number : same->number,
-			was ? c->id : "another");
-		return 1;
-	}
-	return 0;
-}
-
-/* Keys are derived from the numbers: one that ever meant another class would open its files by the wrong rules. */
 static bool numbers_are_kept(struct keyd *k, struct varlink_call *call, const struct policy *p)
 {
-	struct numbers n = {call, p};
-	int r = rules_each_version(k, compare_numbers, &n);
+	char text[256];
+	int r = rules_numbers_kept(k, p, text, sizeof(text));
 
-	if (r < 0)
+	if (r == -EINVAL)
+		varlink_error(call, "InvalidPolicy", text, RULES_NUMBERS_REMEDY);
+	else if (r < 0)
 		reply_failure(k, call, r, "the earlier versions cannot be compared");
 	return r == 0;
 }

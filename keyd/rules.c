@@ -164,6 +164,36 @@ int rules_each_version(struct keyd *k, int (*fn)(const struct policy *p, void *a
 	return r;
 }
 
+struct numbers {
+	const struct policy *p;
+	char *text;
+	size_t n;
+};
+
+static int compare_numbers(const struct policy *old, void *arg)
+{
+	const struct numbers *n = arg;
+
+	for (size_t i = 0; i < n->p->classes_count; i++) {
+		const struct policy_class *c = &n->p->classes[i], *was = policy_class_by_number(old, c->number);
+		const struct policy_class *same = policy_class(old, c->id);
+
+		if ((!was || strcmp(was->id, c->id) == 0) && (!same || same->number == c->number))
+			continue;
+		snprintf(n->text, n->n, "the class %s had the number %u, %s has it now", was ? was->id : c->id,
+			was ? was->number : same->number, was ? c->id : "another");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int rules_numbers_kept(struct keyd *k, const struct policy *p, char *text, size_t n)
+{
+	struct numbers numbers = {p, text, n};
+
+	return rules_each_version(k, compare_numbers, &numbers);
+}
+
 /* ---- start ---- */
 
 static int record_version(struct keyd *k, const struct policy *p, const char *text, const char *origin)
@@ -202,6 +232,7 @@ static int start_with_file(struct keyd *k, const struct policy *named, const cha
 {
 	json_t *rows = NULL, *row;
 	bool known = false, last = false;
+	char why[256];
 	size_t i;
 	int r = facts_policies(k->facts, &rows);
 
@@ -217,7 +248,12 @@ static int start_with_file(struct keyd *k, const struct policy *named, const cha
 		log_warning("a later version than the policy that was named (%s %s) is recorded: that one stays; `coffer policy "
 			    "apply` makes another the latest",
 			named->name, named->version);
-	return known ? 0 : record_version(k, named, text, "file");
+	if (known)
+		return 0;
+	r = rules_numbers_kept(k, named, why, sizeof(why));
+	if (r == -EINVAL)
+		log_error("the policy %s %s: %s; " RULES_NUMBERS_REMEDY, named->name, named->version, why);
+	return r < 0 ? r : record_version(k, named, text, "file");
 }
 
 int rules_start(struct keyd *k, struct policy *named, const char *named_text)

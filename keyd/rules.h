@@ -10,7 +10,7 @@ struct keyd;
 struct rules;
 
 /* At start, with the facts open.  `named`: the policy that keyd was told to read, or NULL: the one recorded last, at first
- * the built-in one.  A policy that was not recorded last is recorded as a new version.  Sets k->policy. */
+ * the built-in one.  A policy that was not recorded last is recorded as a new version.  Sets k->policy.  -EINVAL, logged: rules_numbers_kept(). */
 int rules_start(struct keyd *k, struct policy *named, const char *named_text);
 void rules_done(struct keyd *k);
 
@@ -29,6 +29,11 @@ void rules_tick(struct keyd *k);
 
 /* Every version that was ever recorded and can be read, oldest first, until fn returns other than 0, which is the result. */
 int rules_each_version(struct keyd *k, int (*fn)(const struct policy *p, void *arg), void *arg);
+
+/* Keys are derived from the numbers of classes: one that ever meant another class would open its files by the wrong rules.
+ * -EINVAL: p gives one, that any recorded version had, to another class, or a class another number; the text says which. */
+#define RULES_NUMBERS_REMEDY "a number belongs to its class for ever: give the new class another"
+int rules_numbers_kept(struct keyd *k, const struct policy *p, char *text, size_t n);
 
 /* {name, version, hash, agreement...} for a record. */
 json_t *rules_json(const struct policy *p);

@@ -13,7 +13,7 @@ import pytest
 
 import harness
 import varlink
-from harness import REFUSED, USAGE, wait_for
+from harness import FAILED, REFUSED, USAGE, wait_for
 from test_policy import builtin_policy, write
 from varlink import Connection
 
@@ -247,6 +247,15 @@ def test_a_number_that_a_class_ever_had_is_no_others(acme):
     acme.coffer("policy", "apply", write(acme, "2.yaml", without))
     r = acme.coffer("policy", "apply", write(acme, "3.yaml", reused), check=USAGE)
     assert name in r.err and "for ever" in r.err
+    said = r.err.split("coffer: ")[1].split(";")[0]
+    # nor when the daemons are started with it: the same words, and nothing is recorded
+    acme.down()
+    r = acme.coffer("up", "--policy", write(acme, "3.yaml", reused), check=FAILED, timeout=60)
+    assert said in r.err and "for ever" in r.err, r
+    moved = text.replace('version: "2024-05-10"', 'version: "4"', 1).replace("number: 20\n    id: contact", "number: 98\n    id: contact")
+    assert "contact had the number 20" in acme.coffer("up", "--policy", write(acme, "4.yaml", moved), check=FAILED, timeout=60).err
+    acme.up("--policy", write(acme, "2.yaml", without))
+    assert [p["version"] for p in acme.rows("policy", "versions")] == ["2024-05-10", "2"]
 
 
 @pytest.mark.parametrize("how", ["library", "command", "device"])
