@@ -7,7 +7,7 @@
  *
  * SCHED_IDLE starves when there is other work.  So this thread reads only while one program at a time asks for short things
  * and no more threads want to run than there are processors; and the baton's holder, a thread like any other, looks every
- * two milliseconds whether it gets on.  If not, the polling leader and followers read again (loop.c), and a near reader
+ * millisecond whether it gets on.  If not, the polling leader and followers read again (loop.c), and a near reader
  * that sits in a request, perhaps with locks, may finish it on any processor, as a thread like any other where RLIMIT_NICE
  * lets it out of SCHED_IDLE (20 or more, setrlimit(2)).  Long requests it hands over.
  *
@@ -27,10 +27,12 @@
 #include "fs/worker/loop_impl.h"
 #include "fs/worker/process.h"
 
-#define TICK_MS 2		/* between two looks of the watcher */
-#define TICKS_STUCK 2		/* so many without progress: it starves */
-#define TICKS_IDLE 4		/* so many without a request: the watcher sleeps, too */
+#define TICK_MS 1		/* between two looks of the watcher */
+#define TICKS_UNREAD 2		/* a request lies there for so many: the watcher reads it */
+#define TICKS_WAITING 4		/* the near reader waits for something, in a request, for so many: the others read on */
+#define TICKS_IDLE 8		/* no request for so many: the watcher sleeps, too */
 #define SAMPLE_MAX 256		/* requests between two looks at where the caller runs */
+#define SAMPLE_FAR 8		/* while others read: between two looks whether it could again */
 #define SAMPLE_MIN 4		/* after a pause or a move */
 #define MISSED_WEIGHT 3		/* against one request that was there already */
 #define MISSED_LIMIT 6
@@ -331,20 +333,24 @@ static void starved(struct near *x)
 	let_others(x, x->hold);
 }
 
-/* It sits in a request.  Where it waits for the disk nothing is wrong with it; but others may wait behind it. */
-static void take_over(struct near *x)
+/* It sits in a request, for so many ticks. */
+static void take_over(struct near *x, unsigned ticks)
 {
-	int tid = atomic_load(&x->tid);
+	int tid = atomic_load(&x->tid), cpu;
 	struct sched_param none = {.sched_priority = 0};
+	cpu_set_t elsewhere = x->allowed;
 	char state;
 
-	process_cpu(x->proc_fd, (uint32_t)tid, &state);
-	if (state == 'R') {
+	cpu = process_cpu(x->proc_fd, (uint32_t)tid, &state);
+	if (state == 'R')
 		starved(x);
-	} else {
-			let_others(x, HOLD_NS);
-	}
-	sched_setaffinity(tid, sizeof(x->allowed), &x->allowed);
+	else if (ticks >= TICKS_WAITING)
+		let_others(x, HOLD_NS);
+	else
+		return; /* that may be the disk */
+	if (cpu >= 0 && CPU_COUNT(&elsewhere) > 1) /* only who may not stay is moved at once */
+		CPU_CLR((unsigned)cpu, &elsewhere);
+	sched_setaffinity(tid, sizeof(elsewhere), &elsewhere);
 	sched_setscheduler(tid, SCHED_OTHER, &none);
 	atomic_store(&x->rescued, true);
 }
@@ -391,11 +397,11 @@ void near_watch(struct loop *l)
 			stuck = idle = 0;
 		} else if (atomic_load(&x->busy) || waits(l)) {
 			idle = 0;
-			if (++stuck < TICKS_STUCK)
-				continue;
-			if (!atomic_load(&x->busy))
-				break; /* we read that one */
-			take_over(x);
+			stuck++;
+			if (atomic_load(&x->busy))
+				take_over(x, stuck);
+			else if (stuck >= TICKS_UNREAD)
+				break;
 		} else {
 			stuck = 0;
 			idle++;
@@ -442,7 +448,7 @@ void near_saw(struct loop *l, const void *buf, size_t n, uint64_t idle_ns)
 		return;
 	}
 	count(l, buf, l->client.is_long(buf, n));
-	if (idle_ns < PAUSE_NS && atomic_fetch_add(&x->seen, 1) % SAMPLE_MAX != SAMPLE_MAX - 1)
+	if (idle_ns < PAUSE_NS && atomic_fetch_add(&x->seen, 1) % SAMPLE_FAR != 0)
 		return;
 	near_try(l);
 }
