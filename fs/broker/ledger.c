@@ -8,6 +8,8 @@
 #include "fs/broker/ledger_impl.h"
 #include "fs/broker/posting.h"
 
+#define SHRINKABLE_BYTES (64 << 20) /* written anew in about a second, at a start */
+
 static const char *const statements[STATEMENTS] = {
 	[ADD_JOURNAL] = "INSERT INTO journal VALUES (?,?,?,?)",
 	[ADD_PROGRESS] = "INSERT INTO progress VALUES (?,0)",
@@ -69,6 +71,26 @@ static int check_end(struct ledger *l)
 	return r;
 }
 
+static int64_t pragma_number(sqlite3 *db, const char *pragma)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+
+	return sql_prepare(db, pragma, &st) == 0 && sql_step(st) > 0 ? sqlite3_column_int64(st, 0) : -1;
+}
+
+/* A ledger of an older version, once it is small (it may be mostly free pages): SQLite has to write it anew.  A larger one stays
+ * as it is until its months are archived; so does one for which there is no room, or that somebody reads. */
+static int make_shrinkable(sqlite3 *db)
+{
+	int64_t used = pragma_number(db, "PRAGMA page_count") - pragma_number(db, "PRAGMA freelist_count");
+	int r;
+
+	if (pragma_number(db, "PRAGMA auto_vacuum") != 0 || used * pragma_number(db, "PRAGMA page_size") > SHRINKABLE_BYTES)
+		return 0;
+	r = sql_exec(db, "PRAGMA auto_vacuum=INCREMENTAL; VACUUM");
+	return r == -ENOSPC || r == -EBUSY ? 0 : r;
+}
+
 static int open_db(struct ledger *l, const char *path)
 {
 	int r;
@@ -80,10 +102,13 @@ static int open_db(struct ledger *l, const char *path)
 	sqlite3_extended_result_codes(l->db, 1);
 	sqlite3_busy_timeout(l->db, 2000);
 	sqlite3_db_config(l->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-	r = sql_exec(l->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;"
+	/* auto_vacuum: of a file that is made now; the room of archived months is given back (ledger_archive.c). */
+	r = sql_exec(l->db, "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;"
 			    "PRAGMA journal_size_limit=16777216");
 	if (r == 0)
 		r = ledger_migrate(l->db);
+	if (r == 0)
+		r = make_shrinkable(l->db);
 	for (unsigned i = 0; r == 0 && i < STATEMENTS; i++)
 		r = sql_errno(sqlite3_prepare_v3(
 			l->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &l->st[i], NULL));

@@ -15,6 +15,8 @@
 
 #define CLEAN_BLOCKS "64"   /* at a time: some hundred KiB to some MiB */
 #define CLEAN_ROWS "4096"
+#define SHRINK_PAGES "1024" /* at a time: 4 MiB */
+#define SHRINK_SLACK 256    /* pages that may stay unused: what comes next takes them */
 
 /* ---- which there are ---- */
 
@@ -295,6 +297,34 @@ static int clean_some(struct ledger *l, const char *sql, int64_t to, bool *more)
 	return r;
 }
 
+static int free_pages(sqlite3 *db, int64_t *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(db, "PRAGMA freelist_count", &st);
+
+	if (r == 0)
+		r = sql_step(st);
+	if (r > 0)
+		*ret = sqlite3_column_int64(st, 0);
+	return r < 0 ? r : 0;
+}
+
+/* What is at the file's end moves into what is free, some at a time.  A file that was not made for that (ledger.c) stays
+ * as long as it is; its free pages are used again. */
+static int shrink_some(struct ledger *l, bool *more)
+{
+	int64_t before, after = 0;
+	int r = free_pages(l->db, &before);
+
+	if (r < 0 || before <= SHRINK_SLACK)
+		return r;
+	r = sql_exec(l->db, "PRAGMA incremental_vacuum(" SHRINK_PAGES ")");
+	if (r == 0)
+		r = free_pages(l->db, &after);
+	*more = r == 0 && after < before;
+	return r;
+}
+
 /* In the order in which it matters to nobody what is there and what not. */
 int ledger_archive_clean(struct ledger *l, bool *ret_more)
 {
@@ -331,6 +361,8 @@ int ledger_archive_clean(struct ledger *l, bool *ret_more)
 		(void)sql_exec(l->db, "ROLLBACK");
 	(void)sql_exec(l->db, "PRAGMA secure_delete=OFF");
 	blocks_forget(l->blocks);
+	if (r == 0 && !more)
+		r = shrink_some(l, &more);
 	if (r == 0 && !more) { /* what was removed does not stay in the log either */
 		(void)sql_exec(l->db, "PRAGMA wal_checkpoint(TRUNCATE)");
 		l->cleaning = false;

@@ -3,6 +3,7 @@
  *
  *	ledger FOLDER RECORDS		makes FOLDER/ledger.db (which must not be there) and measures
  *	ledger FOLDER			measures one that is there
+ *	ledger FOLDER RECORDS shrink	makes one, archives all, adds a quarter as much before the rows go: how the file shrinks
  *
  * What the writers do: each has files of its own (a record in 40 names a new one), opens one of them at random, closes it;
  * a process does that fifty times, then another; a session lasts 20,000 records.  The records are spread over a year. */
@@ -114,9 +115,11 @@ static void choose_process(struct writer *w, uint64_t written)
 	put(w, &r);
 }
 
+static uint64_t sessions_before; /* of a filling before this one */
+
 static uint64_t session_of(unsigned writer, uint64_t written)
 {
-	return 1 + writer + WRITERS * (written / RECORDS_PER_SESSION);
+	return 1 + sessions_before + writer + WRITERS * (written / RECORDS_PER_SESSION);
 }
 
 static void write_all(struct writer *w)
@@ -218,6 +221,10 @@ static void fill(struct ledger *l, int dirfd, uint64_t records)
 	double begin, longest = 0, first_half = 0;
 	struct ledger_stats stats;
 
+	int64_t before;
+
+	must(ledger_stats(l, &stats), "ledger_stats");
+	before = stats.records;
 	must(sd_event_new(&event), "sd_event_new");
 	must(drain_new(event, l, dirfd, &d), "drain_new");
 	for (unsigned w = 0; w < WRITERS; w++)
@@ -239,13 +246,14 @@ static void fill(struct ledger *l, int dirfd, uint64_t records)
 		took = now() - t;
 		if (took > longest)
 			longest = took;
-		if (!first_half && ledger_stats(l, &stats) == 0 && stats.records >= (int64_t)records / 2)
+		if (!first_half && ledger_stats(l, &stats) == 0 && stats.records - before >= (int64_t)records / 2)
 			first_half = now() - begin;
 		ended += reap();
 	}
 	for (unsigned w = 0; w < WRITERS; w++)
 		drain_retire_journal(d, journals[w]);
 	must(ledger_stats(l, &stats), "ledger_stats");
+	stats.records -= before;
 	printf("intake: %" PRId64 " records in %.1f s: %.0f/s, second half %.0f/s; longest turn of the loop %.3f s\n", stats.records,
 		now() - begin, (double)stats.records / (now() - begin),
 		(double)stats.records / 2 / (now() - begin - first_half), longest);
@@ -373,15 +381,55 @@ static void verify(const char *path)
 		(double)v.records / t);
 }
 
+/* ---- archiving all of it, and giving back the room ---- */
+
+static off_t file_size(const char *path)
+{
+	struct stat st;
+
+	must(stat(path, &st) < 0 ? -errno : 0, path);
+	return st.st_size;
+}
+
+static void shrink(struct ledger *l, const char *path, int dirfd, uint64_t records)
+{
+	const uint8_t signature[ARCHIVE_SIGNATURE_BYTES] = {0};
+	const struct ledger_act act = {.kind = "ledger-archive", .uid = -1};
+	const struct archive_wanted w = {.ledger_path = path, .until = INT64_MAX / 2};
+	double begin = now(), longest = 0;
+	struct archive_made m;
+	unsigned steps = 0;
+	bool more = true;
+
+	must(archive_make(&w, &m), "archive_make");
+	printf("archive made in %.1f s\n", now() - begin);
+	sessions_before = WRITERS * (records / WRITERS / RECORDS_PER_SESSION + 1);
+	fill(l, dirfd, records / 4 / (2 * WRITERS) * 2 * WRITERS);
+	begin = now();
+	must(ledger_archive_take(l, &m, signature, &act), "ledger_archive_take");
+	archive_made_done(&m);
+	printf("the step from ledger to archive %.0f ms; ledger.db %.1f MiB\n", (now() - begin) * 1e3, (double)file_size(path) / (1 << 20));
+	begin = now();
+	for (; more; steps++) {
+		double t = now();
+
+		must(ledger_archive_clean(l, &more), "ledger_archive_clean");
+		longest = now() - t > longest ? now() - t : longest;
+	}
+	printf("rows removed and room given back in %.1f s, %u steps, the longest %.0f ms; ledger.db %.1f MiB\n", now() - begin, steps,
+		longest * 1e3, (double)file_size(path) / (1 << 20));
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t records = argc == 3 ? strtoull(argv[2], NULL, 10) / (2 * WRITERS) * 2 * WRITERS : 0;
+	bool shrinks = argc == 4 && strcmp(argv[3], "shrink") == 0;
+	uint64_t records = argc == 3 || shrinks ? strtoull(argv[2], NULL, 10) / (2 * WRITERS) * 2 * WRITERS : 0;
 	char path[4096];
 	struct ledger *l;
 	int dirfd;
 
-	if (argc < 2 || argc > 3 || (argc == 3 && records == 0)) {
-		fprintf(stderr, "usage: ledger FOLDER [RECORDS]\n");
+	if (argc < 2 || argc > 4 || (argc == 4 && !shrinks) || (argc > 2 && records == 0)) {
+		fprintf(stderr, "usage: ledger FOLDER [RECORDS [shrink]]\n");
 		return 2;
 	}
 	setlinebuf(stdout);
@@ -394,6 +442,12 @@ int main(int argc, char **argv)
 	must(ledger_open(path, &l), path);
 	if (records)
 		fill(l, dirfd, records);
+	if (shrinks) {
+		shrink(l, path, dirfd, records);
+		ledger_close(l);
+		close(dirfd);
+		return 0;
+	}
 	sizes(l);
 	searches(l);
 	paths(l, "client3");

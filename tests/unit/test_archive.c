@@ -81,6 +81,71 @@ static void test_questions_answer_the_same(void **state)
 	assert_true(s.archives_bytes > 0 && s.free > 0);
 }
 
+static off_t file_size(const struct fixture *f)
+{
+	struct stat st;
+
+	assert_int_equal(stat(f->path, &st), 0);
+	return st.st_size;
+}
+
+static int64_t number(struct ledger *l, const char *pragma)
+{
+	sqlite3_stmt *st;
+	int64_t n;
+
+	assert_int_equal(sqlite3_prepare_v2(ledger_db(l), pragma, -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+	n = sqlite3_column_int64(st, 0);
+	sqlite3_finalize(st);
+	return n;
+}
+
+/* The room of a month in an archive is given back to the disk, by steps between which records come in, and what lay behind it stays. */
+static void test_room_is_given_back(void **state)
+{
+	struct fixture *f = *state;
+	off_t before;
+	bool more = true;
+	unsigned steps = 0;
+
+	add_records(f->l, OCTOBER, 3, 6 * SEGMENT);
+	add_records(f->l, NOVEMBER + DAY, 2, SEGMENT);
+	archive(f, NOVEMBER, "2026-10");
+	assert_int_equal(sqlite3_exec(ledger_db(f->l), "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL), SQLITE_OK);
+	before = file_size(f);
+	for (; more && steps < 1000; steps++) {
+		assert_int_equal(ledger_archive_clean(f->l, &more), 0);
+		if (steps % 4 == 0)
+			add_records(f->l, NOVEMBER + 2 * DAY + steps, 2, 3);
+	}
+	assert_false(more);
+	assert_true(file_size(f) < before / 2);
+	assert_true(number(f->l, "PRAGMA freelist_count") <= 256);
+	expect_sound(f, 1);
+}
+
+/* A ledger of a former version, which SQLite cannot shorten bit by bit, becomes one that it can. */
+static void test_older_files_learn_it(void **state)
+{
+	struct fixture *f = *state;
+	int64_t rows;
+
+	add_records(f->l, OCTOBER, 3, 1000);
+	rows = count_rows(f->l, "path");
+	assert_int_equal(number(f->l, "PRAGMA auto_vacuum"), 2);
+	assert_int_equal(sqlite3_exec(ledger_db(f->l), "PRAGMA journal_mode=DELETE; PRAGMA auto_vacuum=NONE; VACUUM", NULL, NULL, NULL),
+		SQLITE_OK);
+	assert_int_equal(number(f->l, "PRAGMA auto_vacuum"), 0);
+	ledger_source_free(source);
+	source = NULL;
+	ledger_close(f->l);
+	assert_int_equal(ledger_open(f->path, &f->l), 0);
+	assert_int_equal(number(f->l, "PRAGMA auto_vacuum"), 2);
+	assert_int_equal(count_rows(f->l, "path"), rows);
+	expect_sound(f, 0);
+}
+
 /* Afterwards records come in as ever, also of what a journal named in an archived month; and it opens again. */
 static void test_goes_on(void **state)
 {
@@ -388,6 +453,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_nothing_old, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_questions_answer_the_same, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_room_is_given_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_older_files_learn_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_act_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wrong_clock, setup, teardown),
