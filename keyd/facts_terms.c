@@ -245,6 +245,23 @@ int facts_user_suspended(struct facts *f, const char *user, int64_t known_at, ch
 	return 0;
 }
 
+int facts_suspended_by(struct facts *f, int64_t client, struct fact_person *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT recorded_uid, recorded_by FROM suspension WHERE client = ?1 AND lifted_at IS NULL UNION ALL"
+		" SELECT recorded_uid, recorded_by FROM user_suspension WHERE ?1 = 0 AND user = '' AND lifted_at IS NULL LIMIT 1",
+		"i", client);
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
+	ret->uid = (uid_t)sqlite3_column_int64(st, 0);
+	facts_text(st, 1, ret->user, sizeof(ret->user));
+	return 0;
+}
+
 /* ---- requests ---- */
 
 int facts_request_add(struct facts *f, const struct fact_request *q, int64_t now, int64_t *ret_row)

@@ -64,6 +64,13 @@ int facts_resume_user(struct facts *f, const char *user, const char *reason, str
 /* "" when not. */
 int facts_user_suspended(struct facts *f, const char *user, int64_t known_at, char *buf, size_t n);
 
+/* Who suspended a client, or (client 0) all, and it was not lifted.  -ENOENT. */
+struct fact_person {
+	char user[256];
+	uid_t uid;
+};
+int facts_suspended_by(struct facts *f, int64_t client, struct fact_person *ret);
+
 /* ---- requests: a second person approves ---- */
 struct fact_request {
 	int64_t row, client;

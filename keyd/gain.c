@@ -235,6 +235,23 @@ static int own_grants(struct keyd *k, const struct peer *p, json_t **ret)
 	return r;
 }
 
+int gain_has_grants(struct keyd *k, const struct varlink_call *call, bool *ret)
+{
+	const struct peer *p = varlink_call_peer(call);
+	struct peer before = *p;
+	json_t *rows = NULL, *more = NULL;
+	int r = own_grants(k, p, &rows);
+
+	if (r == 0 && p->person != p->uid)
+		r = peer_from_uid(p->person, (uid_t)-1, &before);
+	if (r == 0 && before.uid != p->uid)
+		r = own_grants(k, &before, &more);
+	*ret = json_array_size(rows) + json_array_size(more) > 0;
+	json_decref(rows);
+	json_decref(more);
+	return r;
+}
+
 static int compare_all(struct keyd *k, struct varlink_call *call, const struct peer *p, const struct policy *will, char *buf, size_t n)
 {
 	json_t *rows = NULL, *row;

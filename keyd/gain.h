@@ -23,6 +23,9 @@ const char *gain_between(const struct gain_look *before, const struct gain_look 
  * before: gain_look() of before it; NULL: nobody asks (he is alone). */
 bool gain_is_refused(struct keyd *k, struct varlink_call *call, const char *client, const struct gain_look *before, const char *what);
 
+/* Whether he has a grant of any client. */
+int gain_has_grants(struct keyd *k, const struct varlink_call *call, bool *ret);
+
 /* False: replied OwnGrant.  The policy would name a group of his for emergencies, or let him use roles together that he has. */
 bool gain_policy_is_others(struct keyd *k, struct varlink_call *call, const struct policy *will);
 /* What the caller's own grants, and emergencies of his groups, would give more, under another policy for all clients, or other rules

@@ -12,6 +12,7 @@
 #include "keyd/decision.h"
 #include "keyd/expiry.h"
 #include "keyd/facts_terms.h"
+#include "keyd/gain.h"
 #include "keyd/head.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
@@ -180,22 +181,53 @@ static bool is_anothers(const struct keyd *k, struct varlink_call *call, const s
 	return person_is_another(call, s->user, uid, "ends his suspension");
 }
 
+/* A suspension that another made, perhaps because of him, is not his to lift when that lets himself in.  *before: for
+ * gain_is_refused(), of a client. */
+static bool may_resume(struct keyd *k, struct varlink_call *call, const struct suspended *s, struct gain_look **before)
+{
+	struct fact_person by;
+	bool has = false;
+	int r;
+
+	if (!is_anothers(k, call, s))
+		return false;
+	if (s->user || person_is_alone(k, varlink_call_peer(call)))
+		return true;
+	r = facts_suspended_by(k->facts, s->client ? s->c.row : 0, &by);
+	if (r == 0 && person_is(varlink_call_peer(call), by.user, by.uid))
+		return true;
+	if (r == 0)
+		r = s->client ? gain_look(k, call, s->client, NULL, before) : gain_has_grants(k, call, &has);
+	if (r < 0)
+		return reply_failure(k, call, r, "what it changes for yourself cannot be decided"), false;
+	if (!has)
+		return true;
+	varlink_errorf(call, "OwnRequest", "ask another admin", "%s suspended all use, and %s has grants: nobody lets himself in", by.user,
+		varlink_call_peer(call)->user);
+	return false;
+}
+
 static int suspend_or_resume(struct varlink_call *call, json_t *params, struct keyd *k, bool suspend)
 {
 	struct outbox_entry e = {.kind = suspend ? "suspend" : "resume", .by = actor_of(call)};
+	scoped(gain_look_freep) struct gain_look *before = NULL;
 	struct suspended s = {0};
 	const char *reason;
 	int ended = 0, r;
 
 	if (!params_unpack(call, params, "{s?s, s?s, s?b, s:s}", "client", &s.client, "user", &s.user, "all", &s.all, "reason",
 		    &reason) ||
-		!params_text(call, "reason", reason) || !params_suspended(k, call, &s, suspend) || (!suspend && !is_anothers(k, call, &s)))
+		!params_text(call, "reason", reason) || !params_suspended(k, call, &s, suspend) || (!suspend && !may_resume(k, call, &s, &before)))
 		return 0;
 	e.client = s.client;
 	e.detail = json_pack("{s:s, s:s?, s:b}", "reason", reason, "user", s.user, "all", s.all);
 	r = facts_begin(k->facts);
 	if (r == 0)
 		r = suspension_keep(k, &s, suspend, reason, e.by);
+	if (r == 0 && before && gain_is_refused(k, call, s.client, before, "the end of this suspension")) {
+		json_decref(e.detail);
+		return 0;
+	}
 	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(

@@ -1,5 +1,6 @@
 """What takes two persons, and what nobody does for himself."""
 import os
+import shutil
 
 import pytest
 
@@ -110,6 +111,30 @@ def test_root_who_logged_in_as_a_custodian_is_that_custodian(make_vault):
         d.coffer(None, "down")
     finally:
         d.close()
+
+
+def test_two_accounts_of_one_name_are_one_person(make_vault):
+    """As the daemons see it, carol's number belongs to another account called as bob."""
+    v = make_vault(up=False)
+    v.groups, passwd = v.base + "/group", v.base + "/passwd"
+    shutil.copy("/etc/group", v.groups)
+    with open("/etc/passwd") as f, open(passwd, "w") as out:
+        out.write(f.read().replace(v.carol.name + ":", v.bob.name + ":"))
+    for path in (v.groups, passwd):
+        os.chmod(path, 0o644)
+    harness.run(["unshare", "-m", "/bin/sh", "-euc", 'mount --bind "$1" /etc/passwd; mount --bind "$2" /etc/group; shift 2; exec "$@"',
+                 "sh", passwd, v.groups, v.programs + "/tools/coffer", "--dir", v.dir, "up"], check=True, timeout=60)
+    v.add()
+    v.join(v.bob, "coffer-custodian")  # by name: both have it
+    v.coffer("suspend", "acme", "--reason", "handed over")
+    handed_over(v)
+    v.coffer("transfer", "acme", "--finish", user=v.bob)
+    r = v.coffer("transfer", "acme", "--confirm", user=v.carol, check=REFUSED)
+    assert "two different custodians" in r.err, r
+    v.join(v.bob, "coffer-admin")
+    v.leave(v.bob, "coffer-custodian")
+    r = v.coffer("grant", "acme", v.bob.name, "--purpose", "support", "--rights", "r", user=v.carol, check=REFUSED)
+    assert "himself" in r.err, r
 
 
 # -- own powers --
@@ -225,6 +250,12 @@ def test_nobody_records_for_himself_what_lets_him_in(admins):
     v.coffer("suspend", "--user", v.bob.name, "--reason", "password lost", user=v.carol)
     assert "himself" in v.coffer("resume", "--user", v.bob.name, "--reason", "found", user=v.bob, check=REFUSED).err
     v.coffer("resume", "--user", v.bob.name, "--reason", "found", user=v.carol)
+    for what in (["acme"], ["--all"]):
+        v.coffer("suspend", *what, "--reason", "a suspicion", user=v.carol)
+        assert "another admin" in v.coffer("resume", *what, "--reason", "none", user=v.bob, check=REFUSED).err
+        v.coffer("resume", *what, "--reason", "cleared", user=v.carol)  # has no grant there
+        v.coffer("suspend", *what, "--reason", "work on it", user=v.bob)
+        v.coffer("resume", *what, "--reason", "done", user=v.bob)  # it was his own
 
 
 def test_nobody_approves_or_reviews_himself_by_another_role_or_as_root(make_vault):
