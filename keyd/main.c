@@ -274,8 +274,12 @@ static int open_facts(struct keyd *k, struct policy *named, const char *text)
 		r = rules_start(k, named, text);
 	if (r == -EINVAL)
 		return r; /* said */
+	if (r == -EPROTONOSUPPORT)
+		log_error("%s was written by a later version of Coffer: start that version", path);
+	else if (r < 0)
+		say(r, path);
 	if (r < 0)
-		return say(r, path);
+		return r;
 	start_clock(k);
 	r = facts_book_check_file(k->facts, k->keyd_fd);
 	if (r < 0)

@@ -84,6 +84,8 @@ static int open_ledger(struct broker *b)
 	if (r == -EUCLEAN)
 		log_error("%s is damaged, or somebody wrote into it: check it with `coffer log verify`",
 			b->ledger_path);
+	else if (r == -EPROTONOSUPPORT)
+		log_error("%s was written by a later version of Coffer: start that version", b->ledger_path);
 	else if (r < 0)
 		log_error("%s: %s", b->ledger_path, strerror(-r));
 	return r;

@@ -1,7 +1,10 @@
 """The story's first steps: daemons up and down, clients, grants, what one may, and why not."""
+import contextlib
 import os
 import re
+import sqlite3
 import stat
+import subprocess
 import time
 
 import pytest
@@ -44,6 +47,30 @@ def test_data_is_there_after_down_and_up(share):
     share.vault.up()
     again = share.vault.mount(share.user)
     assert again.read("kept") == b"still here"
+
+
+@pytest.mark.parametrize("file, daemon", [("keyd/facts.db", "keyd"), ("ledger/ledger.db", "fsd")])
+def test_state_of_a_later_version_is_named_and_left_alone(acme, file, daemon):
+    """Going back to an older package must not read what it does not know as something else."""
+    path = os.path.join(acme.dir, file)
+
+    def words():
+        with open(os.path.join(acme.dir, "log", f"{daemon}.log")) as f:
+            return f.read()
+
+    acme.down()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        db.execute(f"PRAGMA user_version={version + 1}")
+    # not acme.up(): it waits until the daemons answer
+    up = subprocess.Popen([acme.programs + "/tools/coffer", "--dir", acme.dir, "up"], stderr=subprocess.DEVNULL)
+    harness.wait_for(lambda: f"{path} was written by a later version of Coffer: start that version" in words(), "the word")
+    acme.down(check=None)
+    assert up.wait(30) != 0
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == version + 1
+        db.execute(f"PRAGMA user_version={version}")
+    acme.up()
 
 
 def test_commands_without_daemons_say_how_to_start_them(make_vault):
