@@ -15,4 +15,7 @@ void pathseal_seal(const struct key32 *key, const void *ad, size_t ad_len, const
 /* -EBADMSG unless it was sealed so.  text has room for n - PATHSEAL_OVERHEAD. */
 int pathseal_open(const struct key32 *key, const void *ad, size_t ad_len, const uint8_t *in, size_t n, void *text);
 
+/* A short key of a sealed path, to look for it in an index, or to ask for many at once.  No secret; others may have the same. */
+uint32_t pathseal_key(const void *sealed, size_t n);
+
 #endif

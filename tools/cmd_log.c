@@ -1,11 +1,15 @@
 /* log: rows from coffer-fsd, their names opened by coffer-keyd. */
+#include <endian.h>
 #include <fnmatch.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/date.h"
+#include "common/pathseal.h"
+#include "common/record.h"
 #include "common/scope.h"
 #include "tools/commands.h"
 #include "tools/log_format.h"
@@ -373,7 +377,8 @@ static json_t *sorted(const json_t *rows)
 
 /* ---- --path: which sealed names are meant, so that coffer-fsd need not read all records ---- */
 
-#define NAMES_WANTED_MAX 200 /* more are found faster by reading on */
+#define NAMES_WANTED_MAX 200	/* more are asked for by their keys (pathseal_key), and what else has these is dropped here */
+#define KEYS_WANTED_MAX 100000	/* more are found faster by reading on */
 
 /* One page of paths: those that fit go into `wanted`, each once. */
 static int pick_names(struct tool *t, const struct query *q, json_t *rows, json_t *wanted)
@@ -393,34 +398,97 @@ static int pick_names(struct tool *t, const struct query *q, json_t *rows, json_
 	return r;
 }
 
-/* Puts `names` into the question.  Nothing there: reading all records does as well, only slower. */
+static int compare_keys(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Their keys in base64, each once, ascending.  NULL: not to be had. */
+static json_t *keys_of(json_t *wanted)
+{
+	size_t room = json_object_size(wanted), n = 0, kept = 0, text_room, sealed_n;
+	scoped(freep) uint32_t *keys = calloc(room + 1, sizeof(*keys));
+	scoped(freep) char *text = NULL;
+	uint8_t bytes[RECORD_PATH_MAX];
+	const char *sealed;
+	json_t *v;
+
+	if (!keys)
+		return NULL;
+	json_object_foreach(wanted, sealed, v)
+	{
+		if (sodium_base642bin(bytes, sizeof(bytes), sealed, strlen(sealed), NULL, &sealed_n, NULL,
+			    sodium_base64_VARIANT_ORIGINAL) < 0)
+			return NULL;
+		keys[n++] = pathseal_key(bytes, sealed_n);
+	}
+	qsort(keys, n, sizeof(*keys), compare_keys);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || keys[i] != keys[kept - 1])
+			keys[kept++] = keys[i];
+	for (size_t i = 0; i < kept; i++)
+		keys[i] = htole32(keys[i]);
+	text_room = sodium_base64_ENCODED_LEN(kept * sizeof(*keys), sodium_base64_VARIANT_ORIGINAL);
+	text = malloc(text_room);
+	if (!text)
+		return NULL;
+	sodium_bin2base64(text, text_room, (const uint8_t *)keys, kept * sizeof(*keys), sodium_base64_VARIANT_ORIGINAL);
+	return json_string(text);
+}
+
+/* Puts `names` or `name_keys` into the question.  Nothing there: reading all records does as well, only slower. */
 static void narrow_by_names(struct tool *t, struct query *q)
 {
 	json_auto_t *wanted = json_object();
 	json_auto_t *params = json_object();
 	json_auto_t *names = json_array();
 	const char *sealed;
+	json_auto_t *at = NULL;
 	bool more = true;
 	json_t *v;
 
 	if (json_object_get(q->params, "client"))
 		json_object_set(params, "client", json_object_get(q->params, "client"));
-	while (more && json_object_size(wanted) <= NAMES_WANTED_MAX) {
+	while (more && json_object_size(wanted) <= KEYS_WANTED_MAX) {
 		json_auto_t *answer = NULL;
 
 		if (tool_try(t, DAEMON_FSD, "LogPaths", json_copy(params), &answer) != EXIT_OK ||
 			pick_names(t, q, json_object_get(answer, "rows"), wanted) != EXIT_OK)
 			return;
+		if (!at)
+			at = json_incref(json_object_get(answer, "at"));
 		more = json_is_string(json_object_get(answer, "next"));
 		json_object_set(params, "after", json_object_get(answer, "next"));
 	}
-	if (json_object_size(wanted) > NAMES_WANTED_MAX)
+	if (json_object_size(wanted) > KEYS_WANTED_MAX || !json_is_string(at))
 		return;
+	if (q->follow) /* what comes behind this place may have names that were not there yet */
+		json_object_set(q->params, "to", at);
+	if (json_object_size(wanted) > NAMES_WANTED_MAX) {
+		json_t *keys = keys_of(wanted);
+
+		if (keys)
+			json_object_set_new(q->params, "name_keys", keys);
+		else
+			json_object_del(q->params, "to");
+		return;
+	}
 	json_object_foreach(wanted, sealed, v)
 		json_array_append_new(names, json_string(sealed));
 	if (json_array_size(names) == 0)
 		json_array_append_new(names, json_string("")); /* no path is sealed so: the search is made, and recorded */
 	json_object_set(q->params, "names", names);
+}
+
+/* From where the names were known on, by all rows. */
+static void read_on(struct query *q)
+{
+	json_object_set(q->params, "after", json_object_get(q->params, "to"));
+	json_object_del(q->params, "to");
+	json_object_del(q->params, "names");
+	json_object_del(q->params, "name_keys");
 }
 
 static int fetch(struct tool *t, struct query *q)
@@ -438,6 +506,12 @@ static int fetch(struct tool *t, struct query *q)
 		r = take_page(t, q, json_object_get(answer, "rows"));
 		next = json_object_get(answer, "next");
 		more = json_is_string(next);
+		if (!more && json_object_get(q->params, "to")) {
+			read_on(q);
+			more = true;
+			json_decref(answer);
+			continue;
+		}
 		if (more || q->follow)
 			json_object_set(q->params, "after", more ? next : json_object_get(answer, "at"));
 		json_decref(answer);
@@ -515,7 +589,7 @@ int cmd_log(struct tool *t, int argc, char **argv)
 	q.limit = json_integer_value(json_object_get(q.params, "limit"));
 	json_object_del(q.params, "path");
 	r = ask_whether_sealed(t, &q.sealed);
-	if (r == EXIT_OK && path && !q.sealed && !q.follow && !json_object_get(q.params, "file"))
+	if (r == EXIT_OK && path && !q.sealed && !json_object_get(q.params, "file")) /* that has an index of its own */
 		narrow_by_names(t, &q);
 	if (r == EXIT_OK && q.format && q.format->begin)
 		q.format->begin();

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -14,6 +15,7 @@
 /* A page ends when it took this long, so that records go on coming in beside a search through everything. */
 #define PAGE_NS 80000000
 #define PATHS_REMEMBERED 65536u
+#define KEY_BITS 20
 
 /* ?1: the act after which to go on; ?2, ?3: since, until (nanoseconds); ?4 to ?9: as in ledger_filter. */
 static const char act_query[] =
@@ -43,6 +45,7 @@ struct search {
 		int64_t id;
 		bool fits;
 	} *paths; /* PATHS_REMEMBERED; only when names are wanted */
+	uint8_t *keys; /* bit n: one of name_keys has n as its upper KEY_BITS; most of the index is none of them */
 	/* where it is */
 	int64_t record, act, last_record; /* looked at so far; the newest there is */
 	int64_t segment;		  /* whose groups are in `groups`; -1: none yet */
@@ -71,6 +74,7 @@ static void search_done(struct search *s)
 	sqlite3_finalize(s->acts);
 	free(s->sessions);
 	free(s->paths);
+	free(s->keys);
 }
 
 static int64_t now_ns(void)
@@ -139,6 +143,35 @@ static bool session_wanted(void *userdata, uint32_t id)
 	return id < s->sessions_n && (s->sessions[id / 8] & 1 << id % 8);
 }
 
+static int compare_keys(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static bool key_wanted(void *userdata, uint32_t key)
+{
+	const struct search *s = userdata;
+	uint32_t upper = key >> (32 - KEY_BITS);
+
+	return s->keys && (s->keys[upper / 8] & 1 << upper % 8) &&
+	       bsearch(&key, s->f->name_keys, s->f->name_keys_n, sizeof(key), compare_keys);
+}
+
+static int note_keys(struct search *s)
+{
+	s->keys = calloc((1u << KEY_BITS) / 8, 1);
+	if (!s->keys)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->f->name_keys_n; i++) {
+		uint32_t upper = s->f->name_keys[i] >> (32 - KEY_BITS);
+
+		s->keys[upper / 8] |= (uint8_t)(1 << upper % 8);
+	}
+	return 0;
+}
+
 /* ---- which groups ---- */
 
 static int groups_by_name(struct search *s, int64_t segment, uint64_t *ret)
@@ -153,6 +186,10 @@ static int groups_by_name(struct search *s, int64_t segment, uint64_t *ret)
 		const struct ledger_name *n = &s->f->names[i];
 
 		r = posting_find(s->find, POSTING_NAME, segment, posting_name_key(n->sealed, n->n), &some);
+		groups |= some;
+	}
+	if (r == 0 && s->f->name_keys_n) {
+		r = posting_find_all(s->find_all, POSTING_NAME, segment, key_wanted, s, &some);
 		groups |= some;
 	}
 	*ret = groups;
@@ -195,17 +232,23 @@ static int choose_groups(struct search *s, int64_t segment)
 	return r;
 }
 
-/* The next record to look at behind s->record; beyond `end`: none. */
+/* The next record to look at behind s->record; beyond `end`: none.  1: the time is over before it is known whether there is one;
+ * up to *ret there is none. */
 static int skip(struct search *s, int64_t end, int64_t *ret)
 {
 	int64_t id = s->record + 1;
 
 	while (id <= end) {
 		int64_t group = block_group(id), segment = group / SEGMENT_GROUPS;
-		int r = segment == s->segment ? 0 : choose_groups(s, segment);
+		bool late = segment != s->segment && id > s->record + 1 && now_ns() > s->deadline;
+		int r = segment == s->segment || late ? 0 : choose_groups(s, segment);
 
 		if (r < 0)
 			return r;
+		if (late) {
+			*ret = id - 1;
+			return 1;
+		}
 		if (s->groups & (uint64_t)1 << group % SEGMENT_GROUPS)
 			break;
 		id = (s->groups ? group + 1 : (segment + 1) * SEGMENT_GROUPS) * (int64_t)PACK_RECORDS_MAX + 1;
@@ -221,7 +264,7 @@ static bool name_wanted(const struct search *s, const void *sealed, size_t n)
 	for (size_t i = 0; i < s->f->names_n; i++)
 		if (s->f->names[i].n == n && memcmp(s->f->names[i].sealed, sealed, n) == 0)
 			return true;
-	return false;
+	return s->keys && key_wanted((void *)s, posting_name_key(sealed, n));
 }
 
 static bool path_wanted(struct search *s, int64_t id)
@@ -293,6 +336,10 @@ static int next_record(struct search *s)
 			return r;
 		end = s->in.last < s->last_record ? s->in.last : s->last_record;
 		r = skip(s, end, &id);
+		if (r > 0) {
+			s->record = id;
+			break;
+		}
 		if (r == 0 && id <= end)
 			r = blocks_get(s->in.blocks, id, &rec, &n);
 		if (r < 0)
@@ -367,6 +414,7 @@ static int op_number(const char *name)
 static int search_start(struct search *s, struct ledger *l)
 {
 	sqlite3 *db = ledger_db(l);
+	int64_t to = 0, no_act;
 	int r = 0;
 
 	s->l = l;
@@ -378,13 +426,19 @@ static int search_start(struct search *s, struct ledger *l)
 	s->segment = -1;
 	s->op = op_number(s->f->op);
 	s->by_session = s->f->user || s->f->client || s->f->purpose || s->f->session || s->f->uid >= 0;
-	s->by_name = s->f->names_n || s->f->file;
-	if (s->f->names_n) {
+	s->by_name = s->f->names_n || s->f->name_keys_n || s->f->file;
+	if (s->f->name_keys_n)
+		r = note_keys(s);
+	if (s->f->names_n || s->f->name_keys_n) {
 		s->paths = calloc(PATHS_REMEMBERED, sizeof(*s->paths));
 		if (!s->paths)
 			return -ENOMEM;
 	}
-	if (s->f->after)
+	if (r == 0 && s->f->to)
+		r = position_parse(s->f->to, &to, &no_act);
+	if (r == 0 && s->f->to && to < s->last_record)
+		s->last_record = to;
+	if (r == 0 && s->f->after)
 		r = position_parse(s->f->after, &s->record, &s->act);
 	if (r == 0 && s->by_session)
 		r = find_sessions(s, db);

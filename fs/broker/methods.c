@@ -1,4 +1,5 @@
 /* What tools may ask.  doc/PROTOCOL.md has the same table. */
+#include <endian.h>
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>
@@ -79,29 +80,35 @@ static int hex_bytes(const char *hex, uint8_t *to, size_t n)
 	return 0;
 }
 
+static void place_now(struct broker *b, char at[PAGE_PLACE_MAX])
+{
+	struct chain_batch head;
+
+	(void)ledger_head(b->ledger, &head);
+	snprintf(at, PAGE_PLACE_MAX, "r%llda%lld", (long long)head.to[CHAIN_RECORD], (long long)head.to[CHAIN_ACT]);
+}
+
 static int reply_rows(struct varlink_call *call, struct broker *b, const struct ledger_filter *f, const json_t *params)
 {
 	scoped(freep) char *next = NULL, *go_on = NULL;
-	struct chain_batch head;
 	char at[PAGE_PLACE_MAX];
 	json_t *rows;
 	int r = ledger_query(b->ledger, f, &rows, &next);
 
 	if (r == -EINVAL)
 		return varlink_error(call, "InvalidParameter",
-			"`after` is not what an earlier answer gave as `next`", NULL);
+			"`after` is not what an earlier answer gave as `next`, or `to` no place", NULL);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the ledger cannot be read");
 	/* Without next all was looked through that is there: `at` is where to go on for what comes in from now on. */
-	(void)ledger_head(b->ledger, &head);
-	snprintf(at, sizeof(at), "r%llda%lld", (long long)head.to[CHAIN_RECORD], (long long)head.to[CHAIN_ACT]);
+	place_now(b, at);
 	go_on = page_seal(varlink_call_peer(call)->uid, params, next ? next : at);
 	return varlink_reply(call, json_pack("{s:o,s:b,s:s?,s:s?}", "rows", rows, "all", f->uid < 0, "next", next ? go_on : NULL,
 					   "at", next ? NULL : go_on));
 }
 
 /* Who reads what others did leaves a trace as well; pages after the first belong to it (pages.h). */
-static int note_search(struct broker *b, const struct peer *peer, json_t *params)
+static int note_search(struct broker *b, const struct peer *peer, json_t *params, const struct ledger_filter *f)
 {
 	json_auto_t *told = json_copy(params);
 	scoped(freep) char *detail = NULL;
@@ -110,6 +117,10 @@ static int note_search(struct broker *b, const struct peer *peer, json_t *params
 
 	if (json_object_get(told, "names")) /* how many paths; which, only their client's key could tell */
 		json_object_set_new(told, "names", json_integer((json_int_t)json_array_size(json_object_get(told, "names"))));
+	if (json_object_get(told, "name_keys")) {
+		json_object_set_new(told, "names", json_integer((json_int_t)f->name_keys_n));
+		json_object_del(told, "name_keys");
+	}
 	act.detail = detail = json_dumps(told, JSON_COMPACT | JSON_SORT_KEYS);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	act.time_ns = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
@@ -134,6 +145,7 @@ static int log_paths(struct varlink_call *call, json_t *params, void *userdata)
 	const char *client = NULL, *after = NULL;
 	scoped(freep) char *next = NULL;
 	struct broker *b = userdata;
+	char at[PAGE_PLACE_MAX];
 	json_t *rows;
 	json_error_t e;
 	int r;
@@ -149,7 +161,8 @@ static int log_paths(struct varlink_call *call, json_t *params, void *userdata)
 		return varlink_error(call, "InvalidParameter", "`after` is not what an earlier answer gave as `next`", NULL);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the ledger cannot be read");
-	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
+	place_now(b, at);
+	return varlink_reply(call, json_pack("{s:o,s:s?,s:s}", "rows", rows, "next", next, "at", at));
 }
 
 /* [base64]: sealed paths.  What *ret_names points to is one block with the names behind. */
@@ -185,12 +198,43 @@ static int names_params(const json_t *list, struct ledger_name **ret_names, size
 	return 0;
 }
 
+/* Base64 of numbers of 4 bytes, the lowest first, ascending. */
+static int name_keys_params(const char *text, uint32_t **ret, size_t *ret_n)
+{
+	size_t room = text ? strlen(text) / 4 * 3 + 3 : 0, n;
+	scoped(freep) uint8_t *bytes = NULL;
+	scoped(freep) uint32_t *keys = NULL;
+
+	if (!text)
+		return 0;
+	if (room > LEDGER_NAME_KEYS_MAX * sizeof(*keys) + 3)
+		return -EINVAL;
+	bytes = malloc(room);
+	keys = calloc(room / sizeof(*keys) + 1, sizeof(*keys));
+	if (!bytes || !keys)
+		return -ENOMEM;
+	if (sodium_base642bin(bytes, room, text, strlen(text), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0 || n == 0 ||
+		n % sizeof(*keys) || n > LEDGER_NAME_KEYS_MAX * sizeof(*keys))
+		return -EINVAL;
+	for (size_t i = 0; i < n / sizeof(*keys); i++) {
+		memcpy(&keys[i], bytes + i * sizeof(*keys), sizeof(*keys));
+		keys[i] = le32toh(keys[i]);
+		if (i > 0 && keys[i] <= keys[i - 1])
+			return -EINVAL;
+	}
+	*ret = take_ptr(&keys);
+	*ret_n = n / sizeof(*keys);
+	return 0;
+}
+
 static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 {
 	const struct peer *peer = varlink_call_peer(call);
 	json_int_t session = 0, since = INT64_MIN, until = INT64_MAX, limit = 1000;
 	const char *outcome = NULL, *file = NULL;
 	scoped(freep) struct ledger_name *names = NULL;
+	scoped(freep) uint32_t *keys = NULL;
+	const char *keys_text = NULL;
 	json_t *wanted = NULL;
 	char place[PAGE_PLACE_MAX];
 	struct ledger_filter f = {0};
@@ -201,9 +245,10 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	int r;
 
 	broker_drop_nulls(params);
-	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I,s?s,s?s,s?s,s?o}", "user", &f.user, "client",
+	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I,s?s,s?s,s?s,s?o,s?s,s?s}", "user", &f.user, "client",
 		    &f.client, "purpose", &f.purpose, "session", &session, "since", &since, "until", &until,
-		    "after", &f.after, "limit", &limit, "op", &f.op, "outcome", &outcome, "file", &file, "names", &wanted) < 0)
+		    "after", &f.after, "limit", &limit, "op", &f.op, "outcome", &outcome, "file", &file, "names", &wanted,
+		    "name_keys", &keys_text, "to", &f.to) < 0)
 		return bad_parameters(call, &e);
 	if (filter_more(&f, outcome, file, &id) < 0)
 		return varlink_error(call, "InvalidParameter",
@@ -211,6 +256,10 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	if (names_params(wanted, &names, &f.names_n) < 0)
 		return varlink_errorf(call, "InvalidParameter", NULL, "names are at most %d sealed paths in base64", LEDGER_NAMES_MAX);
 	f.names = names;
+	if (name_keys_params(keys_text, &keys, &f.name_keys_n) < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "name_keys are at most %d numbers of 4 bytes in base64, ascending",
+			LEDGER_NAME_KEYS_MAX);
+	f.name_keys = keys;
 	if (limit < 1 || limit > LEDGER_QUERY_MAX)
 		return varlink_errorf(
 			call, "InvalidParameter", NULL, "limit must be 1 to %d", LEDGER_QUERY_MAX);
@@ -225,7 +274,7 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	r = drain_run(b->drain);
 	if (r < 0)
 		return broker_reply_errno(call, r, "the journals could not be moved into the ledger");
-	if (f.uid < 0 && !goes_on && note_search(b, peer, params) < 0)
+	if (f.uid < 0 && !goes_on && note_search(b, peer, params, &f) < 0)
 		return varlink_error(call, "LedgerUnavailable", "the search could not be recorded", "see fsd.log");
 	return reply_rows(call, b, &f, params);
 }

@@ -1,11 +1,10 @@
 #include "fs/broker/posting.h"
 
-#include <endian.h>
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/pathseal.h"
 #include "common/scope.h"
 #include "common/sql.h"
 
@@ -79,11 +78,7 @@ static int pairs_sort(struct pairs *p)
 
 uint32_t posting_name_key(const void *bytes, size_t n)
 {
-	static const unsigned char key[crypto_shorthash_KEYBYTES]; /* no secret: what is found is looked at */
-	uint32_t h[2];
-
-	crypto_shorthash((unsigned char *)h, bytes, n, key);
-	return le32toh(h[0]);
+	return pathseal_key(bytes, n);
 }
 
 /* ---- gathering ---- */

@@ -1,4 +1,7 @@
 """`coffer log --path` asks for the sealed names that are meant; what it finds is what reading all records finds."""
+import json
+import subprocess
+
 import pytest
 
 import harness
@@ -7,17 +10,13 @@ ASK = """
 import json, sys
 sys.path.insert(0, %r)
 from varlink import Connection
-print(json.dumps(Connection(sys.argv[1]).call(sys.argv[2], **json.loads(sys.argv[3]))))
+print(json.dumps(Connection(sys.argv[1]).call(sys.argv[2], **json.load(sys.stdin))))
 """ % harness.HERE
 
 
 def ask(v, user, method, **params):
-    import json
-    script = user.python if user else None
-    argv = (ASK, v.dir + "/run/fsd.sock", method, json.dumps(params))
-    if script:
-        return json.loads(script(*argv).out)
-    return json.loads(harness.run(["/usr/bin/python3", "-c", *argv]).out)
+    argv = ("-c", ASK, v.dir + "/run/fsd.sock", method)
+    return harness.run(["/usr/bin/python3", *argv], user=user, input=json.dumps(params), check=True).json
 
 
 @pytest.fixture
@@ -48,6 +47,47 @@ def test_finds_what_reading_all_finds(worked, wanted, fits):
     assert len(with_names) == 3 and all(isinstance(n, int) and n >= 1 for n in with_names), searches
 
 
+def test_many_names(worked):
+    """More than are sent as names: by their keys, and nothing else comes with them."""
+    m = worked.mount(worked.alice)
+    m.sh("mkdir many other; for i in $(seq 250); do : > many/f$i; : > other/f$i; done; cat many/f7 other/f7")
+    m.unmount()
+    everything = worked.log()
+    fits = lambda p: p == "many" or p.startswith("many/")
+    for more in ((), ("--client", "acme")):
+        assert [r["id"] for r in worked.log("--path", "many", *more)] == touched(everything, fits)
+    search = [r["detail"] for r in worked.log() if r["op"] == "log-search" and "names" in (r["detail"] or {})][-1]
+    assert search["names"] > 200 and "name_keys" not in search
+
+
+@pytest.mark.parametrize("wanted, count", [("docs", 0), ("many", 250)])
+def test_follow_by_path_reads_what_was_there_by_its_names(worked, wanted, count):
+    """And what comes in later by all rows: names come with it that were not there."""
+    m = worked.mount(worked.alice)
+    m.sh(f"mkdir many; for i in $(seq {count}); do : > many/f$i; done")
+    before = worked.log("--path", wanted)
+    out = worked.base + "/out"
+    with open(out, "w") as f:
+        p = subprocess.Popen([worked.programs + "/tools/coffer", "--dir", worked.dir, "log", "--follow", "--json", "--path", wanted], stdout=f,
+                             stderr=subprocess.STDOUT, start_new_session=True, **harness.identity(None))
+    try:
+        def ids():
+            with open(out) as f:
+                return [json.loads(line)["id"] for line in f if line.endswith("\n")]
+
+        harness.wait_for(lambda: len(ids()) >= len(before), "what was there")
+        assert ids() == [r["id"] for r in before]
+        m.sh("mkdir -p docs many; echo x > docs/later; echo x > many/later; echo x > elsewhere")
+        after = worked.log("--path", wanted)
+        assert len(after) > len(before)
+        harness.wait_for(lambda: len(ids()) >= len(after), "what came in")
+        assert ids() == [r["id"] for r in after]
+    finally:
+        harness.stop_process(p)
+    searches = [r["detail"] for r in worked.log() if r["op"] == "log-search" and "to" in (r["detail"] or {})]
+    assert len(searches) == 1 and searches[0]["names"] > 0, searches
+
+
 def test_own_rows_by_path(worked):
     """Who may not ask for all paths gets what he got: his own rows."""
     rows = worked.log("--path", "docs/a.pdf", user=worked.alice)
@@ -58,6 +98,9 @@ def test_refusals(worked):
     assert "PermissionDenied" in ask(worked, worked.alice, "org.coffer.fsd.LogPaths")["error"]
     for names in ("x", [1], ["!"], ["aGFsbG8="] * 201):
         assert "InvalidParameter" in ask(worked, None, "org.coffer.fsd.LogQuery", names=names)["error"], names
+    for keys in ("", "!", "AAAA", "AAAAAAAAAAA=", "AQAAAAAAAAA=", "A" * 600000, 7):  # no numbers, half of one, one twice, not ascending, too many
+        assert "InvalidParameter" in ask(worked, None, "org.coffer.fsd.LogQuery", name_keys=keys)["error"], keys
+    assert "InvalidParameter" in ask(worked, None, "org.coffer.fsd.LogQuery", names=["aGFsbG8="], to="r1")["error"]
     assert "InvalidParameter" in ask(worked, None, "org.coffer.fsd.LogPaths", after="x")["error"]
     assert ask(worked, None, "org.coffer.fsd.LogPaths", client="nobody")["parameters"]["rows"] == []
     rows = ask(worked, None, "org.coffer.fsd.LogPaths", client="acme")["parameters"]
