@@ -33,6 +33,7 @@ void erase_free(struct erase *e)
 	if (e->done)
 		e->done(e->k, -ECANCELED, e->arg);
 	free(e->subject);
+	free(e->asked_by);
 	json_decref(e->book);
 	free(e->rule);
 	free(e->source);
@@ -148,6 +149,11 @@ static json_t *certificate_of(
 			    "was written under a fresh client key and a fresh root key, and the slot that "
 			    "held the old root key "
 			    "was overwritten in place, synced and read back"));
+	if (json_object_get(what, "asked_by")) {
+		json_object_set(json_object_get(o, "decided"), "asked_by", json_object_get(what, "asked_by"));
+		json_object_set_new(json_object_get(o, "decided"), "confirmed_by", json_string(f->by));
+		json_object_del(what, "asked_by");
+	}
 	json_object_set_new(what, "keys", json_integer(keys_of(f, dying)));
 	if (rule) {
 		json_object_set_new(json_object_get(o, "decided"), "reason", json_string(f->reason));

@@ -18,6 +18,9 @@ struct erase {
 	uid_t uid;
 	struct job *job;
 	bool preview;
+	struct peer peer;	/* who asks: of one by path or subject */
+	bool confirm;		/* what another asked for */
+	char *asked_by;		/* that other; NULL: nobody but him */
 	char *subject;	/* instead of a path: all that is about that person alone; NULL: else */
 	json_t *book;	/* ... {subject}: sealed for the book */
 	bool shared;	/* ... also what is about others as well */

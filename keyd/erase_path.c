@@ -8,6 +8,7 @@
 #include "common/date.h"
 #include "common/scope.h"
 #include "keyd/classes.h"
+#include "keyd/erase_two.h"
 #include "keyd/expiry.h"
 #include "keyd/facts_life.h"
 #include "keyd/job.h"
@@ -16,14 +17,16 @@
 #include "keyd/subjects.h"
 #include "keyd/survey.h"
 
-/* subject: of one that names a person, as it stands in the book; or NULL. */
-static json_t *counts_for(const json_t *counts, json_t *subject)
+/* subject: of one that names a person, as it stands in the book; or NULL.  Who decided goes onto the certificate. */
+static json_t *counts_for(const struct erase *e, const json_t *counts, json_t *subject)
 {
 	static const char *const kept[] = {"directories", "files", "links", "bytes", "empty", "damaged",
 		"destroyed", "other_names", NULL};
 	static const char *const of_subject[] = {"about", "about_bytes", "shared", "held", "unclear", "damaged", NULL};
 	json_t *o = json_object();
 
+	if (e->asked_by)
+		json_object_set_new(o, "asked_by", json_string(e->asked_by));
 	for (const char *const *key = of_subject; subject && *key; key++)
 		json_object_set(o, *key, json_object_get(counts, *key));
 	if (subject) {
@@ -63,7 +66,7 @@ static bool take_found(struct erase *e, const struct survey_result *r)
 	else if (keyd_is_sealed(e->k))
 		erase_refuse(e, "Sealed", NULL, KEYD_SEALED_TEXT);
 	else {
-		counts = counts_for(r->counts, sealed_subject(e));
+		counts = counts_for(e, r->counts, sealed_subject(e));
 		free(e->fact.counts);
 		e->fact.counts = json_dumps(counts, JSON_COMPACT | JSON_SORT_KEYS);
 		json_decref(counts);
@@ -132,10 +135,19 @@ static void of_subject_found(struct keyd *k, const struct survey_result *r, void
 {
 	scoped(erase_freep) struct erase *e = arg;
 
-	if (r->error == 0 && r->leaves_n > 0)
-		enumerate(take_ptr(&e), NULL, true, enumerated);
-	else
+	scoped(json_decrefp) json_t *what = NULL;
+	scoped(freep) char *target = NULL;
+
+	if (r->error || r->leaves_n == 0) {
 		(void)take_found(e, r); /* says why not */
+		return;
+	}
+	what = json_pack("{s:O, s:b}", "subject", sealed_subject(e), "shared", e->shared);
+	target = json_dumps(what, JSON_COMPACT | JSON_SORT_KEYS);
+	if (!target)
+		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+	else if (erase_takes_two(e, target))
+		enumerate(take_ptr(&e), NULL, true, enumerated);
 }
 
 static bool has_holds(const struct erase *e)
@@ -154,6 +166,8 @@ static void found(struct keyd *k, const struct survey_result *r, void *arg)
 		erase_refuse(e, "NotFound", NULL, "there is no such file or directory in the share");
 	else if (r->error)
 		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
+	else if (!e->preview && !erase_takes_two(e, r->store))
+		return;
 	else if (!e->preview && has_holds(e))
 		enumerate(take_ptr(&e), r->store, false, not_held);
 	else {
@@ -234,7 +248,7 @@ static int erase_class_asked(struct keyd *k, struct varlink_call *call, const st
 }
 
 static int erase_subject(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const char *subject, bool shared,
-	const char *reason, bool preview)
+	const char *reason, bool preview, bool confirm)
 {
 	scoped(erase_freep) struct erase *e = erase_new(k, c, actor_of(call), reason);
 	struct job *job;
@@ -242,6 +256,8 @@ static int erase_subject(struct keyd *k, struct varlink_call *call, const struct
 	if (!e)
 		return -ENOMEM;
 	e->preview = preview;
+	e->peer = *varlink_call_peer(call);
+	e->confirm = confirm;
 	e->shared = shared;
 	e->subject = strdup(subject);
 	e->book = json_pack("{s:o*}", "subject", subjects_seal(k, c, subject));
@@ -262,20 +278,20 @@ int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
 	struct fact_client c;
 	int64_t before = 0;
 	json_t *unused = NULL;
-	int preview = 0, shared = 0, r;
+	int preview = 0, shared = 0, confirm = 0, r;
 
-	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?o, s:s, s?b, s?s, s?b}", "client", &client, "path", &path,
+	if (!params_unpack(call, params, "{s:s, s?s, s?s, s?o, s:s, s?b, s?s, s?b, s?b}", "client", &client, "path", &path,
 		    "class", &class, "before", &unused, "reason", &reason, "preview", &preview, "subject", &subject, "shared",
-		    &shared) ||
+		    &shared, "confirm", &confirm) ||
 		(subject && !params_subject(call, subject)) ||
 		!params_text(call, "reason", reason) || !params_time(call, params, "before", &before) ||
 		!params_client(k, call, client, &c) || !may_erase(k, call, &c))
 		return 0;
 	if ((path != NULL) + (class != NULL) + (subject != NULL) != 1 || !class != !before || (class && preview) ||
-		(shared && !subject))
+		(shared && !subject) || (confirm && (class || preview)))
 		return varlink_error(call, "InvalidParameter", "either a path, or a class and a date, or a subject", NULL);
 	if (subject)
-		return erase_subject(k, call, &c, subject, shared, reason, preview);
+		return erase_subject(k, call, &c, subject, shared, reason, preview, confirm);
 	if (class)
 		return erase_class_asked(k, call, &c, class, before, reason);
 	if (strspn(path, "/") == strlen(path))
@@ -286,6 +302,8 @@ int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
 	if (!e)
 		return -ENOMEM;
 	e->preview = preview;
+	e->peer = *varlink_call_peer(call);
+	e->confirm = confirm;
 	const struct survey_spec spec = {.mode = "find",
 		.params = json_pack("{s:s, s:b}", "only", path, "names", 1),
 		.done = found,

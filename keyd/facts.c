@@ -266,6 +266,13 @@ static const char *const migrations[] = {
 	"CREATE TABLE transfer_ask (id INTEGER PRIMARY KEY, transfer INTEGER NOT NULL REFERENCES transfer,"
 	" asked_at INTEGER NOT NULL, asked_by TEXT NOT NULL, asked_uid INTEGER NOT NULL) STRICT;"
 	"CREATE INDEX transfer_ask_transfer ON transfer_ask (transfer);" NEVER_CHANGED("transfer_ask"),
+
+	/* One custodian asks for an erasure, another confirms it: of what stands there in the store, or of a sealed label. */
+	"CREATE TABLE erase_ask (id INTEGER PRIMARY KEY, client INTEGER NOT NULL REFERENCES client, target TEXT NOT NULL,"
+	" reason TEXT NOT NULL, asked_at INTEGER NOT NULL, asked_by TEXT NOT NULL, asked_uid INTEGER NOT NULL,"
+	" confirmed_at INTEGER, confirmed_by TEXT, confirmed_uid INTEGER) STRICT;"
+	"CREATE INDEX erase_ask_client ON erase_ask (client, target);" FOR_EVER("erase_ask",
+		"id,client,target,reason,asked_at,asked_by,asked_uid", "confirmed_at"),
 };
 
 static int migrate(struct facts *f)

@@ -240,3 +240,34 @@ int facts_sweep_any(struct facts *f, int64_t after, int64_t *ret_client)
 	return two(f, "SELECT client, since FROM sweep WHERE client > ? ORDER BY client LIMIT 1", after,
 		ret_client, &since);
 }
+
+int facts_erase_ask(struct facts *f, int64_t client, const char *target, const char *reason, struct actor by, int64_t now)
+{
+	return facts_execute(f, NULL, "INSERT INTO erase_ask (client,target,reason,asked_at,asked_by,asked_uid) VALUES (?,?,?,?,?,?)",
+		"ittiti", client, target, reason, now, by.user, (int64_t)by.uid);
+}
+
+int facts_erase_asked(struct facts *f, int64_t client, const char *target, int64_t since, struct fact_erase_ask *ret)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r;
+
+	r = facts_prepare(f, &st,
+		"SELECT id, asked_at, asked_uid, asked_by FROM erase_ask WHERE client = ? AND target = ? AND asked_at > ?"
+		" AND confirmed_at IS NULL ORDER BY id DESC LIMIT 1",
+		"iti", client, target, since);
+	r = facts_one(st, r);
+	if (r < 0)
+		return r;
+	*ret = (struct fact_erase_ask){.row = sqlite3_column_int64(st, 0),
+		.asked_at = sqlite3_column_int64(st, 1),
+		.asked_uid = (uid_t)sqlite3_column_int64(st, 2)};
+	facts_text(st, 3, ret->asked_by, sizeof(ret->asked_by));
+	return 0;
+}
+
+int facts_erase_confirm(struct facts *f, int64_t ask, struct actor by, int64_t now)
+{
+	return facts_execute(f, NULL, "UPDATE erase_ask SET confirmed_at = ?, confirmed_by = ?, confirmed_uid = ? WHERE id = ?", "itii",
+		now, by.user, (int64_t)by.uid, ask);
+}

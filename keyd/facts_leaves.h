@@ -46,4 +46,15 @@ int facts_sweep_due(struct facts *f, int64_t client, int64_t now);
 int facts_sweep_done(struct facts *f, int64_t client);
 int facts_sweep_any(struct facts *f, int64_t after, int64_t *ret_client);	/* the next row behind `after`; -ENOENT */
 
+/* ---- erasures that two custodians decide: of a place in the store, or of a sealed label ---- */
+struct fact_erase_ask {
+	int64_t row, asked_at;
+	uid_t asked_uid;
+	char asked_by[FACT_TEXT_MAX];
+};
+int facts_erase_ask(struct facts *f, int64_t client, const char *target, const char *reason, struct actor by, int64_t now);
+/* The last, not confirmed, asked after `since`.  -ENOENT. */
+int facts_erase_asked(struct facts *f, int64_t client, const char *target, int64_t since, struct fact_erase_ask *ret);
+int facts_erase_confirm(struct facts *f, int64_t ask, struct actor by, int64_t now);
+
 #endif

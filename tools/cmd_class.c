@@ -96,6 +96,7 @@ static bool confirmed(struct tool *t, const json_t *params, int *ret)
 	const json_t *n;
 
 	json_object_set_new(ask, "preview", json_true());
+	json_object_del(ask, "confirm");
 	*ret = request_run_job(t, "Erase", ask, &answer);
 	if (*ret != EXIT_OK)
 		return false;
@@ -133,6 +134,7 @@ int cmd_shred(struct tool *t, int argc, char **argv)
 		{"before", "before", "DATE", FIELD_DATE, false,
 			"... that was made before this date and is due by its rules"},
 		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why: it stands on the certificate"},
+		{"confirm", "confirm", NULL, FIELD_FLAG, false, "another custodian asked for it, by the same command"},
 		{"yes", "yes", NULL, FIELD_FLAG, false, "do not ask"},
 		{0},
 	};
@@ -141,7 +143,8 @@ int cmd_shred(struct tool *t, int argc, char **argv)
 		"is asked for by "
 		"name is gone under all its names, and from all backups. The client's sessions end. Without "
 		"--yes it says "
-		"before what would go. Refused while there is a hold."};
+		"before what would go. Refused while there is a hold. Where roles are separate it takes two custodians: one asks, another "
+		"gives the same command with --confirm within seven days."};
 	json_auto_t *answer = NULL;
 	json_t *params;
 	bool yes;
@@ -158,6 +161,8 @@ int cmd_shred(struct tool *t, int argc, char **argv)
 	r = request_run_job(t, "Erase", params, &answer);
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
+	if (request_say_confirm(answer))
+		return EXIT_OK;
 	say("%lld keys are destroyed%s", number(answer, "keys"),
 		number(answer, "old_keys") > 0 ? ", and old ones that waited for it" : "");
 	if (json_is_string(json_object_get(answer, "certificate")))

@@ -402,6 +402,7 @@ int cmd_subject_shred(struct tool *t, int argc, char **argv)
 		{"subject", NULL, "ID", FIELD_TEXT, true, NULL},
 		{"reason", "reason", "TEXT", FIELD_TEXT, true, "why: it stands on the certificate"},
 		{"shared", "shared", NULL, FIELD_FLAG, false, "also what is about other persons as well"},
+		{"confirm", "confirm", NULL, FIELD_FLAG, false, "another custodian asked for it, by the same command"},
 		{"yes", "yes", NULL, FIELD_FLAG, false, "do not ask"},
 		{0},
 	};
@@ -432,7 +433,7 @@ int cmd_subject_shred(struct tool *t, int argc, char **argv)
 	r = request_run_job(t, "Erase", json_incref(params), &answer);
 	if (r != EXIT_OK || t->json)
 		return r == EXIT_OK ? print_json(answer) : r;
-	return say_shredded(answer);
+	return request_say_confirm(answer) ? EXIT_OK : say_shredded(answer);
 }
 
 /* ---- a copy for him ---- */

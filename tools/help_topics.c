@@ -117,6 +117,7 @@ const struct help_topic help_topics[] = {
 		"All that is labelled as about a person, and about nobody else:\n"
 		"    coffer subject find acme P-4711\n"
 		"    coffer subject shred acme P-4711 --reason \"erasure request 13\"\n"
+		"Where roles are separate that only asks; another custodian gives the same command with --confirm.\n"
 		"    coffer certificate list\n"},
 	{"custodian", "destroy", "watch over, hasten or stop a destruction",
 		"    coffer expiry list\n"

@@ -111,6 +111,15 @@ void request_parse(struct tool *t, const struct request *rq, int argc, char **ar
 	*ret = p.params;
 }
 
+bool request_say_confirm(const json_t *answer)
+{
+	if (!json_is_true(json_object_get(answer, "confirm")))
+		return false;
+	say("nothing is destroyed yet: %s asked for it, and another custodian confirms it by the same command with --confirm, within seven days",
+		json_string_value(json_object_get(answer, "asked_by")));
+	return true;
+}
+
 void request_say_review(const json_t *answer)
 {
 	json_int_t review = json_integer_value(json_object_get(answer, "review"));

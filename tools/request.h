@@ -31,6 +31,8 @@ int request_run_job(struct tool *t, const char *method, json_t *params, json_t *
 
 /* A whole command: parse, one call to keyd, and the answer as JSON, or `said` and how many sessions it ended, if it says so. */
 int request_say(struct tool *t, int argc, char **argv, const struct request *rq, const char *method, const char *said);
+/* Of an erasure: whether it waits for another custodian; then that is said. */
+bool request_say_confirm(const json_t *answer);
 /* Of an answer of a call by which the caller may do more himself: that another looks at it. */
 void request_say_review(const json_t *answer);
 /* The same with the list `member` of the answer as a table. */

@@ -1,4 +1,5 @@
 """What takes two persons, and what nobody does for himself."""
+import json
 import os
 import shutil
 
@@ -90,6 +91,43 @@ def test_what_was_asked_is_about_the_last_handing_over(apart):
     for how in ("--finish", "--confirm"):
         assert "was used after" in v.coffer("transfer", "acme", how, user=v.carol, check=USAGE).err
     assert row(v)["state"] == "suspended"
+
+
+def test_two_custodians_erase_a_file(apart):
+    """By path or person it goes at once, so one asks and another confirms; what one asked for is used once, and is about that place."""
+    v = apart
+    v.leave(v.alice, "coffer-admin")
+    v.grant("acme", v.alice)
+    m = v.mount(v.alice)
+    m.sh("mkdir d; echo x > d/doe.pdf; echo y > d/other; echo z > jane.txt")
+    v.coffer("subject", "label", m.path("jane.txt"), "P-1", user=v.alice)
+    reason = ["--reason", "request 12", "--yes"]
+    doe, confirm = ["shred", "acme", "d/doe.pdf", *reason], ["--confirm"]
+    v.coffer(*doe, *confirm, user=v.carol, check=NOT_FOUND)
+    assert "nothing is destroyed yet" in v.coffer(*doe, user=v.bob).out
+    assert m.read("d/doe.pdf") == b"x\n"  # nor did a session end
+    assert "two different custodians" in v.coffer(*doe, *confirm, user=v.bob, check=REFUSED).err
+    v.coffer(*doe, *confirm, user=v.alice, check=REFUSED)
+    assert v.json(*doe, user=v.carol)["asked_by"] == v.bob.name  # does not confirm it
+    for other in ("d", "d/other"):
+        v.coffer("shred", "acme", other, *reason, *confirm, user=v.carol, check=NOT_FOUND)
+    path = v.json(*doe, *confirm, user=v.carol, timeout=60)["certificate"]
+    with open(os.path.join(v.dir, path)) as f:
+        decided = json.load(f)["certificate"]["decided"]
+    assert (decided["asked_by"], decided["confirmed_by"]) == (v.bob.name, v.carol.name), decided
+    acts = {r["op"]: r for r in v.log()}
+    assert (acts["erase-ask"]["user"], acts["erase-confirm"]["user"]) == (v.bob.name, v.carol.name)
+    assert "doe" not in str([acts["erase-ask"], acts["erase-confirm"]])
+    m = v.mount(v.alice)
+    m.sh("rm -f d/doe.pdf; echo new > d/doe.pdf")
+    m.unmount()
+    v.coffer(*doe, *confirm, user=v.carol, check=NOT_FOUND)  # that was another file
+    jane = ["subject", "shred", "acme", "P-1", *reason]
+    v.coffer(*jane, user=v.bob)
+    v.coffer(*jane, *confirm, user=v.bob, check=REFUSED)
+    v.coffer(*jane, *confirm, user=v.carol, timeout=60)
+    m = v.mount(v.alice)
+    assert m.errno("open('jane.txt').read()") != 0 and m.read("d/other") == b"y\n" and m.read("d/doe.pdf") == b"new\n"
 
 
 def test_root_who_logged_in_as_a_custodian_is_that_custodian(make_vault):
