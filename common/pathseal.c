@@ -91,3 +91,17 @@ uint32_t pathseal_key(const void *sealed, size_t n)
 	crypto_shorthash(h, sealed, n, key);
 	return (uint32_t)h[0] | (uint32_t)h[1] << 8 | (uint32_t)h[2] << 16 | (uint32_t)h[3] << 24;
 }
+
+void pathseal_bitmap_add(uint8_t bitmap[PATHSEAL_BITMAP_BYTES], uint32_t key)
+{
+	uint32_t bit = key >> (32 - PATHSEAL_KEY_BITS);
+
+	bitmap[bit / 8] |= (uint8_t)(1 << bit % 8);
+}
+
+bool pathseal_bitmap_has(const uint8_t bitmap[PATHSEAL_BITMAP_BYTES], uint32_t key)
+{
+	uint32_t bit = key >> (32 - PATHSEAL_KEY_BITS);
+
+	return bitmap[bit / 8] & 1 << bit % 8;
+}

@@ -1,5 +1,4 @@
 /* log: rows from coffer-fsd, their names opened by coffer-keyd. */
-#include <endian.h>
 #include <fnmatch.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -377,8 +376,8 @@ static json_t *sorted(const json_t *rows)
 
 /* ---- --path: which sealed names are meant, so that coffer-fsd need not read all records ---- */
 
-#define NAMES_WANTED_MAX 200	/* more are asked for by their keys (pathseal_key), and what else has these is dropped here */
-#define KEYS_WANTED_MAX 100000	/* more are found faster by reading on */
+#define NAMES_WANTED_MAX 200	/* more are asked for by a bitmap (pathseal.h), and what comes along is dropped here */
+#define BITMAP_WANTED_MAX 200000	/* more fill it: then reading on is as fast */
 
 /* One page of paths: those that fit go into `wanted`, each once. */
 static int pick_names(struct tool *t, const struct query *q, json_t *rows, json_t *wanted)
@@ -398,47 +397,25 @@ static int pick_names(struct tool *t, const struct query *q, json_t *rows, json_
 	return r;
 }
 
-static int compare_keys(const void *a, const void *b)
+/* Of their keys, in base64.  NULL: not to be had. */
+static json_t *bitmap_of(json_t *wanted)
 {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Their keys in base64, each once, ascending.  NULL: not to be had. */
-static json_t *keys_of(json_t *wanted)
-{
-	size_t room = json_object_size(wanted), n = 0, kept = 0, text_room, sealed_n;
-	scoped(freep) uint32_t *keys = calloc(room + 1, sizeof(*keys));
-	scoped(freep) char *text = NULL;
-	uint8_t bytes[RECORD_PATH_MAX];
+	uint8_t bytes[RECORD_PATH_MAX], bitmap[PATHSEAL_BITMAP_BYTES] = {0};
+	char text[sodium_base64_ENCODED_LEN(sizeof(bitmap), sodium_base64_VARIANT_ORIGINAL)];
 	const char *sealed;
+	size_t n;
 	json_t *v;
 
-	if (!keys)
-		return NULL;
 	json_object_foreach(wanted, sealed, v)
 	{
-		if (sodium_base642bin(bytes, sizeof(bytes), sealed, strlen(sealed), NULL, &sealed_n, NULL,
-			    sodium_base64_VARIANT_ORIGINAL) < 0)
+		if (sodium_base642bin(bytes, sizeof(bytes), sealed, strlen(sealed), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0)
 			return NULL;
-		keys[n++] = pathseal_key(bytes, sealed_n);
+		pathseal_bitmap_add(bitmap, pathseal_key(bytes, n));
 	}
-	qsort(keys, n, sizeof(*keys), compare_keys);
-	for (size_t i = 0; i < n; i++)
-		if (i == 0 || keys[i] != keys[kept - 1])
-			keys[kept++] = keys[i];
-	for (size_t i = 0; i < kept; i++)
-		keys[i] = htole32(keys[i]);
-	text_room = sodium_base64_ENCODED_LEN(kept * sizeof(*keys), sodium_base64_VARIANT_ORIGINAL);
-	text = malloc(text_room);
-	if (!text)
-		return NULL;
-	sodium_bin2base64(text, text_room, (const uint8_t *)keys, kept * sizeof(*keys), sodium_base64_VARIANT_ORIGINAL);
-	return json_string(text);
+	return json_string(sodium_bin2base64(text, sizeof(text), bitmap, sizeof(bitmap), sodium_base64_VARIANT_ORIGINAL));
 }
 
-/* Puts `names` or `name_keys` into the question.  Nothing there: reading all records does as well, only slower. */
+/* Puts `names` or `names_bitmap` into the question.  Nothing there: reading all records does as well, only slower. */
 static void narrow_by_names(struct tool *t, struct query *q)
 {
 	json_auto_t *wanted = json_object();
@@ -451,7 +428,7 @@ static void narrow_by_names(struct tool *t, struct query *q)
 
 	if (json_object_get(q->params, "client"))
 		json_object_set(params, "client", json_object_get(q->params, "client"));
-	while (more && json_object_size(wanted) <= KEYS_WANTED_MAX) {
+	while (more && json_object_size(wanted) <= BITMAP_WANTED_MAX) {
 		json_auto_t *answer = NULL;
 
 		if (tool_try(t, DAEMON_FSD, "LogPaths", json_copy(params), &answer) != EXIT_OK ||
@@ -462,15 +439,15 @@ static void narrow_by_names(struct tool *t, struct query *q)
 		more = json_is_string(json_object_get(answer, "next"));
 		json_object_set(params, "after", json_object_get(answer, "next"));
 	}
-	if (json_object_size(wanted) > KEYS_WANTED_MAX || !json_is_string(at))
+	if (json_object_size(wanted) > BITMAP_WANTED_MAX || !json_is_string(at))
 		return;
 	if (q->follow) /* what comes behind this place may have names that were not there yet */
 		json_object_set(q->params, "to", at);
 	if (json_object_size(wanted) > NAMES_WANTED_MAX) {
-		json_t *keys = keys_of(wanted);
+		json_t *bitmap = bitmap_of(wanted);
 
-		if (keys)
-			json_object_set_new(q->params, "name_keys", keys);
+		if (bitmap)
+			json_object_set_new(q->params, "names_bitmap", bitmap);
 		else
 			json_object_del(q->params, "to");
 		return;
@@ -488,7 +465,7 @@ static void read_on(struct query *q)
 	json_object_set(q->params, "after", json_object_get(q->params, "to"));
 	json_object_del(q->params, "to");
 	json_object_del(q->params, "names");
-	json_object_del(q->params, "name_keys");
+	json_object_del(q->params, "names_bitmap");
 }
 
 static int fetch(struct tool *t, struct query *q)

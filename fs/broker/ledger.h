@@ -101,7 +101,6 @@ int ledger_archive_destroy(struct ledger *l, const char *statement, const uint8_
 int ledger_newest(struct ledger *l, int64_t *ret);
 #define LEDGER_QUERY_MAX 10000
 #define LEDGER_NAMES_MAX 200 /* each is looked for in every part of the index */
-#define LEDGER_NAME_KEYS_MAX 100000 /* the index is read through */
 struct ledger_name {
 	const uint8_t *sealed;
 	size_t n;
@@ -115,8 +114,7 @@ struct ledger_filter {
 	enum { LEDGER_ANY, LEDGER_OK, LEDGER_FAILED } outcome;
 	const struct ledger_name *names;     /* records of any of these sealed paths, or of `file` (or NULL): then no acts */
 	size_t names_n;
-	const uint32_t *name_keys;	     /* or of any path of which this has the key (pathseal_key): ascending; rarely of others */
-	size_t name_keys_n;
+	const uint8_t *names_bitmap;	     /* or of any path that this has (pathseal_bitmap_has), or NULL */
 	const struct file_id *file;
 	const char *after;		     /* what `next` said, or NULL */
 	const char *to;			     /* no record behind this place, or NULL; of acts it says nothing */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/pathseal.h"
 #include "fs/broker/ledger_impl.h"
 #include "fs/broker/ledger_rows.h"
 #include "fs/broker/posting.h"
@@ -15,7 +16,6 @@
 /* A page ends when it took this long, so that records go on coming in beside a search through everything. */
 #define PAGE_NS 80000000
 #define PATHS_REMEMBERED 65536u
-#define KEY_BITS 20
 
 /* ?1: the act after which to go on; ?2, ?3: since, until (nanoseconds); ?4 to ?9: as in ledger_filter. */
 static const char act_query[] =
@@ -45,7 +45,6 @@ struct search {
 		int64_t id;
 		bool fits;
 	} *paths; /* PATHS_REMEMBERED; only when names are wanted */
-	uint8_t *keys; /* bit n: one of name_keys has n as its upper KEY_BITS; most of the index is none of them */
 	/* where it is */
 	int64_t record, act, last_record; /* looked at so far; the newest there is */
 	int64_t segment;		  /* whose groups are in `groups`; -1: none yet */
@@ -74,7 +73,6 @@ static void search_done(struct search *s)
 	sqlite3_finalize(s->acts);
 	free(s->sessions);
 	free(s->paths);
-	free(s->keys);
 }
 
 static int64_t now_ns(void)
@@ -143,33 +141,11 @@ static bool session_wanted(void *userdata, uint32_t id)
 	return id < s->sessions_n && (s->sessions[id / 8] & 1 << id % 8);
 }
 
-static int compare_keys(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static bool key_wanted(void *userdata, uint32_t key)
 {
 	const struct search *s = userdata;
-	uint32_t upper = key >> (32 - KEY_BITS);
 
-	return s->keys && (s->keys[upper / 8] & 1 << upper % 8) &&
-	       bsearch(&key, s->f->name_keys, s->f->name_keys_n, sizeof(key), compare_keys);
-}
-
-static int note_keys(struct search *s)
-{
-	s->keys = calloc((1u << KEY_BITS) / 8, 1);
-	if (!s->keys)
-		return -ENOMEM;
-	for (size_t i = 0; i < s->f->name_keys_n; i++) {
-		uint32_t upper = s->f->name_keys[i] >> (32 - KEY_BITS);
-
-		s->keys[upper / 8] |= (uint8_t)(1 << upper % 8);
-	}
-	return 0;
+	return s->f->names_bitmap && pathseal_bitmap_has(s->f->names_bitmap, key);
 }
 
 /* ---- which groups ---- */
@@ -188,7 +164,7 @@ static int groups_by_name(struct search *s, int64_t segment, uint64_t *ret)
 		r = posting_find(s->find, POSTING_NAME, segment, posting_name_key(n->sealed, n->n), &some);
 		groups |= some;
 	}
-	if (r == 0 && s->f->name_keys_n) {
+	if (r == 0 && s->f->names_bitmap) {
 		r = posting_find_all(s->find_all, POSTING_NAME, segment, key_wanted, s, &some);
 		groups |= some;
 	}
@@ -264,7 +240,7 @@ static bool name_wanted(const struct search *s, const void *sealed, size_t n)
 	for (size_t i = 0; i < s->f->names_n; i++)
 		if (s->f->names[i].n == n && memcmp(s->f->names[i].sealed, sealed, n) == 0)
 			return true;
-	return s->keys && key_wanted((void *)s, posting_name_key(sealed, n));
+	return key_wanted((void *)s, posting_name_key(sealed, n));
 }
 
 static bool path_wanted(struct search *s, int64_t id)
@@ -426,10 +402,8 @@ static int search_start(struct search *s, struct ledger *l)
 	s->segment = -1;
 	s->op = op_number(s->f->op);
 	s->by_session = s->f->user || s->f->client || s->f->purpose || s->f->session || s->f->uid >= 0;
-	s->by_name = s->f->names_n || s->f->name_keys_n || s->f->file;
-	if (s->f->name_keys_n)
-		r = note_keys(s);
-	if (s->f->names_n || s->f->name_keys_n) {
+	s->by_name = s->f->names_n || s->f->names_bitmap || s->f->file;
+	if (s->f->names_n || s->f->names_bitmap) {
 		s->paths = calloc(PATHS_REMEMBERED, sizeof(*s->paths));
 		if (!s->paths)
 			return -ENOMEM;

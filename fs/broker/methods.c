@@ -1,10 +1,10 @@
 /* What tools may ask.  doc/PROTOCOL.md has the same table. */
-#include <endian.h>
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>
 #include <time.h>
 
+#include "common/pathseal.h"
 #include "common/scope.h"
 #include "fs/broker/archive_job.h"
 #include "fs/broker/broker.h"
@@ -107,6 +107,15 @@ static int reply_rows(struct varlink_call *call, struct broker *b, const struct 
 					   "at", next ? NULL : go_on));
 }
 
+static json_int_t count_bits(const uint8_t *bitmap)
+{
+	json_int_t n = 0;
+
+	for (size_t i = 0; i < PATHSEAL_BITMAP_BYTES; i++)
+		n += __builtin_popcount(bitmap[i]);
+	return n;
+}
+
 /* Who reads what others did leaves a trace as well; pages after the first belong to it (pages.h). */
 static int note_search(struct broker *b, const struct peer *peer, json_t *params, const struct ledger_filter *f)
 {
@@ -117,9 +126,9 @@ static int note_search(struct broker *b, const struct peer *peer, json_t *params
 
 	if (json_object_get(told, "names")) /* how many paths; which, only their client's key could tell */
 		json_object_set_new(told, "names", json_integer((json_int_t)json_array_size(json_object_get(told, "names"))));
-	if (json_object_get(told, "name_keys")) {
-		json_object_set_new(told, "names", json_integer((json_int_t)f->name_keys_n));
-		json_object_del(told, "name_keys");
+	if (f->names_bitmap) {
+		json_object_set_new(told, "names_bitmap", json_true());
+		json_object_set_new(told, "names", json_integer(count_bits(f->names_bitmap)));
 	}
 	act.detail = detail = json_dumps(told, JSON_COMPACT | JSON_SORT_KEYS);
 	clock_gettime(CLOCK_REALTIME, &ts);
@@ -198,32 +207,21 @@ static int names_params(const json_t *list, struct ledger_name **ret_names, size
 	return 0;
 }
 
-/* Base64 of numbers of 4 bytes, the lowest first, ascending. */
-static int name_keys_params(const char *text, uint32_t **ret, size_t *ret_n)
+/* Base64.  *ret: malloc'd, or NULL: none. */
+static int bitmap_param(const char *text, uint8_t **ret)
 {
-	size_t room = text ? strlen(text) / 4 * 3 + 3 : 0, n;
 	scoped(freep) uint8_t *bytes = NULL;
-	scoped(freep) uint32_t *keys = NULL;
+	size_t n = 0;
 
 	if (!text)
 		return 0;
-	if (room > LEDGER_NAME_KEYS_MAX * sizeof(*keys) + 3)
-		return -EINVAL;
-	bytes = malloc(room);
-	keys = calloc(room / sizeof(*keys) + 1, sizeof(*keys));
-	if (!bytes || !keys)
+	bytes = malloc(PATHSEAL_BITMAP_BYTES);
+	if (!bytes)
 		return -ENOMEM;
-	if (sodium_base642bin(bytes, room, text, strlen(text), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0 || n == 0 ||
-		n % sizeof(*keys) || n > LEDGER_NAME_KEYS_MAX * sizeof(*keys))
+	if (sodium_base642bin(bytes, PATHSEAL_BITMAP_BYTES, text, strlen(text), NULL, &n, NULL, sodium_base64_VARIANT_ORIGINAL) < 0 ||
+		n != PATHSEAL_BITMAP_BYTES)
 		return -EINVAL;
-	for (size_t i = 0; i < n / sizeof(*keys); i++) {
-		memcpy(&keys[i], bytes + i * sizeof(*keys), sizeof(*keys));
-		keys[i] = le32toh(keys[i]);
-		if (i > 0 && keys[i] <= keys[i - 1])
-			return -EINVAL;
-	}
-	*ret = take_ptr(&keys);
-	*ret_n = n / sizeof(*keys);
+	*ret = take_ptr(&bytes);
 	return 0;
 }
 
@@ -233,8 +231,8 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	json_int_t session = 0, since = INT64_MIN, until = INT64_MAX, limit = 1000;
 	const char *outcome = NULL, *file = NULL;
 	scoped(freep) struct ledger_name *names = NULL;
-	scoped(freep) uint32_t *keys = NULL;
-	const char *keys_text = NULL;
+	scoped(freep) uint8_t *bitmap = NULL;
+	const char *bitmap_text = NULL;
 	json_t *wanted = NULL;
 	char place[PAGE_PLACE_MAX];
 	struct ledger_filter f = {0};
@@ -248,7 +246,7 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	if (json_unpack_ex(params, &e, 0, "{s?s,s?s,s?s,s?I,s?I,s?I,s?s,s?I,s?s,s?s,s?s,s?o,s?s,s?s}", "user", &f.user, "client",
 		    &f.client, "purpose", &f.purpose, "session", &session, "since", &since, "until", &until,
 		    "after", &f.after, "limit", &limit, "op", &f.op, "outcome", &outcome, "file", &file, "names", &wanted,
-		    "name_keys", &keys_text, "to", &f.to) < 0)
+		    "names_bitmap", &bitmap_text, "to", &f.to) < 0)
 		return bad_parameters(call, &e);
 	if (filter_more(&f, outcome, file, &id) < 0)
 		return varlink_error(call, "InvalidParameter",
@@ -256,10 +254,9 @@ static int log_query(struct varlink_call *call, json_t *params, void *userdata)
 	if (names_params(wanted, &names, &f.names_n) < 0)
 		return varlink_errorf(call, "InvalidParameter", NULL, "names are at most %d sealed paths in base64", LEDGER_NAMES_MAX);
 	f.names = names;
-	if (name_keys_params(keys_text, &keys, &f.name_keys_n) < 0)
-		return varlink_errorf(call, "InvalidParameter", NULL, "name_keys are at most %d numbers of 4 bytes in base64, ascending",
-			LEDGER_NAME_KEYS_MAX);
-	f.name_keys = keys;
+	if (bitmap_param(bitmap_text, &bitmap) < 0)
+		return varlink_errorf(call, "InvalidParameter", NULL, "names_bitmap is %u bytes in base64", PATHSEAL_BITMAP_BYTES);
+	f.names_bitmap = bitmap;
 	if (limit < 1 || limit > LEDGER_QUERY_MAX)
 		return varlink_errorf(
 			call, "InvalidParameter", NULL, "limit must be 1 to %d", LEDGER_QUERY_MAX);
