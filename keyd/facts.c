@@ -273,6 +273,9 @@ static const char *const migrations[] = {
 	" confirmed_at INTEGER, confirmed_by TEXT, confirmed_uid INTEGER) STRICT;"
 	"CREATE INDEX erase_ask_client ON erase_ask (client, target);" FOR_EVER("erase_ask",
 		"id,client,target,reason,asked_at,asked_by,asked_uid", "confirmed_at"),
+
+	/* Who asks as root is who logged in: that one does not decide about it either.  null: the uid. */
+	"ALTER TABLE request ADD COLUMN person INTEGER;" ALSO_FIXED("request", "person"),
 };
 
 static int migrate(struct facts *f)

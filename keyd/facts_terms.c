@@ -267,10 +267,10 @@ int facts_suspended_by(struct facts *f, int64_t client, struct fact_person *ret)
 int facts_request_add(struct facts *f, const struct fact_request *q, int64_t now, int64_t *ret_row)
 {
 	int r = facts_execute(f, NULL,
-		"INSERT INTO request (client,user,uid,purpose,class,ticket,reason,asked_at,expires_at,seconds)"
-		" VALUES (?,?,?,?,?,?,?,?,?,?)",
-		"ititittiii", q->client, q->user, (int64_t)q->uid, q->purpose, (int64_t)q->class, q->ticket, q->reason, now,
-		q->expires_at, q->seconds);
+		"INSERT INTO request (client,user,uid,purpose,class,ticket,reason,asked_at,expires_at,seconds,person)"
+		" VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+		"ititittiiii", q->client, q->user, (int64_t)q->uid, q->purpose, (int64_t)q->class, q->ticket, q->reason, now,
+		q->expires_at, q->seconds, (int64_t)q->person);
 
 	if (r == 0)
 		*ret_row = sqlite3_last_insert_rowid(f->db);
@@ -283,8 +283,8 @@ int facts_request_get(struct facts *f, int64_t row, struct fact_request *ret)
 	int r;
 
 	r = facts_prepare(f, &st,
-		"SELECT id,client,user,uid,purpose,class,ticket,reason,asked_at,expires_at,seconds,decided_at"
-		" FROM request WHERE id = ?",
+		"SELECT id,client,user,uid,purpose,class,ticket,reason,asked_at,expires_at,seconds,decided_at,"
+		"ifnull(person,uid) FROM request WHERE id = ?",
 		"i", row);
 	r = facts_one(st, r);
 	if (r < 0)
@@ -296,7 +296,8 @@ int facts_request_get(struct facts *f, int64_t row, struct fact_request *ret)
 		.asked_at = sqlite3_column_int64(st, 8),
 		.expires_at = sqlite3_column_int64(st, 9),
 		.seconds = sqlite3_column_int64(st, 10),
-		.decided = sqlite3_column_type(st, 11) != SQLITE_NULL};
+		.decided = sqlite3_column_type(st, 11) != SQLITE_NULL,
+		.person = (uid_t)sqlite3_column_int64(st, 12)};
 	facts_text(st, 2, ret->user, sizeof(ret->user));
 	facts_text(st, 4, ret->purpose, sizeof(ret->purpose));
 	facts_text(st, 6, ret->ticket, sizeof(ret->ticket));

@@ -75,7 +75,7 @@ int facts_suspended_by(struct facts *f, int64_t client, struct fact_person *ret)
 struct fact_request {
 	int64_t row, client;
 	char user[256], purpose[65], ticket[FACT_TEXT_MAX], reason[FACT_TEXT_MAX];
-	uid_t uid;
+	uid_t uid, person;	/* person: who he was before he became root (peer.h) */
 	uint16_t class;		/* 0: for the purpose */
 	int64_t asked_at, expires_at, seconds;	/* it holds for so long once approved */
 	bool decided;

@@ -79,7 +79,7 @@ int keyd_request(struct varlink_call *call, json_t *params, void *userdata)
 	const struct peer *p = varlink_call_peer(call);
 	struct asked a = {.user = p->user, .uid = p->uid};
 	struct outbox_entry e = {.kind = "request", .by = actor_of(call)};
-	struct fact_request q = {.uid = p->uid, .expires_at = keyd_now() + JIT_OPEN_SECONDS};
+	struct fact_request q = {.uid = p->uid, .person = p->person, .expires_at = keyd_now() + JIT_OPEN_SECONDS};
 	const struct policy_class *class = NULL;
 	const char *reason, *class_id = NULL;
 	struct fact_client c;
@@ -188,7 +188,8 @@ int keyd_request_decide(struct varlink_call *call, json_t *params, void *userdat
 			call, "UnknownRequest", "`coffer requests` shows them", "there is no request %lld", (long long)id);
 	if (r < 0)
 		return reply_failure(k, call, r, "the request cannot be read");
-	if (!person_is_another(call, q.user, q.uid, "decides about his own request:"))
+	if (!person_is_another(call, q.user, q.uid, "decides about his own request:") ||
+		!person_is_another(call, q.user, q.person, "decides about his own request:"))
 		return 0;
 	if (approve && q.decided)
 		return varlink_errorf(call, "Decided", "he can ask again", "request %lld is decided already", (long long)id);
@@ -199,9 +200,9 @@ int keyd_request_decide(struct varlink_call *call, json_t *params, void *userdat
 
 /* ---- emergencies ---- */
 
-int jit_emergency_note(struct keyd *k, const struct session *s, int64_t *ret_review)
+int jit_emergency_note(struct keyd *k, const struct session *s, uid_t person, int64_t *ret_review)
 {
-	const struct fact_session f = {.client = s->client_row, .user = s->user, .uid = s->uid, .purpose = s->purpose};
+	const struct fact_session f = {.client = s->client_row, .user = s->user, .uid = person, .purpose = s->purpose};
 
 	return facts_review_open(k->facts, &f, (int64_t)s->id, s->emergency, keyd_now(), ret_review);
 }

@@ -16,8 +16,8 @@ int keyd_request_decide(struct varlink_call *call, json_t *params, void *userdat
 int keyd_review_list(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_review_close(struct varlink_call *call, json_t *params, void *userdata);
 
-/* In the transaction of the session: it is open in the reviews.  *ret_review: its number. */
-int jit_emergency_note(struct keyd *k, const struct session *s, int64_t *ret_review);
+/* In the transaction of the session: it is open in the reviews.  person: whose act it is (peer.h).  *ret_review: its number. */
+int jit_emergency_note(struct keyd *k, const struct session *s, uid_t person, int64_t *ret_review);
 /* Afterwards: a letter to the policy's contact, and a line in the log. */
 void jit_emergency_tell(struct keyd *k, const struct session *s, int64_t review);
 

@@ -105,7 +105,7 @@ static int write_down(struct keyd *k, struct varlink_call *call, struct session 
 	r = outbox_put(k, &e);
 	expiry_alarm(k, s->client, s->purpose, NULL, e.by);
 	if (r == 0 && s->emergency)
-		r = jit_emergency_note(k, s, &review);
+		r = jit_emergency_note(k, s, varlink_call_peer(call)->person, &review);
 	if (r == 0)
 		r = facts_commit(k->facts);
 	if (r == 0 && s->emergency)

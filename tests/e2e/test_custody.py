@@ -310,6 +310,10 @@ def test_nobody_approves_or_reviews_himself_by_another_role_or_as_root(make_vaul
         assert "himself" in as_root_after(d, v, v.carol, "grant", "acme", v.carol.name, "--purpose", "support", "--rights", "r",
                                           check=REFUSED).err
         d.coffer(v.carol, "approve", str(id))
+        d.coffer(v.alice, "grant", "acme", "root", "--purpose", "legal-process", "--rights", "r")
+        r = as_root_after(d, v, v.bob, "request", "acme", "--purpose", "legal-process", "--reason", "order", "--json")
+        assert "himself" in d.coffer(v.bob, "approve", str(json.loads(r.out)["request"]), check=REFUSED).err
+        d.coffer(v.carol, "approve", str(json.loads(r.out)["request"]))
         d.coffer(None, "down")
     finally:
         d.close()

@@ -584,6 +584,97 @@ static void test_foreign_slot_is_not_touched(void **state)
 	assert_int_equal(teardown(&q), 0);
 }
 
+/* ---- the process ended while a slot got its identity ---- */
+
+/* All have the new R; the process ends before anything is settled. */
+static void stop_before_forgetting(struct place *p)
+{
+	enum shred_outcome o;
+
+	p->stop_at = SHRED_STEP_FORGET;
+	assert_int_equal(run(p, NULL, 0, &o), -EINTR);
+	p->stop_at = 0;
+}
+
+static void add_third(struct place *p)
+{
+	char where[96];
+
+	(void)snprintf(where, sizeof(where), "%s/third", p->top);
+	assert_int_equal(slot_set_plan_add(p->slots, "third", SLOT_FILE, where, &by_passphrase, &p->err), 0);
+	stop_before_forgetting(p);
+}
+
+static void is_finished(struct place *p)
+{
+	(void)reopen(p, NULL);
+	state_is(p, "third", SLOT_OK);
+	assert_true(view(p, "third").head.protection == SLOT_BY_PASSPHRASE);
+	assert_true(lives(p));
+}
+
+/* Nothing in it yet, or the beginning of a record; its passphrase is not at hand. */
+static void test_new_slot_that_was_not_written_is_finished(void **state)
+{
+	struct place *p = *state;
+	enum shred_outcome o;
+
+	add_third(p);
+	shell("head -c 8192 /dev/urandom > %s/third/root.slot", p->top);
+	is_finished(p);
+	assert_int_equal(slot_set_plan_remove(p->slots, "third", false, 5, &p->err), 0);
+	assert_int_equal(rotate(p, &o), 0);
+	assert_int_equal(rotate(p, &o), 0); /* now nobody names it */
+	add_third(p);
+	shell("cd %s/third && mv root.slot was && (head -c 4200 was | tail -c 104; head -c 8088 /dev/zero) > root.slot", p->top);
+	is_finished(p);
+	/* and it opens alone */
+	unplug(p);
+	shell("rm -r %s/slot", p->keyd);
+	p->passphrase = "two";
+	assert_int_equal(reopen(p, NULL), SHRED_FOUND_NOTHING);
+	assert_true(lives(p));
+}
+
+static void test_slot_with_the_identity_of_before_is_finished(void **state)
+{
+	struct place *p = *state;
+
+	shell("cp -a %s %s/was", p->usb, p->top);
+	assert_int_equal(slot_set_plan_seal(p->slots, "usb", &by_passphrase, &p->err), 0);
+	stop_before_forgetting(p);
+	shell("rm -r %s && mv %s/was %s", p->usb, p->top, p->usb);
+	(void)reopen(p, NULL);
+	state_is(p, "usb", SLOT_OK);
+	assert_true(view(p, "usb").head.protection == SLOT_BY_PASSPHRASE);
+	shell("test ! -e %s/root.key", p->usb);
+	assert_true(lives(p));
+}
+
+/* Another's slot lies there, or the note of what was being done is not ours: nothing is written over. */
+static void test_interruption_excuses_no_stranger(void **state)
+{
+	uint8_t was[2][SLOT_RECORD_BYTES], is[2][SLOT_RECORD_BYTES];
+	struct place *p = *state, other = {.top = "", .fd = -1};
+	char third[96];
+	void *q;
+
+	assert_int_equal(setup(&q), 0);
+	other = *(struct place *)q;
+	add_third(p);
+	(void)snprintf(third, sizeof(third), "%s/third", p->top);
+	shell("cp -a %s %s/mine && cp %s/root.slot %s/root.slot", third, p->top, other.usb, third);
+	usb_raw(p, third, was);
+	assert_int_equal(reopen(p, "another slot"), SHRED_FOUND_PENDING);
+	state_is(p, "third", SLOT_FOREIGN);
+	usb_raw(p, third, is);
+	assert_memory_equal(was, is, sizeof(was));
+	shell("head -c 8192 /dev/urandom > %s/root.slot; sed -i 's/\"number\": 2/\"number\": 3/' %s/slots.json", third, p->keyd);
+	assert_int_equal(reopen(p, "coffer slot replace third"), SHRED_FOUND_PENDING);
+	assert_true(lives(p));
+	assert_int_equal(teardown(&q), 0);
+}
+
 static void test_removed_and_lost(void **state)
 {
 	struct place *p = *state;
@@ -797,6 +888,9 @@ int main(void)
 		WITH(test_no_way_back_after_one_forgot, setup),
 		WITH(test_torn_and_damaged, setup),
 		WITH(test_foreign_slot_is_not_touched, setup),
+		WITH(test_new_slot_that_was_not_written_is_finished, setup),
+		WITH(test_slot_with_the_identity_of_before_is_finished, setup),
+		WITH(test_interruption_excuses_no_stranger, setup),
 		WITH(test_removed_and_lost, setup),
 		WITH(test_removed_while_it_goes_away, setup),
 		WITH(test_list_on_the_disk_is_not_believed, setup),
