@@ -15,14 +15,15 @@
 
 /* A page ends when it took this long, so that records go on coming in beside a search through everything. */
 #define PAGE_NS 80000000
+#define ACTS_AT_ONCE 65536 /* looked at before the clock is */
 #define PATHS_REMEMBERED 65536u
 
-/* ?1: the act after which to go on; ?2, ?3: since, until (nanoseconds); ?4 to ?9: as in ledger_filter. */
+/* ?1, ?11: the act after which to go on, and the last to look at; ?2, ?3: since, until (nanoseconds); ?4 to ?9: as in ledger_filter. */
 static const char act_query[] =
 	"SELECT " ROW_ACT_COLUMNS " FROM act a WHERE a.id>?1 AND a.time>=?2 AND a.time<?3 AND (?4 IS NULL OR a.user=?4)"
 	" AND (?5 IS NULL OR a.client=?5) AND (?6 IS NULL OR a.purpose=?6) AND (?7 IS NULL OR a.session=?7)"
 	" AND (?8 IS NULL OR a.uid=?8) AND (?9 IS NULL OR a.kind=?9) AND (?10 IS NULL OR (a.outcome IS NOT NULL AND"
-	" a.outcome<>0)=?10) ORDER BY a.id";
+	" a.outcome<>0)=?10) AND a.id<=?11 ORDER BY a.id";
 static const char session_query[] =
 	"SELECT id FROM session WHERE (?4 IS NULL OR user=?4) AND (?5 IS NULL OR client=?5) AND (?6 IS NULL OR purpose=?6)"
 	" AND (?7 IS NULL OR number=?7) AND (?8 IS NULL OR uid=?8)";
@@ -51,6 +52,8 @@ struct search {
 	uint64_t groups;
 	struct pack_record next; /* the record that fits and is `record` */
 	bool has_record, has_act;
+	int64_t acts_to, last_act; /* the last that the statement looks at; the newest there is */
+	bool act_late;		   /* the time is over, and it is not known which act is next */
 	int64_t allowed, deadline;
 	bool moved; /* a page looks at some records, however late it is */
 };
@@ -333,10 +336,27 @@ static int next_record(struct search *s)
 	return 0;
 }
 
+static void look_at_acts(struct search *s)
+{
+	s->acts_to = s->last_act - s->act > ACTS_AT_ONCE ? s->act + ACTS_AT_ONCE : s->last_act;
+	sqlite3_reset(s->acts);
+	sqlite3_bind_int64(s->acts, 1, s->act);
+	sqlite3_bind_int64(s->acts, 11, s->acts_to);
+}
+
+/* The next act, or the end, or there is no time left: some were looked at in any case. */
 static int next_act(struct search *s)
 {
-	int r = s->acts ? sql_step(s->acts) : 0;
+	int r = 0;
 
+	s->has_act = false;
+	while (s->acts && (r = sql_step(s->acts)) == 0 && s->acts_to < s->last_act) {
+		s->act = s->acts_to;
+		s->act_late = now_ns() > s->deadline;
+		if (s->act_late)
+			return 0;
+		look_at_acts(s);
+	}
 	s->has_act = r > 0;
 	if (r > 0)
 		s->act = sqlite3_column_int64(s->acts, 0);
@@ -367,7 +387,8 @@ static int start_acts(struct search *s, sqlite3 *db)
 	r = sql_prepare(db, act_query, &s->acts);
 	if (r < 0)
 		return r;
-	sqlite3_bind_int64(s->acts, 1, s->act);
+	s->last_act = s->l->last.to[CHAIN_ACT];
+	look_at_acts(s);
 	sqlite3_bind_int64(s->acts, 2, s->since);
 	sqlite3_bind_int64(s->acts, 3, s->until);
 	bind_filter(s->acts, s->f);
@@ -460,11 +481,11 @@ int ledger_query(struct ledger *l, const struct ledger_filter *f, json_t **ret_r
 	int r;
 
 	r = search_start(&s, l);
-	while (r == 0 && (s.has_record || act_is_next(&s)) && json_array_size(rows) < limit)
+	while (r == 0 && !s.act_late && (s.has_record || act_is_next(&s)) && json_array_size(rows) < limit)
 		r = add_next(&s, rows);
 	if (r < 0)
 		return r;
-	if ((s.has_record || s.has_act || s.record < s.last_record) &&
+	if ((s.has_record || s.has_act || s.act_late || s.record < s.last_record) &&
 		asprintf(&next, "r%" PRId64 "a%" PRId64, s.record - s.has_record, s.act - s.has_act) < 0)
 		return -ENOMEM;
 	*ret_rows = take_ptr(&rows);

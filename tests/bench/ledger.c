@@ -4,6 +4,7 @@
  *	ledger FOLDER RECORDS		makes FOLDER/ledger.db (which must not be there) and measures
  *	ledger FOLDER			measures one that is there
  *	ledger FOLDER RECORDS shrink	makes one, archives all, adds a quarter as much before the rows go: how the file shrinks
+ *	ledger FOLDER ACTS acts		makes one of acts alone, and searches for a rare one
  *
  * What the writers do: each has files of its own (a record in 40 names a new one), opens one of them at random, closes it;
  * a process does that fifty times, then another; a session lasts 20,000 records.  The records are spread over a year. */
@@ -452,16 +453,60 @@ static void shrink(struct ledger *l, const char *path, int dirfd, uint64_t recor
 		longest * 1e3, (double)file_size(path) / (1 << 20));
 }
 
+/* ---- a book of acts: who was let in, and why ---- */
+
+static void acts(struct ledger *l, const char *path, uint64_t count)
+{
+	static const char *const users[] = {"user1", "user2", "user3"};
+	char detail[700];
+	double begin = now();
+
+	memset(detail, '.', sizeof(detail) - 1);
+	memcpy(detail, "{\"steps\":\"", 10);
+	memcpy(detail + sizeof(detail) - 3, "\"}", 3);
+	for (uint64_t i = 0; i < count; i += 10000) {
+		must(ledger_begin(l), "ledger_begin");
+		for (uint64_t n = i; n < count && n < i + 10000; n++)
+			must(ledger_add_act(l, &(struct ledger_act){.time_ns = (int64_t)(START_NS + YEAR_NS / count * n), .kind = "mount", .user = users[n % 3],
+				.client = n == count - 1 ? "rare" : "client1", .purpose = "support", .uid = 1000, .detail = detail}), "ledger_add_act");
+		must(ledger_commit(l), "ledger_commit");
+	}
+	printf("%" PRIu64 " acts in %.1f s, %.0f bytes each\n", count, now() - begin, (double)file_size(path) / (double)count);
+	for (unsigned i = 0; i < 2; i++) {
+		struct ledger_filter f = {.uid = -1, .since = INT64_MIN, .until = INT64_MAX, .limit = 2000, .client = i ? "nobody" : "rare"};
+		double start = now(), longest = 0;
+		char *after = NULL, *next = NULL;
+		size_t rows_n = 0, pages = 0;
+
+		do {
+			double t = now();
+			json_t *rows;
+
+			f.after = after;
+			must(ledger_query(l, &f, &rows, &next), "ledger_query");
+			longest = now() - t > longest ? now() - t : longest;
+			rows_n += json_array_size(rows);
+			pages++;
+			json_decref(rows);
+			free(after);
+			after = next;
+		} while (after);
+		printf("search by client %s: %zu rows in %.2f s, %zu pages, the longest turn %.0f ms\n", f.client, rows_n, now() - start, pages,
+			longest * 1e3);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	bool shrinks = argc == 4 && strcmp(argv[3], "shrink") == 0;
-	uint64_t records = argc == 3 || shrinks ? strtoull(argv[2], NULL, 10) / (2 * WRITERS) * 2 * WRITERS : 0;
+	bool of_acts = argc == 4 && strcmp(argv[3], "acts") == 0;
+	uint64_t records = argc == 3 || shrinks || of_acts ? strtoull(argv[2], NULL, 10) / (2 * WRITERS) * 2 * WRITERS : 0;
 	char path[4096];
 	struct ledger *l;
 	int dirfd;
 
-	if (argc < 2 || argc > 4 || (argc == 4 && !shrinks) || (argc > 2 && records == 0)) {
-		fprintf(stderr, "usage: ledger FOLDER [RECORDS [shrink]]\n");
+	if (argc < 2 || argc > 4 || (argc == 4 && !shrinks && !of_acts) || (argc > 2 && records == 0)) {
+		fprintf(stderr, "usage: ledger FOLDER [RECORDS [shrink|acts]]\n");
 		return 2;
 	}
 	setlinebuf(stdout);
@@ -472,6 +517,12 @@ int main(int argc, char **argv)
 	dirfd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	must(dirfd < 0 ? -errno : 0, argv[1]);
 	must(ledger_open(path, &l), path);
+	if (of_acts) {
+		acts(l, path, records);
+		ledger_close(l);
+		close(dirfd);
+		return 0;
+	}
 	if (records)
 		fill(l, dirfd, records);
 	if (shrinks) {

@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include "common/pathseal.h"
+
 /* A journal of one client with `n` opens in it, below the fixture's folder. */
 struct worker {
 	struct drain_journal *journal;
@@ -446,6 +448,21 @@ static void test_paging(void **state)
 	}
 }
 
+/* A clock for which every look is a second later: so each page ends as early as it can. */
+int __real_clock_gettime(clockid_t clock, struct timespec *ts);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ts);
+static bool no_time;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	static time_t ahead;
+	int r = __real_clock_gettime(clock, ts);
+
+	if (clock == CLOCK_MONOTONIC && no_time)
+		ts->tv_sec += ++ahead;
+	return r;
+}
+
 /* More than a segment: searches go by postings there, and read what is behind it. */
 static size_t count_all(struct fixture *f, struct ledger_filter filter)
 {
@@ -464,6 +481,46 @@ static size_t count_all(struct fixture *f, struct ledger_filter filter)
 		after = next;
 	} while (after);
 	return n;
+}
+
+#define MANY_ACTS 150000
+
+/* Few acts among many: a page looks at some, however late it is, and the next goes on behind them. */
+static void test_rare_acts_hold_nobody_up(void **state)
+{
+	static const int64_t rare[] = {65536, 65537, MANY_ACTS};
+	struct ledger_filter filter = {.uid = -1, .since = INT64_MIN, .until = INT64_MAX, .client = "rare"};
+	scoped(freep) char *after = NULL;
+	struct fixture *f = *state;
+	size_t found = 0, pages = 0;
+
+	assert_int_equal(ledger_begin(f->l), 0);
+	for (int64_t i = 1; i <= MANY_ACTS; i++) {
+		bool is_rare = i == rare[0] || i == rare[1] || i == rare[2];
+		const struct ledger_act a = {.time_ns = i, .kind = "mount", .uid = 0, .client = is_rare ? "rare" : "acme"};
+
+		assert_int_equal(ledger_add_act(f->l, &a), 0);
+	}
+	assert_int_equal(ledger_commit(f->l), 0);
+	no_time = true;
+	do {
+		json_t *rows, *row;
+		char *next;
+		size_t i;
+
+		filter.after = after;
+		assert_int_equal(ledger_query(f->l, &filter, &rows, &next), 0);
+		json_array_foreach(rows, i, row)
+			assert_int_equal(json_integer_value(json_object_get(row, "time_ns")), rare[found++]);
+		json_decref(rows);
+		free(after);
+		after = next;
+		pages++;
+	} while (after && pages < 100);
+	no_time = false;
+	assert_null(after);
+	assert_int_equal(found, 3);
+	assert_true(pages >= 3);
 }
 
 #define MANY 70000u
@@ -538,6 +595,7 @@ static void test_searches_through_postings(void **state)
 	const uint32_t number = 5, nobody = MANY_PATHS + 1;
 	uint8_t sealed[32], other[32];
 	struct ledger_name name = {sealed, sizeof(sealed)}, none = {other, sizeof(other)};
+	static uint8_t bitmap[PATHSEAL_BITMAP_BYTES], empty[PATHSEAL_BITMAP_BYTES];
 	struct file_id file = {.b = {1, 2, 3}};
 	struct fixture *f = *state;
 	size_t times = MANY / MANY_PATHS + (MANY % MANY_PATHS >= number);
@@ -549,17 +607,25 @@ static void test_searches_through_postings(void **state)
 	memset(other, 0, sizeof(other));
 	memcpy(file.b, &number, sizeof(number));
 	assert_true(count_rows(f->l, "posting") > 0);
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names = &name, .names_n = 1}), times + 1);
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .file = &file}), times);
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names = &none, .names_n = 1}), 0);
-	memcpy(file.b, &nobody, sizeof(nobody));
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .file = &file}), 0);
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .user = "bob"}), MANY / 1000);
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .user = "bob", .names = &name, .names_n = 1}), 0);
-	assert_int_equal(count_all(f, (struct ledger_filter){.uid = -1, .since = 2000, .until = 2010}), 10);
-	assert_int_equal(count_all(f, (struct ledger_filter){.uid = -1, .since = 1000 + MANY - 5, .until = INT64_MAX}), 5);
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .outcome = LEDGER_FAILED}), 0);
-	assert_int_equal(count_all(f, (struct ledger_filter){ANY, .op = "open", .limit = 7777}), MANY);
+	pathseal_bitmap_add(bitmap, pathseal_key(sealed, sizeof(sealed)));
+	for (unsigned i = 0; i < 2; i++) { /* then with pages that end as early as they can */
+		no_time = i > 0;
+		memcpy(file.b, &number, sizeof(number));
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names = &name, .names_n = 1}), times + 1);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .file = &file}), times);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names = &none, .names_n = 1}), 0);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names_bitmap = bitmap}), times + 1);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .names_bitmap = empty}), 0);
+		memcpy(file.b, &nobody, sizeof(nobody));
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .file = &file}), 0);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .user = "bob"}), MANY / 1000);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .user = "bob", .names = &name, .names_n = 1}), 0);
+		assert_int_equal(count_all(f, (struct ledger_filter){.uid = -1, .since = 2000, .until = 2010}), 10);
+		assert_int_equal(count_all(f, (struct ledger_filter){.uid = -1, .since = 1000 + MANY - 5, .until = INT64_MAX}), 5);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .outcome = LEDGER_FAILED}), 0);
+		assert_int_equal(count_all(f, (struct ledger_filter){ANY, .op = "open", .limit = 7777}), MANY);
+	}
+	no_time = false;
 
 	/* A verification makes them anew. */
 	assert_int_equal(verify_file(f->path, NULL, NULL, &v), 0);
@@ -829,6 +895,7 @@ int main(void)
 		T(test_unknown_journal),
 		T(test_lies_are_refused),
 		T(test_foreign_session),
+		T(test_rare_acts_hold_nobody_up),
 		T(test_acts_once),
 		T(test_rollback_leaves_nothing),
 		T(test_newest_row),
