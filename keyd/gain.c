@@ -82,11 +82,10 @@ static int look_as(struct keyd *k, const struct facts_view *view, const char *us
 	return r;
 }
 
-int gain_look(struct keyd *k, const struct varlink_call *call, const char *client, const struct policy *rules, struct gain_look **ret)
+int gain_look(struct keyd *k, const struct peer *p, const char *client, const struct policy *rules, struct gain_look **ret)
 {
 	scoped(gain_look_freep) struct gain_look *l = calloc(1, sizeof(*l));
 	scoped(facts_view_done) struct facts_view view = {0};
-	const struct peer *p = varlink_call_peer(call);
 	struct peer before = *p;
 	int r;
 
@@ -135,7 +134,7 @@ bool gain_is_refused(struct keyd *k, struct varlink_call *call, const char *clie
 {
 	scoped(gain_look_freep) struct gain_look *after = NULL;
 	const char *purpose;
-	int r = before ? gain_look(k, call, client, NULL, &after) : 0;
+	int r = before ? gain_look(k, varlink_call_peer(call), client, NULL, &after) : 0;
 
 	if (r < 0)
 		return reply_failure(k, call, r, "what it changes for yourself cannot be decided"), true;
@@ -196,10 +195,10 @@ static int compare_client(struct keyd *k, struct varlink_call *call, const char 
 {
 	scoped(gain_look_freep) struct gain_look *before = NULL, *after = NULL;
 	const char *purpose;
-	int r = gain_look(k, call, client, NULL, &before);
+	int r = gain_look(k, varlink_call_peer(call), client, NULL, &before);
 
 	if (r == 0)
-		r = gain_look(k, call, client, will, &after);
+		r = gain_look(k, varlink_call_peer(call), client, will, &after);
 	purpose = r == 0 ? gain_between(before, after) : NULL;
 	if (purpose)
 		snprintf(buf, n, "%s may open more of %s for %s", varlink_call_peer(call)->user, client, purpose);

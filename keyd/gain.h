@@ -4,16 +4,17 @@
 #ifndef COFFER_KEYD_GAIN_H
 #define COFFER_KEYD_GAIN_H
 
+#include "common/peer.h"
 #include "common/varlink.h"
 #include "keyd/facts.h"
 #include "policy/policy.h"
 
 struct keyd;
 
-/* What the caller could open of one client, for each purpose. */
+/* What somebody (and who he was before he became root) could open of one client, for each purpose. */
 struct gain_look;
 /* Under those rules; NULL: of now.  Sees what the open transaction changed. */
-int gain_look(struct keyd *k, const struct varlink_call *call, const char *client, const struct policy *rules, struct gain_look **ret);
+int gain_look(struct keyd *k, const struct peer *p, const char *client, const struct policy *rules, struct gain_look **ret);
 void gain_look_free(struct gain_look *l);
 DEFINE_SCOPED(struct gain_look *, gain_look_free)
 /* The first purpose for which `after` opens more, or comes further; NULL: none. */

@@ -197,7 +197,7 @@ static bool may_resume(struct keyd *k, struct varlink_call *call, const struct s
 	if (r == 0 && person_is(varlink_call_peer(call), by.user, by.uid))
 		return true;
 	if (r == 0)
-		r = s->client ? gain_look(k, call, s->client, NULL, before) : gain_has_grants(k, call, &has);
+		r = s->client ? gain_look(k, varlink_call_peer(call), s->client, NULL, before) : gain_has_grants(k, call, &has);
 	if (r < 0)
 		return reply_failure(k, call, r, "what it changes for yourself cannot be decided"), false;
 	if (!has)

@@ -25,7 +25,7 @@ static bool is_alive(struct varlink_call *call, const struct fact_client *c)
 /* For gain_is_refused(). */
 static int look_before(struct keyd *k, const struct varlink_call *call, const char *client, struct gain_look **ret)
 {
-	return person_is_alone(k, varlink_call_peer(call)) ? 0 : gain_look(k, call, client, NULL, ret);
+	return person_is_alone(k, varlink_call_peer(call)) ? 0 : gain_look(k, varlink_call_peer(call), client, NULL, ret);
 }
 
 /* ---- engagements ---- */
