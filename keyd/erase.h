@@ -20,6 +20,8 @@ struct erase_class {
 	const char *reason;
 	int64_t notice;			/* row of the notice that ran out, 0: somebody asked for it */
 	struct actor by;
+	const char *asked_by;		/* who asked for what `by` confirms; or NULL */
+	struct job *job;		/* of whoever asked: taken when it is begun; or NULL */
 	/* What survives has moved; instead of destroying at once.  e is the callee's (erase_item, erase_free); nothing of the
 	 * client's store may change before.  Or NULL. */
 	void (*ready)(struct keyd *k, struct erase *e, void *arg);
@@ -28,8 +30,7 @@ struct erase_class {
 };
 /* The caller has judged that it is due.  Ends the client's sessions.  -EBUSY: its files are being gone through already;
  * errors of survey_start; nothing was begun then, and `done` is not called.  `job` may be NULL. */
-int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_class *spec, struct job **job,
-	struct varlink_call *call);
+int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_class *spec, struct job **job);
 
 /* Borrows e, also afterwards.  -ENOMEM. */
 int erase_item(struct erase *e, struct batch_item *ret);

@@ -19,6 +19,8 @@ static json_t *class_counts(const struct erase *e, const struct survey_result *r
 		date_format_day(DAY_EPOCH_UNIX + (int64_t)e->before * 86400, text), "rule", e->rule, "source",
 		e->source);
 
+	if (e->asked_by)
+		json_object_set_new(o, "asked_by", json_string(e->asked_by));
 	json_object_set(o, "dying", json_object_get(r->counts, "dying"));
 	json_object_set_new(o, "stragglers", json_integer((json_int_t)r->leaves_n));
 	json_object_set(o, "survivors", json_object_get(r->counts, "rewrapped"));
@@ -71,8 +73,7 @@ static void class_moved(struct keyd *k, const struct survey_result *r, void *arg
 		erase_free(e);
 }
 
-int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_class *spec, struct job **job,
-	struct varlink_call *call)
+int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_class *spec, struct job **job)
 {
 	scoped(erase_freep) struct erase *e = NULL;
 	int r;
@@ -89,7 +90,8 @@ int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_
 	e->prefixes_n = prefix_cuts(spec->class->number, spec->before, e->prefixes);
 	e->rule = strdup(spec->rule);
 	e->source = strdup(spec->source ? spec->source : "");
-	if (!e->rule || !e->source)
+	e->asked_by = spec->asked_by ? strdup(spec->asked_by) : NULL;
+	if (!e->rule || !e->source || (spec->asked_by && !e->asked_by))
 		return -ENOMEM;
 	const struct survey_spec survey = {.mode = "move",
 		.params = json_pack("{s:i, s:i, s:I, s:O, s:i}", "class", (int)spec->class->number,
@@ -107,8 +109,7 @@ int erase_class(struct keyd *k, const struct fact_client *c, const struct erase_
 	e->done = spec->done;
 	e->ready = spec->ready;
 	e->arg = spec->arg;
-	if (call)
-		e->job = job_new(k, call);
+	e->job = spec->job;
 	if (job)
 		*job = e->job;
 	e = NULL;

@@ -206,13 +206,36 @@ static int store_unreadable(struct varlink_call *call, const struct fact_client 
 		"the store of %s does not open: %s", c->client, strerror(-r));
 }
 
-/* A custodian may do it when the rules say so: what the nightly run would do. */
+/* Whether who asks is the second one, or alone; *ret_job is answered else. */
+static bool class_takes_two(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const struct policy_class *class, uint16_t before,
+	const char *reason, bool confirm, struct job **ret_job, char asked_by[FACT_TEXT_MAX])
+{
+	scoped(erase_freep) struct erase *e = erase_new(k, c, actor_of(call), reason);
+	char target[128];
+	bool yes;
+
+	if (!e)
+		return varlink_error(call, "Failed", strerror(ENOMEM), NULL), false;
+	e->peer = *varlink_call_peer(call);
+	e->confirm = confirm;
+	(void)snprintf(target, sizeof(target), "class %u before day %u", class->number, before);
+	e->class = class;
+	*ret_job = e->job = job_new(k, call);
+	yes = e->job && erase_takes_two(e, target);
+	(void)snprintf(asked_by, FACT_TEXT_MAX, "%s", e->asked_by ? e->asked_by : "");
+	e->job = NULL;
+	return yes;
+}
+
+/* Custodians may do it when the rules say so: what the nightly run would do, but without notice and waiting.  Who may label could
+ * make the rules say so: it takes two as well. */
 static int erase_class_asked(struct keyd *k, struct varlink_call *call, const struct fact_client *c,
-	const char *id, int64_t before, const char *reason)
+	const char *id, int64_t before, const char *reason, bool confirm)
 {
 	const struct policy *rules = NULL;
 	const struct policy_class *class;
-	char rule[FACT_TEXT_MAX] = "", date[DATE_TEXT_MAX];
+	char rule[FACT_TEXT_MAX] = "", date[DATE_TEXT_MAX], asked_by[FACT_TEXT_MAX];
+	struct job *job = NULL;
 	struct prefix_answer a;
 	int r;
 
@@ -234,6 +257,8 @@ static int erase_class_asked(struct keyd *k, struct varlink_call *call, const st
 			"`coffer shred CLIENT PATH` is for what somebody asks to be erased before",
 			"%s of %s from before that date is not due%s%s", class->id, c->client,
 			a.due_on ? " before " : " yet", a.due_on ? date_format_day(a.due_on, date) : "");
+	if (!class_takes_two(k, call, c, class, date_day(before), reason, confirm, &job, asked_by))
+		return 0;
 	expiry_rule_text(a.rule, rule, sizeof(rule));
 	const struct erase_class spec = {.class = class,
 		.before = date_day(before),
@@ -241,10 +266,15 @@ static int erase_class_asked(struct keyd *k, struct varlink_call *call, const st
 		.rule = rule,
 		.source = a.rule->source,
 		.reason = reason,
-		.by = actor_of(call)};
+		.by = actor_of(call),
+		.asked_by = *asked_by ? asked_by : NULL,
+		.job = job};
 
-	r = erase_class(k, c, &spec, NULL, call);
-	return r < 0 ? store_unreadable(call, c, r) : 0;
+	r = erase_class(k, c, &spec, NULL);
+	if (r < 0)
+		job_fail(job, "StoreUnreadable", "log/keyd.log in the state directory says why", "the store of %s does not open: %s", c->client,
+			strerror(-r));
+	return 0;
 }
 
 static int erase_subject(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const char *subject, bool shared,
@@ -288,12 +318,12 @@ int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
 		!params_client(k, call, client, &c) || !may_erase(k, call, &c))
 		return 0;
 	if ((path != NULL) + (class != NULL) + (subject != NULL) != 1 || !class != !before || (class && preview) ||
-		(shared && !subject) || (confirm && (class || preview)))
+		(shared && !subject) || (confirm && preview))
 		return varlink_error(call, "InvalidParameter", "either a path, or a class and a date, or a subject", NULL);
 	if (subject)
 		return erase_subject(k, call, &c, subject, shared, reason, preview, confirm);
 	if (class)
-		return erase_class_asked(k, call, &c, class, before, reason);
+		return erase_class_asked(k, call, &c, class, before, reason, confirm);
 	if (strspn(path, "/") == strlen(path))
 		return varlink_errorf(call, "InvalidParameter",
 			"`coffer client end` begins the end of a client",

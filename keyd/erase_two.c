@@ -8,6 +8,7 @@
 #include "keyd/keyd.h"
 #include "keyd/outbox.h"
 #include "keyd/person.h"
+#include "policy/policy.h"
 
 /* Into facts and book, or neither. */
 static int record(struct erase *e, int r, const char *kind, const char *target)
@@ -15,8 +16,8 @@ static int record(struct erase *e, int r, const char *kind, const char *target)
 	struct outbox_entry entry = {.kind = kind, .by = erase_actor(e), .client = e->client.client};
 	json_t *subject = json_object_get(e->book, "subject");
 
-	entry.detail = json_pack("{s:s?, s:O*, s:s, s:s?}", "store", subject ? NULL : target, "subject", subject, "reason", e->reason,
-		"asked_by", e->asked_by);
+	entry.detail = json_pack("{s:s*, s:s*, s:O*, s:s, s:s*}", "store", subject || e->class ? NULL : target, "class",
+		e->class ? e->class->id : NULL, "subject", subject, "reason", e->reason, "asked_by", e->asked_by);
 	return outbox_record_with(e->k, r, &entry);
 }
 

@@ -1,4 +1,4 @@
-/* An erasure that somebody asks for by name waits for nothing, so where roles are separate it takes two custodians: the same
+/* An erasure that somebody asks for waits for nothing, neither notice nor time, so where roles are separate it takes two custodians: the same
  * command by both, the second one's with `confirm`. */
 #ifndef COFFER_KEYD_ERASE_TWO_H
 #define COFFER_KEYD_ERASE_TWO_H

@@ -160,7 +160,7 @@ static void move(struct part *p)
 	int r;
 
 	p->state = PART_MOVING;
-	r = erase_class(p->window->k, &p->client, &spec, NULL, NULL);
+	r = erase_class(p->window->k, &p->client, &spec, NULL);
 	if (r == 0)
 		return;
 	p->state = PART_OVER;

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import time
 
 import pytest
 
@@ -128,6 +129,27 @@ def test_two_custodians_erase_a_file(apart):
     v.coffer(*jane, *confirm, user=v.carol, timeout=60)
     m = v.mount(v.alice)
     assert m.errno("open('jane.txt').read()") != 0 and m.read("d/other") == b"y\n" and m.read("d/doe.pdf") == b"new\n"
+
+
+def test_two_custodians_erase_a_class(apart):
+    """Who labels with a class of short life does not alone have that destroyed: neither now (nothing of today), nor another day's."""
+    v = apart
+    v.leave(v.alice, "coffer-admin")
+    v.grant("acme", v.alice)
+    m = v.mount(v.alice)
+    m.sh("echo x > f")
+    m.unmount()
+    v.coffer("class", "set", "acme", "f", "credentials", user=v.bob)
+    erase = ["shred", "acme", "--class", "credentials", "--reason", "R", "--yes", "--before"]
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 60 * 86400))
+    v.coffer(*erase, day, "--confirm", user=v.carol, check=NOT_FOUND)
+    assert "nothing is destroyed yet" in v.coffer(*erase, day, user=v.bob).out
+    assert "two different custodians" in v.coffer(*erase, day, "--confirm", user=v.bob, check=REFUSED).err
+    ask, = v.log("--op", "erase-ask")
+    assert (ask["user"], ask["detail"]["class"]) == (v.bob.name, "credentials"), ask
+    # there is nothing that old: but it was begun
+    assert "nothing of that class" in v.coffer(*erase, day, "--confirm", user=v.carol, check=None).err
+    assert "not due" in v.coffer(*erase, "today", user=v.bob, check=None).err
 
 
 def test_root_who_logged_in_as_a_custodian_is_that_custodian(make_vault):
