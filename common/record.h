@@ -83,7 +83,8 @@ struct record_access {
 	uint64_t size;		/* of the file then */
 	uint64_t bytes_read;	/* close: bytes delivered by us (cached pages are read without us) */
 	uint64_t bytes_written;
-	char detail[32];	/* REFUSED, DAMAGE, SESSION_END: a fixed word, NUL-padded; else empty */
+	char detail[32];	/* REFUSED, DAMAGE, SESSION_END: a fixed word; of what takes a name away, whose key went with it
+				 * (store_gone_word; "d": a directory was renamed, "x": two names exchanged); NUL-padded */
 };
 
 struct record {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/date.h"
 #include "common/log.h"
@@ -32,6 +33,16 @@ void erase_free(struct erase *e)
 		return;
 	if (e->done)
 		e->done(e->k, -ECANCELED, e->arg);
+	versions_free(e->record);
+	versions_found_done(&e->versions);
+	for (size_t i = 0; i < e->paths_n; i++)
+		free(e->paths[i]);
+	free(e->paths);
+	free(e->path);
+	free(e->store);
+	free(e->looked_at);
+	if (e->list_fd > 0)
+		(void)close(e->list_fd);
 	free(e->subject);
 	free(e->asked_by);
 	json_decref(e->book);
@@ -446,6 +457,20 @@ static void go(struct erase *e)
 		(void)batch_run(e->k, &item, 1);
 }
 
+/* Those of them that nothing is under are its leaves as the others: intended, shown to be gone, certified. */
+static int take_versions(struct erase *e)
+{
+	uint64_t *more = reallocarray(e->leaves, e->n + e->versions.n + 1, sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	if (e->versions.n > 0)
+		memcpy(more + e->n, e->versions.leaves, e->versions.n * sizeof(*more));
+	e->leaves = more;
+	e->n += e->versions.n;
+	return erase_count_versions(e);
+}
+
 #define OLD_KEYS_TEXT                                                                                        \
 	"whether something is still under older keys of these files could not be told: nothing was destroyed"
 
@@ -468,11 +493,17 @@ static void checked(struct keyd *k, const struct survey_result *r, void *arg)
 		}
 		memcpy(used, r->leaves, r->leaves_n * sizeof(*used));
 		n = leaves_without(e->dying, e->dying_n, used, r->leaves_n);
+		e->versions.n = leaves_without(e->versions.leaves, e->versions.n, used, r->leaves_n);
 		memmove(e->dying + n, e->dying + e->dying_n, e->covered_n * sizeof(*used));
 		e->dying_n = n;
 		(void)facts_dying_drop(k->facts, e->client.row, r->leaves, r->leaves_n);
 	}
-	go(take_ptr(&e));
+	if (e->record && take_versions(e) < 0)
+		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+	else if (e->n == 0)
+		erase_refuse(e, "NothingToErase", NULL, "nothing that was there has a key that could be destroyed");
+	else
+		go(take_ptr(&e));
 }
 
 static bool is_covered(const struct erase *e, uint64_t leaf)
@@ -502,15 +533,22 @@ static void part_covered(struct erase *e)
 
 static int look_at_dying(struct erase *e)
 {
-	const struct survey_spec spec = {.mode = "check",
-		.leaves = e->dying,
-		.leaves_n = e->dying_n,
+	struct survey_spec spec = {.mode = "check",
+		.leaves_n = e->dying_n + e->versions.n,
 		.alone = true,
 		.why = "data is being destroyed",
 		.by = erase_actor(e),
 		.done = checked,
 		.arg = e};
 
+	e->looked_at = calloc(spec.leaves_n + 1, sizeof(*e->looked_at));
+	if (!e->looked_at)
+		return -ENOMEM;
+	if (e->dying_n > 0)
+		memcpy(e->looked_at, e->dying, e->dying_n * sizeof(*e->dying));
+	if (e->versions.n > 0)
+		memcpy(e->looked_at + e->dying_n, e->versions.leaves, e->versions.n * sizeof(*e->dying));
+	spec.leaves = e->looked_at;
 	return survey_start(e->k, &e->client, &spec);
 }
 
@@ -521,8 +559,10 @@ void erase_proceed(struct erase *taken)
 	int r = facts_dying(e->k->facts, e->client.row, &e->dying, &e->dying_n);
 
 	if (r == 0)
+		e->versions.n = leaves_without(e->versions.leaves, e->versions.n, e->dying, e->dying_n);
+	if (r == 0)
 		part_covered(e);
-	if (r == 0 && e->dying_n == 0) {
+	if (r == 0 && e->dying_n + e->versions.n == 0) {
 		go(take_ptr(&e));
 		return;
 	}

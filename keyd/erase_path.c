@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/date.h"
 #include "common/scope.h"
@@ -44,40 +45,55 @@ static json_t *sealed_subject(const struct erase *e)
 	return json_object_get(e->book, "subject");
 }
 
+static const char *const not_held_text[] = {"`coffer hold list` shows the holds; a custodian lifts them",
+	"a hold is on something there: nothing of it is destroyed"};
+
+static int take_leaves(struct erase *e, const struct survey_result *r)
+{
+	json_t *counts = counts_for(e, r->counts, sealed_subject(e));
+
+	free(e->fact.counts);
+	e->fact.counts = json_dumps(counts, JSON_COMPACT | JSON_SORT_KEYS);
+	json_decref(counts);
+	e->fact.store = strdup(r->store ? r->store : "");
+	e->leaves = calloc(r->leaves_n + 1, sizeof(*e->leaves));
+	if (!e->leaves || !e->fact.counts || !e->fact.store)
+		return -ENOMEM;
+	if (r->leaves_n > 0)
+		memcpy(e->leaves, r->leaves, r->leaves_n * sizeof(*e->leaves));
+	e->n = r->leaves_n;
+	return erase_count_versions(e);
+}
+
 /* False: refused. */
 static bool take_found(struct erase *e, const struct survey_result *r)
 {
-	json_t *counts;
+	int found;
 
-	if (r->error)
+	if (r->error) {
 		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
-	else if (survey_is_incomplete(r))
+	} else if (survey_is_incomplete(r)) {
 		erase_refuse(e, "Failed", "log/worker.log in the state directory says more",
 			"a file that shares a key with it could not be moved: nothing was destroyed");
-	else if (!e->subject && json_integer_value(json_object_get(r->counts, "held")) > 0)
-		erase_refuse(e, "Held", "`coffer hold list` shows the holds; a custodian lifts them",
-			"a hold is on something there: nothing of it is destroyed");
-	else if (e->subject && r->leaves_n == 0)
+	} else if (!e->subject && json_integer_value(json_object_get(r->counts, "held")) > 0) {
+		erase_refuse(e, "Held", not_held_text[0], not_held_text[1]);
+	} else if (e->subject && r->leaves_n == 0) {
 		erase_refuse(e, "NothingToErase", "`coffer subject find` shows what there is; --shared takes what is about others too",
 			"nothing is about that person alone and not on hold");
-	else if (r->leaves_n == 0)
-		erase_refuse(e, "NothingToErase", "what is empty or damaged can be removed like any file",
-			"nothing there has a key that could be destroyed");
-	else if (keyd_is_sealed(e->k))
+	} else if (keyd_is_sealed(e->k)) {
 		erase_refuse(e, "Sealed", NULL, KEYD_SEALED_TEXT);
-	else {
-		counts = counts_for(e, r->counts, sealed_subject(e));
-		free(e->fact.counts);
-		e->fact.counts = json_dumps(counts, JSON_COMPACT | JSON_SORT_KEYS);
-		json_decref(counts);
-		e->fact.store = strdup(r->store);
-		e->leaves = malloc(r->leaves_n * sizeof(*e->leaves));
-		if (e->leaves && e->fact.counts && e->fact.store) {
-			memcpy(e->leaves, r->leaves, r->leaves_n * sizeof(*e->leaves));
-			e->n = r->leaves_n;
+	} else {
+		found = erase_find_versions(e);
+		if (found == 0)
+			found = take_leaves(e, r);
+		if (found == 0 && e->n + e->versions.n > 0)
 			return true;
-		}
-		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+		if (found == 0)
+			erase_refuse(e, "NothingToErase", "what is empty or damaged can be removed like any file",
+				"nothing there has a key that could be destroyed");
+		else
+			erase_refuse(e, found == -EBUSY ? "Held" : "Failed", found == -EBUSY ? not_held_text[0] : NULL,
+				found == -EBUSY ? "what stood there before is of a class that is on hold" : strerror(-found));
 	}
 	return false;
 }
@@ -90,7 +106,7 @@ static void enumerated(struct keyd *k, const struct survey_result *r, void *arg)
 	if (!take_found(e, r))
 		return;
 	if (e->preview) {
-		answer = json_pack("{s:I}", "keys", (json_int_t)e->n);
+		answer = json_pack("{s:I}", "keys", (json_int_t)(e->n + e->versions.n));
 		json_object_set_new(answer, "counts", json_loads(e->fact.counts, 0, NULL));
 		job_done(e->job, answer);
 		return;
@@ -98,7 +114,7 @@ static void enumerated(struct keyd *k, const struct survey_result *r, void *arg)
 	erase_proceed(take_ptr(&e));
 }
 
-/* Takes e. */
+/* Takes e.  store: e's own, or NULL. */
 static void enumerate(struct erase *taken, const char *store, bool alone,
 	void (*done)(struct keyd *k, const struct survey_result *r, void *arg))
 {
@@ -157,24 +173,66 @@ static bool has_holds(const struct erase *e)
 	       0;
 }
 
-/* It is there. */
+/* It has no place in the store: it is called by its path, sealed for the book. */
+static bool former_takes_two(struct erase *e)
+{
+	scoped(json_decrefp) json_t *sealed = subjects_seal(e->k, &e->client, e->paths[0]);
+	scoped(freep) char *target = sealed ? json_dumps(sealed, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+
+	if (target)
+		return erase_takes_two(e, target);
+	erase_refuse(e, "Failed", NULL, "the path cannot be sealed for the record");
+	return false;
+}
+
+/* What was there is gone from the share: only older backups have it. */
+static void erase_former(struct erase *taken)
+{
+	scoped(erase_freep) struct erase *e = taken;
+	const struct survey_result nothing = {0};
+	struct keyd *k = e->k;
+
+	if (has_holds(e)) /* whose it was nobody can tell any more */
+		erase_refuse(e, "Held", not_held_text[0],
+			"nothing is there any more, and there are holds on parts of the client: what was there may be on hold");
+	else if (erase_find_versions(e) == 0 && e->versions.n == 0)
+		erase_refuse(e, "NotFound", NULL, "there is no such file or directory in the share, and the record knows no key of what was there");
+	else if (e->preview || former_takes_two(e))
+		enumerated(k, &nothing, take_ptr(&e));
+}
+
+/* The record was read, and it is there. */
+static void erase_found(struct erase *taken)
+{
+	scoped(erase_freep) struct erase *e = taken;
+	const char *store = e->store;
+	bool alone = !e->preview;
+
+	if (!store)
+		erase_former(take_ptr(&e));
+	else if (alone && !erase_takes_two(e, store))
+		return;
+	else if (alone && has_holds(e))
+		enumerate(take_ptr(&e), store, false, not_held);
+	else
+		enumerate(take_ptr(&e), store, alone, enumerated);
+}
+
 static void found(struct keyd *k, const struct survey_result *r, void *arg)
 {
 	scoped(erase_freep) struct erase *e = arg;
 
-	if (r->error == -ENOENT)
-		erase_refuse(e, "NotFound", NULL, "there is no such file or directory in the share");
-	else if (r->error)
+	if (r->error && r->error != -ENOENT) {
 		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
-	else if (!e->preview && !erase_takes_two(e, r->store))
 		return;
-	else if (!e->preview && has_holds(e))
-		enumerate(take_ptr(&e), r->store, false, not_held);
-	else {
-		bool alone = !e->preview;
-
-		enumerate(take_ptr(&e), r->store, alone, enumerated);
 	}
+	e->store = r->error ? NULL : strdup(r->store);
+	if (erase_add_path(e, e->path) < 0 || (!r->error && !e->store)) {
+		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+		return;
+	}
+	e->go_on = erase_found;
+	erase_read_record(take_ptr(&e));
 }
 
 /* ---- asking for it ---- */
@@ -277,6 +335,44 @@ static int erase_class_asked(struct keyd *k, struct varlink_call *call, const st
 	return 0;
 }
 
+static void subject_listed(struct keyd *k, const struct survey_result *r, void *arg)
+{
+	scoped(erase_freep) struct erase *e = arg;
+	int failed = r->error ? r->error : erase_add_subject_paths(e);
+
+	if (failed < 0) {
+		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-failed));
+		return;
+	}
+	bool preview = e->preview;
+
+	enumerate(take_ptr(&e), NULL, false, preview ? enumerated : of_subject_found);
+}
+
+/* Where they are, so that the record tells what stood there before. */
+static void erase_subject_files(struct erase *taken)
+{
+	scoped(erase_freep) struct erase *e = taken;
+	int r;
+
+	e->list_fd = memfd_create("coffer-erase", MFD_CLOEXEC);
+	if (e->list_fd <= 0) {
+		erase_refuse(e, "Failed", NULL, strerror(errno));
+		return;
+	}
+	const struct survey_spec spec = {.mode = "subject",
+		.params = json_pack("{s:s, s:O, s:b}", "subject", e->subject, "held", e->held, "names", 1),
+		.list_fd = e->list_fd,
+		.done = subject_listed,
+		.arg = e};
+
+	r = survey_start(e->k, &e->client, &spec);
+	if (r < 0)
+		erase_refuse(e, "Failed", NULL, strerror(-r));
+	else
+		e = NULL;
+}
+
 static int erase_subject(struct keyd *k, struct varlink_call *call, const struct fact_client *c, const char *subject, bool shared,
 	const char *reason, bool preview, bool confirm)
 {
@@ -296,7 +392,8 @@ static int erase_subject(struct keyd *k, struct varlink_call *call, const struct
 		return varlink_error(call, "Failed", "the label cannot be sealed for the record", NULL);
 	job = job_new(k, call);
 	e->job = job;
-	enumerate(take_ptr(&e), NULL, false, preview ? enumerated : of_subject_found);
+	e->go_on = erase_subject_files;
+	erase_read_record(take_ptr(&e));
 	return 0;
 }
 
@@ -334,6 +431,9 @@ int keyd_erase(struct varlink_call *call, json_t *params, void *userdata)
 	e->preview = preview;
 	e->peer = *varlink_call_peer(call);
 	e->confirm = confirm;
+	e->path = strdup(path);
+	if (!e->path)
+		return -ENOMEM;
 	const struct survey_spec spec = {.mode = "find",
 		.params = json_pack("{s:s, s:b}", "only", path, "names", 1),
 		.done = found,

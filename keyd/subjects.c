@@ -12,6 +12,7 @@
 #include "common/date.h"
 #include "common/keytree.h"
 #include "common/pathseal.h"
+#include "common/record.h"
 #include "common/scope.h"
 #include "common/subject.h"
 #include "keyd/classes.h"
@@ -71,12 +72,12 @@ json_t *subjects_seal(struct keyd *k, const struct fact_client *c, const char *s
 	const struct leaf_index leaf = {.class = CLASS_AUDIT, .day = date_month_day(keyd_now())};
 	scoped(keytree_freep) struct keytree *tree = NULL;
 	scoped(key32_wipe) struct key32 key = {0};
-	uint8_t sealed[SUBJECT_ID_MAX + PATHSEAL_OVERHEAD];
+	uint8_t sealed[RECORD_PATH_MAX];
 	char text[sodium_base64_ENCODED_LEN(sizeof(sealed), sodium_base64_VARIANT_ORIGINAL)];
 	size_t n = strlen(subject);
 	struct client_id id;
 
-	if (keyd_is_sealed(k) || n > SUBJECT_ID_MAX || client_id_parse(c->hex, &id) < 0 ||
+	if (keyd_is_sealed(k) || n > sizeof(sealed) - PATHSEAL_OVERHEAD || client_id_parse(c->hex, &id) < 0 ||
 		keyring_tree(k->ring, &id, &tree, NULL) < 0 || keytree_derive(tree, leaf, KEY_USE_AUDIT, &key) < 0)
 		return NULL;
 	pathseal_seal(&key, NULL, 0, subject, n, sealed);

@@ -88,6 +88,22 @@ static bool answered_yes(int *ret)
 	return false;
 }
 
+/* What stood there before, and what an erasure does not reach. */
+void say_versions(const json_t *counts, const char *verb)
+{
+	if (number(counts, "versions") > 0)
+		fprintf(stderr, "%lld former versions (replaced, removed; they are in older backups) %s with it.\n",
+			number(counts, "versions"), verb);
+	if (number(counts, "versions_unknown") > 0)
+		fprintf(stderr, "%lld more were replaced or removed whose keys the record does not tell: older backups of these open.\n",
+			number(counts, "versions_unknown"));
+	if (number(counts, "versions_elsewhere") > 0)
+		fprintf(stderr, "What was there was renamed to %lld other names, and may be there still: `coffer log` shows them.\n",
+			number(counts, "versions_elsewhere"));
+	if (json_is_true(json_object_get(counts, "versions_unread")))
+		fprintf(stderr, "The record is not readable: whether there were former versions cannot be told, older backups of them open.\n");
+}
+
 /* Says what would go; true: go on. */
 static bool confirmed(struct tool *t, const json_t *params, int *ret)
 {
@@ -112,6 +128,7 @@ static bool confirmed(struct tool *t, const json_t *params, int *ret)
 	if (number(n, "damaged") > 0)
 		fprintf(stderr, "%lld are damaged: which keys they have cannot be told.\n",
 			number(n, "damaged"));
+	say_versions(n, "would go");
 	return answered_yes(ret);
 }
 
@@ -163,6 +180,7 @@ int cmd_shred(struct tool *t, int argc, char **argv)
 		return r == EXIT_OK ? print_json(answer) : r;
 	if (request_say_confirm(answer))
 		return EXIT_OK;
+	say_versions(json_object_get(answer, "counts"), "are gone");
 	say("%lld keys are destroyed%s", number(answer, "keys"),
 		number(answer, "old_keys") > 0 ? ", and old ones that waited for it" : "");
 	if (json_is_string(json_object_get(answer, "certificate")))

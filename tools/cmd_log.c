@@ -171,9 +171,11 @@ static void put_detail(FILE *f, const json_t *detail)
 	}
 }
 
-/* Which state of the file it was: for programs, and `coffer fsck`. */
-static bool is_version(const char *detail)
+/* Which state of the file it was, or which key went with a name: for programs, `coffer fsck` and erasures. */
+static bool is_for_programs(const char *op, const char *detail)
 {
+	if (op && (strcmp(op, "unlink") == 0 || strcmp(op, "rmdir") == 0 || strcmp(op, "rename") == 0))
+		return true;
 	return detail[0] == 'v' && strspn(detail + 1, "0123456789abcdef.-") == strlen(detail) - 1;
 }
 
@@ -192,7 +194,7 @@ static void put_what(FILE *f, const json_t *row)
 	if (json_object_size(detail) > 0) {
 		fputs(lost || path ? "  " : "", f);
 		put_detail(f, detail);
-	} else if (json_is_string(detail) && !is_version(json_string_value(detail))) {
+	} else if (json_is_string(detail) && !is_for_programs(json_string_value(json_object_get(row, "op")), json_string_value(detail))) {
 		fprintf(f, "%s%s", lost || path ? "  " : "", json_string_value(detail));
 	}
 }

@@ -388,6 +388,7 @@ static int say_shredded(const json_t *answer)
 	const char *certificate = json_string_value(json_object_get(answer, "certificate"));
 	const json_t *counts = json_object_get(answer, "counts");
 
+	say_versions(counts, "are gone");
 	say("%lld files and symlinks are destroyed (%lld keys); kept: %lld that are about others too, %lld on hold",
 		(long long)number(counts, "about"), (long long)number(answer, "keys"), (long long)number(counts, "shared"),
 		(long long)number(counts, "held"));

@@ -119,5 +119,7 @@ int cmd_agreement_diff(struct tool *t, int argc, char **argv);
 struct request;
 int call_with_policy_text(
 	struct tool *t, int argc, char **argv, const struct request *rq, const char *method, json_t **ret);
+/* To stderr: what an erasure takes with it of what stood there before (`verb`), and what it does not reach. */
+void say_versions(const json_t *counts, const char *verb);
 
 #endif

@@ -74,6 +74,7 @@ int keyd_record(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_flush(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_head(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_versions(struct varlink_call *call, json_t *params, void *userdata);
+int keyd_removals(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_accesses(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_head_signed(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_watch(struct varlink_call *call, json_t *params, void *userdata);

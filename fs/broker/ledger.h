@@ -144,6 +144,13 @@ int ledger_each(struct ledger *l, const struct ledger_filter *f, int64_t ns,
 int ledger_versions(struct ledger *l, const char *client_id, const char *client, const char *after, json_t **ret_rows,
 	char **ret_next);
 
+/* ---- what took names away (ledger_removals.c) ---- */
+/* Of the client's records behind `after`, in order, those that removed or renamed something: each [detail (store_gone_word),
+ * rename, month, sealed (base64), month, sealed]: the path, and of a rename the new one; null where none is known.  Some at a
+ * time: *ret_next is what to go on behind. */
+int ledger_removals(
+	struct ledger *l, const char *client_id, int64_t after, json_t **ret_rows, int64_t *ret_next, bool *ret_end);
+
 /* ---- what was done with one client's data, counted (ledger_accesses.c) ---- */
 #define LEDGER_ACCESSES_FILES 500  /* told; how many there were is told, too */
 #define LEDGER_ACCESSES_ACTS 1000

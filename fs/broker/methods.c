@@ -432,6 +432,7 @@ const struct varlink_method broker_methods[] = {
 	{NAME("Flush"), ROLE_KEYD, 0, keyd_flush},
 	{NAME("Head"), ROLE_KEYD, 0, keyd_head},
 	{NAME("Versions"), ROLE_KEYD, 0, keyd_versions},
+	{NAME("Removals"), ROLE_KEYD, 0, keyd_removals},
 	{NAME("Accesses"), ROLE_KEYD, 0, keyd_accesses},
 	{NAME("HeadSigned"), ROLE_KEYD, 0, keyd_head_signed},
 	{NAME("Archive"), ROLE_KEYD, 0, keyd_archive},

@@ -176,6 +176,31 @@ int keyd_versions(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, json_pack("{s:o,s:s?}", "rows", rows, "next", next));
 }
 
+/* For an erasure, piece by piece; each drains the journals. */
+int keyd_removals(struct varlink_call *call, json_t *params, void *userdata)
+{
+	struct broker *b = userdata;
+	const char *client_id;
+	json_int_t after = 0;
+	int64_t next = 0;
+	bool end = false;
+	json_t *rows = NULL;
+	json_error_t e;
+	int r;
+
+	broker_drop_nulls(params);
+	if (json_unpack_ex(params, &e, 0, "{s:s,s?I}", "client_id", &client_id, "after", &after) < 0)
+		return bad_parameters(call, &e);
+	r = drain_run(b->drain);
+	if (r == 0)
+		r = ledger_removals(b->ledger, client_id, after, &rows, &next, &end);
+	if (r == -EINVAL)
+		return varlink_error(call, "InvalidParameter", "after is the `next` of the answer before", NULL);
+	if (r < 0)
+		return broker_reply_errno(call, r, "what was removed is not to be had");
+	return varlink_reply(call, json_pack("{s:o,s:I,s:b}", "rows", rows, "next", (json_int_t)next, "end", end));
+}
+
 #define SECONDS_MAX (INT64_MAX / 1000000000) /* as nanoseconds they still are a number */
 
 /* For a client's report, piece by piece; the first one drains the journals. */

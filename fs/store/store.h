@@ -105,6 +105,11 @@ int store_rmdir(struct store_dir *d, const char *name);
  * pass to the file that takes its name. */
 int store_rename(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name, unsigned flags);
 int store_link(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name);
+/* For the record of what is about to lose a name (st: store_lookup's, just now), so that an erasure finds its key later, when
+ * only backups have it: "k" and the leaf in hex; "k-": no key goes with it; "k?": it cannot be told.  Not authenticated: who
+ * uses it looks whether something that is there is under that leaf. */
+#define STORE_GONE_WORD 20
+void store_gone_word(struct store_dir *d, const char *name, const struct stat *st, char ret[STORE_GONE_WORD]);
 
 /* Attributes of anything by name (files that are open: file.h). */
 int store_chmod(struct store_dir *d, const char *name, mode_t mode);

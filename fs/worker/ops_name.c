@@ -46,6 +46,7 @@ static int remove_name(const struct op *o, struct inode *dir, const char *name, 
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
 	struct record_access a = {.path = recorder_path(o->w->recorder, o->w->inodes, dir, name)};
+	char gone[STORE_GONE_WORD] = "";
 	struct inode *i = NULL;
 	struct stat st;
 	int r = op_may_change_in(o, dir);
@@ -60,10 +61,12 @@ static int remove_name(const struct op *o, struct inode *dir, const char *name, 
 		/* A directory's open descriptor and keys go first: it loses its id. */
 		if (i && is_dir)
 			resolve_dir_drop(o->w->resolver, i);
+		store_gone_word(d, name, &st, gone);
 		r = is_dir ? store_rmdir(d, name) : store_unlink_known(d, name, &st);
 	}
 	if (r == 0) {
 		a.size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+		snprintf(a.detail, sizeof(a.detail), "%s", gone);
 		victim_gone(o, dir, name, i, &st);
 	}
 	inode_unref(o->w->inodes, i);
@@ -182,10 +185,24 @@ static void renamed(const struct op *o, struct side *from, struct side *to, unsi
 	notify_entry(o->s, to->dir, to->name);
 }
 
+/* What an erasure must know of it later: which key went with what stood there, or what else it was. */
+static void tell_replaced(const struct side *from, const struct side *to, unsigned flags, char word[STORE_GONE_WORD])
+{
+	if (flags & RENAME_EXCHANGE)
+		snprintf(word, STORE_GONE_WORD, "x");
+	else if (S_ISDIR(from->st.st_mode))
+		snprintf(word, STORE_GONE_WORD, "d");
+	else if (to->there)
+		store_gone_word(to->d, to->name, &to->st, word);
+	else
+		snprintf(word, STORE_GONE_WORD, "k-");
+}
+
 static int do_rename(const struct op *o, struct side *from, struct side *to, unsigned flags)
 {
 	struct record_access a = {.path = recorder_path(o->w->recorder, o->w->inodes, from->dir, from->name),
 		.path2 = recorder_path(o->w->recorder, o->w->inodes, to->dir, to->name)};
+	char gone[STORE_GONE_WORD] = "";
 	int r = op_may_change_in(o, from->dir);
 
 	if (r == 0)
@@ -204,8 +221,12 @@ static int do_rename(const struct op *o, struct side *from, struct side *to, uns
 		bool same = to->there && from->st.st_ino == to->st.st_ino && from->st.st_dev == to->st.st_dev;
 
 		forget_dirs(o, from, to);
-		if (!same) /* two links of one file: rename(2) does nothing */
+		if (!same) { /* two links of one file: rename(2) does nothing */
+			tell_replaced(from, to, flags, gone);
 			r = store_rename(from->d, from->name, to->d, to->name, flags);
+		}
+		if (r == 0)
+			snprintf(a.detail, sizeof(a.detail), "%s", same ? "k-" : gone);
 		if (r == 0 && !same)
 			renamed(o, from, to, flags);
 	}

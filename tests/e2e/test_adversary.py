@@ -170,22 +170,22 @@ def test_nothing_of_what_was_destroyed_and_everything_else(story):
     client_is_destroyed(s)
 
 
-def test_a_version_that_was_replaced_before_is_another_file(acme):
-    """A limit that is said openly: `coffer shred` of a path destroys what stands there; what was replaced by a rename before
-    opens from an older copy (else no deleted file could be restored).  A version that was overwritten in place is gone."""
+def test_a_version_that_was_replaced_before_goes_with_its_path(acme):
+    """Overwritten in place, replaced by a rename, or removed: an older copy of the store opens none of them after `coffer shred`
+    of the path; what was removed elsewhere still opens, so that a deleted file can be restored."""
     v = acme
     m = v.mount(v.alice)
-    m.sh("echo first > saved; echo first > written; sync -f .")
+    m.sh("echo first > saved; echo first > written; echo removed > removed; echo other > other; sync -f .")
     os.mkdir(v.base + "/before")
     copy_tree(v.dir + "/store", v.base + "/before/store")
-    m.sh("echo second > saved.new; mv saved.new saved; echo second > written; sync -f .")
+    m.sh("echo second > saved.new; mv saved.new saved; echo second > written; rm removed other; sync -f .")
     os.mkdir(v.base + "/after")
     copy_tree(v.dir + "/store", v.base + "/after/store")
-    for path in ("saved", "written"):
+    for path in ("saved", "written", "removed"):
         v.coffer("shred", "acme", path, "--reason", "R", "--yes")
     v.down()
     got = run([sys.executable, TOOL, "--slot", v.dir + "/keyd/slot", v.dir, v.base + "/before", v.base + "/after"], check=True).json
-    assert [f["sha256"] for f in got["files"]] == [sha(b"first\n")] and got["files"][0]["names"] == ["saved"], got
+    assert [f["sha256"] for f in got["files"]] == [sha(b"other\n")] and got["files"][0]["names"] == ["other"], got
 
 
 def client_is_destroyed(s):
