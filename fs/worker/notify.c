@@ -209,6 +209,12 @@ void notify_deleted(struct session *by, struct inode *dir, struct inode *child, 
 	notify_attributes(by, child);
 }
 
+void notify_unlinked(struct session *by, struct inode *dir, struct inode *child, const char *name)
+{
+	notify_entry(by, dir, name);
+	notify_attributes(by, child);
+}
+
 void notify_own_attributes(struct session *s, struct inode *i)
 {
 	struct note n = {.kind = NOTE_ATTRIBUTES, .node = inode_node(i)};

@@ -62,7 +62,9 @@ void notify_content(struct session *by, struct inode *i, int64_t off, int64_t le
 void notify_self(struct session *s, struct inode *i);
 void notify_attributes(struct session *by, struct inode *i);
 void notify_entry(struct session *by, struct inode *dir, const char *name);	/* appeared, or means another thing */
-void notify_deleted(struct session *by, struct inode *dir, struct inode *child, const char *name);
+void notify_deleted(struct session *by, struct inode *dir, struct inode *child, const char *name); /* its last name */
+/* One name of several is gone.  Not told as deleted: that sets the link count in the other kernels to 0, and link() fails there. */
+void notify_unlinked(struct session *by, struct inode *dir, struct inode *child, const char *name);
 
 /* What the kernel of `s` itself does not know it changed. */
 void notify_own_attributes(struct session *s, struct inode *i);

@@ -34,7 +34,10 @@ static void victim_gone(
 	}
 	if (last)
 		inode_last_seen(i, st);
-	notify_deleted(o->s, dir, i, name);
+	if (last)
+		notify_deleted(o->s, dir, i, name);
+	else
+		notify_unlinked(o->s, dir, i, name);
 	inode_name_remove(o->w->inodes, i, dir, name, last);
 	if (!last)
 		recorder_path_forget(o->w->recorder, i);

@@ -3,7 +3,7 @@ import pytest
 
 import harness
 
-LIMIT = 0.5  # "at once": the notification is on its way when the call has returned
+LIMIT = 10  # a notification is on its way when the call has returned, and what is cached would stay for a day; how long it takes is the load
 
 
 @pytest.fixture(params=["alice-bob", "bob-alice"])
@@ -109,6 +109,20 @@ def test_attributes(pair):
     sees(b, "os.stat('f').st_nlink", 2)
     a.do("os.setxattr('f', 'user.k', b'v')")
     sees(b, "os.getxattr('f', 'user.k')", b"v")
+
+
+@pytest.mark.parametrize("removes", ["os.unlink('g')", "os.rename('other', 'g')"], ids=["unlink", "rename over it"])
+def test_a_file_that_lost_one_of_its_names_gets_another(pair, removes):
+    """The other kernel must not take the file for one without any name: it would refuse the link without asking."""
+    a, b = pair
+    a.do(WRITE + "\nwrite('f', b'x'); os.link('f', 'g'); write('other', b'y')")
+    sees(b, "(os.stat('f').st_nlink, os.stat('g').st_nlink)", (2, 2))
+    a.do(removes)
+    sees(b, "os.path.exists('g') and open('g', 'rb').read() == b'x'", False)
+    b.do("os.link('f', 'h')")
+    sees(a, "os.stat('h').st_nlink", 2)
+    a.do("os.unlink('f'); os.unlink('h')")
+    sees(b, "os.path.exists('f') or os.path.exists('h')", False)
 
 
 def test_appends_from_both_lose_nothing(pair):
