@@ -40,6 +40,11 @@ DEFINE_SCOPED(struct work *, work_free)
 bool classes_may_begin(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
 {
 	survey_make_way(k, c->client);
+	return classes_may_begin_last(k, call, c);
+}
+
+bool classes_may_begin_last(struct keyd *k, struct varlink_call *call, const struct fact_client *c)
+{
 	if (c->destroyed_on || c->destroying)
 		varlink_errorf(call, "Destroyed", NULL, "%s is destroyed: none of its files opens any more",
 			c->client);
@@ -52,6 +57,17 @@ bool classes_may_begin(struct keyd *k, struct varlink_call *call, const struct f
 	else
 		return true;
 	return false;
+}
+
+enum survey_way classes_way(const struct varlink_call *call)
+{
+	return has_role(call, ROLE_CUSTODIAN) ? SURVEY_STAYS : SURVEY_IS_LAST;
+}
+
+void classes_made_way(struct job *j, const char *client)
+{
+	job_fail(j, "Unavailable", "ask again when that is through",
+		"broken off: the files of %s are being gone through for somebody who comes first", client);
 }
 
 static struct work *work_new(struct keyd *k, const struct fact_client *c, const char *user, uid_t uid)
@@ -213,10 +229,10 @@ static int unavailable(struct varlink_call *call, int r)
 }
 
 /* The survey for w, which it takes; the call is answered when that is done. */
-static int begin(struct work *work, struct varlink_call *call, const char *mode, json_t *params,
+static int begin(struct work *work, struct varlink_call *call, const char *mode, enum survey_way way, json_t *params,
 	void (*done)(struct keyd *k, const struct survey_result *r, void *arg))
 {
-	const struct survey_spec spec = {.mode = mode, .params = params, .done = done, .arg = work};
+	const struct survey_spec spec = {.mode = mode, .way = way, .params = params, .done = done, .arg = work};
 	scoped(work_freep) struct work *w = work;
 	int r = survey_start(w->k, &w->client, &spec);
 
@@ -243,7 +259,7 @@ int keyd_class_set(struct varlink_call *call, json_t *params, void *userdata)
 	if (!w)
 		return -ENOMEM;
 	w->class = to;
-	return begin(take_ptr(&w), call, "find", json_pack("{s:s, s:b}", "only", path, "names", 1), found);
+	return begin(take_ptr(&w), call, "find", SURVEY_STAYS, json_pack("{s:s, s:b}", "only", path, "names", 1), found);
 }
 
 /* What a crash left. */
@@ -254,7 +270,7 @@ void classes_tick(struct keyd *k)
 	struct work *w;
 
 	if (k->tick % EVERY_RETRY != 2 || facts_class_set_any(k->facts, &f) < 0 ||
-		facts_client_by_row(k->facts, f.client, &c) < 0 || survey_runs(k, c.client))
+		facts_client_by_row(k->facts, f.client, &c) < 0 || survey_blocks(k, c.client))
 		return;
 	w = work_new(k, &c, FACTS_CLOCK.user, FACTS_CLOCK.uid);
 	if (!w)
@@ -284,6 +300,11 @@ static void shown(struct keyd *k, const struct survey_result *r, void *arg)
 	uint64_t *dying = NULL;
 	size_t i, n = 0;
 
+	if (r->error == -ECANCELED) {
+		json_decref(rows);
+		classes_made_way(w->job, w->client.client);
+		return;
+	}
 	if (r->error) {
 		json_decref(rows);
 		job_fail(w->job, r->error == -ENOENT ? "NotFound" : "Failed", NULL, "%s",
@@ -326,6 +347,6 @@ int keyd_class_show(struct varlink_call *call, json_t *params, void *userdata)
 	w = work_new(k, &c, varlink_call_peer(call)->user, varlink_call_peer(call)->uid);
 	if (!w)
 		return -ENOMEM;
-	return begin(take_ptr(&w), call, "look",
+	return begin(take_ptr(&w), call, "look", classes_way(call),
 		json_pack("{s:s, s:b}", "only", path ? path : "", "names", may_name(k, call, c.hex)), shown);
 }

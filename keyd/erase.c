@@ -291,7 +291,7 @@ void erase_tick(struct keyd *k)
 	bool gone;
 
 	if (k->tick % EVERY_SETTLE != 1 || k->shred_unfinished || facts_erasure_pending(k->facts, 0, &f) < 0 ||
-		facts_client_by_row(k->facts, f.client, &c) < 0 || survey_runs(k, c.client) ||
+		facts_client_by_row(k->facts, f.client, &c) < 0 || survey_blocks(k, c.client) ||
 		is_gone(k, &c, &f, &gone) < 0)
 		return;
 	if (!gone)

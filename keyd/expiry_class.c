@@ -108,7 +108,7 @@ static int look(struct keyd *k, const struct fact_client *c, const struct policy
 	scoped(json_decrefp) json_t *held = NULL;
 	int r;
 
-	if (k->looks >= AT_ONCE || survey_runs(k, c->client))
+	if (k->looks >= AT_ONCE || survey_blocks(k, c->client))
 		return 0; /* soon */
 	l = calloc(1, sizeof(*l));
 	if (!l)
@@ -118,7 +118,7 @@ static int look(struct keyd *k, const struct fact_client *c, const struct policy
 	if (r < 0)
 		return r;
 	const struct survey_spec spec = {.mode = "due",
-		.gives_way = true,
+		.way = SURVEY_YIELDS,
 		.params = json_pack("{s:i, s:i, s:I, s:O}", "class", (int)class->number, "before", (int)before,
 			"modified_since", (json_int_t)a->modified_since, "held", held),
 		.done = looked,
@@ -172,7 +172,7 @@ static int step_class(struct keyd *k, const struct fact_client *c, const struct 
 		return c->held || l.held ? expiry_stop(k, c, &l, NOTICE_HELD, "it is on hold")
 					 : expiry_stop(k, c, &l, NOTICE_NOT_DUE, "it is not due any more");
 	case CLASS_DESTROY:
-		return survey_runs(k, c->client) ? 0 : window_add_class(w, c, &l, class, &a);
+		return survey_blocks(k, c->client) ? 0 : window_add_class(w, c, &l, class, &a);
 	default:
 		return 0;
 	}

@@ -142,7 +142,7 @@ void leaves_tick(struct keyd *k)
 		k->leaves_retry_at = facts_dying_drop_all(k->facts, client) < 0 ? k->leaves_retry_at : 0;
 		return;
 	}
-	if (c.held || c.destroying || survey_runs(k, c.client))
+	if (c.held || c.destroying || survey_blocks(k, c.client))
 		return;
 	w = calloc(1, sizeof(*w));
 	if (!w)

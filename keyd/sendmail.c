@@ -45,10 +45,13 @@ static int on_exit_of(sd_event_source *source, const siginfo_t *info, void *user
 	return 0;
 }
 
+/* One that hangs must not pile up.  Its end is recorded as any other failure. */
+#define SENDING_SECONDS "300"
+
 /* The shell only turns descriptor 3 into the program's input; the path is its $0, not part of the script. */
 static int send_it(struct sending *s)
 {
-	char *const argv[] = {(char *)"sh", (char *)"-c", (char *)"exec \"$0\" -oi -t <&3 3<&-", s->k->policy->sendmail,
+	char *const argv[] = {(char *)"sh", (char *)"-c", (char *)"exec timeout -s KILL " SENDING_SECONDS " \"$0\" -oi -t <&3 3<&-", s->k->policy->sendmail,
 		NULL};
 	scoped(close_fdp) int fd = -1, log_fd = -1;
 	sd_event_source *source = NULL;

@@ -244,6 +244,11 @@ static void searched(struct keyd *k, const struct survey_result *r, void *arg)
 	(void)outbox_deliver(k);
 	if (r->error == 0 && e == 0)
 		list = list_add(k, s->uid, &s->fd);
+	if (r->error == -ECANCELED) {
+		json_decref(counts);
+		classes_made_way(s->job, s->client.client);
+		return;
+	}
 	if (r->error || e < 0 || !list) {
 		json_decref(counts);
 		job_fail(s->job, e == -ENOSPC ? "NoRoom" : "Failed", NULL, "the search was broken off: %s",
@@ -309,7 +314,7 @@ static int start(struct varlink_call *call, struct search *taken, const char *mo
 {
 	scoped(search_freep) struct search *s = taken;
 	const struct survey_spec spec = {
-		.mode = mode, .params = params, .list_fd = s->fd, .running = running, .done = searched, .arg = s};
+		.mode = mode, .params = params, .list_fd = s->fd, .way = classes_way(call), .running = running, .done = searched, .arg = s};
 	int r = survey_start(s->k, &s->client, &spec);
 
 	if (r < 0)
@@ -337,7 +342,8 @@ int keyd_subject_find(struct varlink_call *call, json_t *params, void *userdata)
 		return -ENOMEM;
 	if (!may_find(k, call, &c))
 		return refuse(call, s, "subject-find");
-	if (!classes_may_begin(k, call, &c))
+	if (has_role(call, ROLE_CUSTODIAN | ROLE_AUDITOR) ? !classes_may_begin(k, call, &c)
+							 : !classes_may_begin_last(k, call, &c))
 		return 0;
 	r = facts_held(k->facts, c.row, &held);
 	if (r < 0)

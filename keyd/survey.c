@@ -78,21 +78,6 @@ static bool is_reserved(const struct keyd *k, const char *client)
 	return false;
 }
 
-int survey_reserve(struct keyd *k, const char *client)
-{
-	struct reserved *r;
-
-	if (find(k, client))
-		return -EBUSY;
-	r = calloc(1, sizeof(*r));
-	if (!r)
-		return -ENOMEM;
-	snprintf(r->client, sizeof(r->client), "%s", client);
-	r->next = k->reserved;
-	k->reserved = r;
-	return 0;
-}
-
 void survey_release(struct keyd *k, const char *client)
 {
 	struct reserved *r;
@@ -165,8 +150,38 @@ void survey_make_way(struct keyd *k, const char *client)
 {
 	struct survey *s = find(k, client);
 
-	if (s && s->spec.gives_way && !s->over)
+	if (s && s->spec.way >= SURVEY_YIELDS && !s->over)
 		fail(s, -ECANCELED, NULL);
+}
+
+static void end_if_last(struct keyd *k, const char *client)
+{
+	struct survey *s = find(k, client);
+
+	if (s && s->spec.way == SURVEY_IS_LAST && !s->over)
+		fail(s, -ECANCELED, NULL);
+}
+
+bool survey_blocks(struct keyd *k, const char *client)
+{
+	end_if_last(k, client);
+	return survey_runs(k, client);
+}
+
+int survey_reserve(struct keyd *k, const char *client)
+{
+	struct reserved *r;
+
+	end_if_last(k, client);
+	if (find(k, client))
+		return -EBUSY;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	snprintf(r->client, sizeof(r->client), "%s", client);
+	r->next = k->reserved;
+	k->reserved = r;
+	return 0;
 }
 
 void survey_worker_gone(struct keyd *k, const struct worker *w)

@@ -35,6 +35,13 @@ struct survey_result {
 /* Something could not be looked at, and may be under any key. */
 bool survey_is_incomplete(const struct survey_result *r);
 
+/* What ends one that runs, when it wants the client's store itself. */
+enum survey_way {
+	SURVEY_STAYS = 0,	/* nothing: what comes is refused as busy */
+	SURVEY_YIELDS,		/* what a person asks for: survey_make_way */
+	SURVEY_IS_LAST,		/* and what the rules begin by themselves: survey_blocks, survey_reserve */
+};
+
 struct survey_spec {
 	const char *mode;	/* doc/PROTOCOL.md; "sweep-dead": of a destroyed client */
 	json_t *params;		/* the other members of the call's parameters, or NULL; stolen, also on failure */
@@ -42,7 +49,7 @@ struct survey_spec {
 	size_t leaves_n;
 	int list_fd;		/* "subject": gets a line for each that is found; stays the caller's; 0: none */
 	void (*running)(const json_t *counts, void *arg);	/* now and then; or NULL */
-	bool gives_way;		/* to what a person asks for: then done's error is -ECANCELED */
+	enum survey_way way;	/* who does not: done's error is -ECANCELED */
 	bool alone;		/* ends the client's sessions (`why`), and lets none begin until it is done */
 	const char *why;
 	struct actor by;	/* who ends them; no user: the clock */
@@ -62,6 +69,8 @@ bool survey_uses(const struct keyd *k, const struct worker *w);
 /* Ends one that gives way. */
 void survey_make_way(struct keyd *k, const char *client);
 bool survey_runs(const struct keyd *k, const char *client);	/* or is reserved */
+/* For who is about to begin one by the rules: as survey_runs, and ends one that is last. */
+bool survey_blocks(struct keyd *k, const char *client);
 bool survey_excludes_sessions(const struct keyd *k, const char *client);
 void survey_worker_gone(struct keyd *k, const struct worker *w);
 

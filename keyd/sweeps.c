@@ -50,7 +50,7 @@ static int start(struct keyd *k, int64_t row)
 	struct fact_client c;
 	int r = facts_client_by_row(k->facts, row, &c);
 
-	if (r < 0 || survey_runs(k, c.client))
+	if (r < 0 || survey_blocks(k, c.client))
 		return r < 0 ? r : -EBUSY;
 	w = calloc(1, sizeof(*w));
 	if (!w)

@@ -16,8 +16,20 @@ static const char *const columns[] = {
 
 /* ---- export ---- */
 
+/* A spreadsheet takes what begins so for a formula.  Export puts a ' before it, and import takes that away again: hence
+ * also before what begins with '= itself. */
+static bool is_formula(const char *s)
+{
+	s += strspn(s, "'");
+	return *s && strchr("=+-@\t\r", *s);
+}
+
 static void put(const char *text, bool last)
 {
+	scoped(freep) char *marked = NULL;
+
+	if (text && is_formula(text) && asprintf(&marked, "'%s", text) >= 0)
+		text = marked;
 	if (text && *text)
 		(void)csv_fwrite(stdout, text, strlen(text));
 	fputs(last ? "\r\n" : ",", stdout);
@@ -98,6 +110,10 @@ static void on_field(void *text, size_t n, void *arg)
 	}
 	if (n == 0)
 		return; /* empty is as good as not there */
+	if (*t == '\'' && is_formula(t)) { /* CSV_APPEND_NULL: it ends */
+		t++;
+		n--;
+	}
 	if (place >= in->places || json_object_set_new(in->row, columns[in->map[place]], json_stringn(t, n)) < 0)
 		in->r = fail(EXIT_USAGE, "%s:%zu: %s", in->file, in->line,
 			place >= in->places ? "more fields than the first line names" : "this is not UTF-8 text");

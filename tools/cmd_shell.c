@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -107,11 +108,12 @@ static int make_scratch(struct run *run, int *ret_lock)
 /* What is written through a descriptor that is open already cannot be kept back. */
 static int check_outputs(void)
 {
-	static const char *const names[] = {[STDOUT_FILENO] = "standard output", [STDERR_FILENO] = "standard error"};
+	static const char *const names[] = {
+		[STDIN_FILENO] = "standard input", [STDOUT_FILENO] = "standard output", [STDERR_FILENO] = "standard error"};
 	struct stat st;
 
-	for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
-		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY)
 			return fail(EXIT_REFUSED,
 				"%s goes to a file outside the share, and this purpose allows no copies there (export: no); let the program "
 				"write into the share", names[fd]);
@@ -162,6 +164,16 @@ static int confine(const struct run *run)
 	return confine_writes(writable, ARRAY_SIZE(writable), true);
 }
 
+/* What a crash would leave is a copy of what the program had read.  Not 0, which collectors (core_pattern with a |) are free
+ * to pass over: at 1 the kernel feeds none (core(5)).  Programs cannot raise it again. */
+static int leave_no_cores(void)
+{
+	const struct rlimit one = {1, 1}, none = {0, 0};
+
+	/* Who has less already may not have more. */
+	return setrlimit(RLIMIT_CORE, &one) < 0 && setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : 0;
+}
+
 /* In the child. */
 __attribute__((noreturn)) static void become_program(const struct run *run, pid_t tool)
 {
@@ -172,6 +184,8 @@ __attribute__((noreturn)) static void become_program(const struct run *run, pid_
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != tool)
 		_exit(SIGNALLED + SIGKILL);
 	r = scratch_enter(run->scratch);
+	if (r == 0)
+		r = leave_no_cores();
 	if (r == 0)
 		r = set_names(run);
 	if (r == 0 && chdir(run->guarded.mount) < 0)

@@ -112,9 +112,26 @@ static void csv_row(const json_t *row)
 
 /* ---- CEF ---- */
 
+/* A line end beyond ASCII (U+0085, U+2028, U+2029), or another C1 control: its length in bytes, else 0. */
+static size_t control_beyond_ascii(const char *s)
+{
+	const unsigned char *u = (const unsigned char *)s;
+
+	if (u[0] == 0xc2 && u[1] >= 0x80 && u[1] <= 0x9f)
+		return 2;
+	return u[0] == 0xe2 && u[1] == 0x80 && (u[2] == 0xa8 || u[2] == 0xa9) ? 3 : 0;
+}
+
 static void cef_escaped(const char *s, const char *special)
 {
 	for (; *s; s++) {
+		size_t n = control_beyond_ascii(s);
+
+		if (n) {
+			putchar('?');
+			s += n - 1;
+			continue;
+		}
 		if (*s == '\n' || *s == '\r') {
 			fputs(*s == '\n' ? "\\n" : "\\r", stdout);
 			continue;
@@ -247,7 +264,7 @@ static void ocsf_row(const json_t *row)
 		json_object_set(json_object_get(event, "unmapped"), log_text_of(op), json_object_get(row, "path2"));
 	else if (json_is_string(json_object_get(row, "path2")))
 		json_object_set_new(event, "file_result", ocsf_file(row, "path2"));
-	json_dumpf(event, stdout, JSON_COMPACT | JSON_SORT_KEYS);
+	json_dumpf(event, stdout, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII); /* no other line end than ours */
 	putchar('\n');
 	json_decref(event);
 }

@@ -1,0 +1,106 @@
+"""What leaves the share by ways that nobody thought of, and text that others take for more than text."""
+import csv
+import inspect
+import io
+import json
+import os
+
+import varlink
+from harness import REFUSED, wait_for
+from test_policy import write
+from test_shell import closed, command, env, nothing_is_left, sh  # noqa: F401 (closed is a fixture)
+from varlink import Connection
+
+SOURCE = inspect.getsource(varlink)
+
+
+def test_standard_input_that_can_be_written_is_a_way_out_too(closed):  # noqa: F811
+    """0<>FILE: the shell opens it for reading and writing, and a program writes into it."""
+    argv = " ".join(f"'{a}'" for a in command(closed, "/bin/sh", "-c", "echo secret >&0"))
+    for redirect in ("0<> out", "0> out"):
+        r = closed.alice.run("/bin/sh", "-c", f"{argv} {redirect}", env=env(closed.alice))
+        assert r.rc == REFUSED and "standard input" in r.err, r
+        assert os.path.getsize(closed.alice.home + "/out") == 0
+    r = closed.alice.run("/bin/sh", "-c", f"{argv.replace('echo secret >&0', 'cat')} < /etc/hostname", env=env(closed.alice))
+    assert r.rc == 0 and r.out, r
+    nothing_is_left(closed)
+
+
+CRASHES = """
+import os, resource, signal
+soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+try:
+    resource.setrlimit(resource.RLIMIT_CORE, (1 << 30, hard))
+except ValueError:
+    pass
+pid = os.fork()
+if pid == 0:
+    os.kill(os.getpid(), signal.SIGSEGV)
+_, status = os.waitpid(pid, 0)
+print(os.WTERMSIG(status) == signal.SIGSEGV, os.WCOREDUMP(status), resource.getrlimit(resource.RLIMIT_CORE))
+"""
+
+
+def test_a_program_that_crashes_leaves_no_copy_of_its_memory(acme):
+    """Neither in a file nor with what collects them: for a limit of 1 byte the kernel feeds no collector."""
+    assert sh(acme, 'ulimit -S -c unlimited || true; exec python3 -c "$1"', CRASHES).out == "True False (1, 1)\n"
+
+
+def test_an_exported_grant_is_no_formula_and_comes_back_as_it_was(acme):
+    texts = ["=HYPERLINK(1)", "+1", "-1", "@x", "'=1", "'tis", "plain"]
+    for i, text in enumerate(texts):
+        acme.add(f"c{i}", "C", "p@c.example")
+        acme.grant(f"c{i}", acme.bob, "data-migration", "r", "--party", "provider", "--organisation", text,
+                   "--reference", text, "--until", "2099-01-01")
+    out = acme.coffer("grants", "export").out_bytes.decode()
+    rows = {r["client"]: (r["organisation"], r["reference"]) for r in csv.DictReader(io.StringIO(out, newline=""))}
+    shown = ["'=HYPERLINK(1)", "'+1", "'-1", "'@x", "''=1", "'tis", "plain"]
+    assert [rows[f"c{i}"] for i in range(len(texts))] == [(s, s) for s in shown]
+    assert "8 were there already" in acme.coffer("grants", "import", write(acme, "out.csv", out)).out
+
+
+def test_no_character_ends_a_line_of_an_export(share):
+    """Some collectors take U+0085, U+2028 and U+2029 for the end of a line, too."""
+    for n in ("a\u2028CEF:0|forged", "b\u2029{}", "c\u0085x", "d\u009b31m"):
+        share.write(n, "x")
+    v = share.vault
+    lines = v.coffer("log", "--op", "create", "--format", "cef").out.splitlines()
+    assert len(lines) == 4 and all(li.startswith("CEF:0|Coffer|") for li in lines), lines
+    lines = v.coffer("log", "--op", "create", "--format", "ocsf").out.splitlines()
+    assert sorted(json.loads(li)["file"]["path"][:2] for li in lines) == ["a\u2028", "b\u2029", "c\u0085", "d\u009b"]
+
+
+LOOP = SOURCE + r"""
+import threading
+n = [0]
+def loop():
+    keyd = Connection(PATH)
+    while True:
+        n[0] += "error" not in keyd.call("org.coffer.keyd.SubjectFind", client="acme", subject="jane")
+for _ in range(4):
+    threading.Thread(target=loop, daemon=True).start()
+"""
+
+
+def test_a_user_who_searches_in_a_loop_stops_no_custodian(acme):
+    """His search gives way; he ends nobody's."""
+    m = acme.mount(acme.alice)
+    m.sh("mkdir d; cd d; for i in $(seq 400); do : > $i; done")
+    a = acme.actor(acme.alice)
+    a.do(f"PATH = {acme.dir + '/run/keyd.sock'!r}")
+    a.do(LOOP)
+    wait_for(lambda: a.get("n[0]") > 3, "searches")
+    keyd = Connection(acme.dir + "/run/keyd.sock")
+    for who in range(5):
+        wait_for(lambda last=a.get("n[0]"): a.get("n[0]") > last, "another search")
+        begun = keyd.call("org.coffer.keyd.SubjectFind", client="acme", subject="jane")
+        assert "error" not in begun, begun
+        said = []
+
+        def done():
+            said[:] = [keyd.call("org.coffer.keyd.Job", job=begun["parameters"]["job"])]
+            return said[0]["parameters"].get("state") != "running"
+
+        wait_for(done, "the custodian's search")
+        assert said[0]["parameters"].get("state") == "done", said
+    assert [r["outcome"] for r in acme.log("--op", "subject-find", "--user", acme.alice.name) if r["outcome"]]
