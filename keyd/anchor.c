@@ -114,9 +114,10 @@ static int on_exit_of(sd_event_source *source, const siginfo_t *info, void *user
 
 /* ---- one place ---- */
 
-/* The shell only connects descriptor 3; the path is its $0, not part of the script. */
+/* The shell only connects descriptor 3; the path is its $0, not part of the script.  dd, since >> would follow a link that
+ * somebody put where the file was. */
 static const char *const scripts[] = {
-	[ANCHOR_FILE] = "umask 022; cat <&3 >> \"$0\" && exec sync \"$0\"",
+	[ANCHOR_FILE] = "umask 022; exec dd of=\"$0\" oflag=append,nofollow conv=notrunc,fsync status=none <&3 3<&-",
 	[ANCHOR_COMMAND] = "exec timeout -s KILL \"$1\" \"$0\" <&3 3<&-", /* its limit also after keyd's end */
 };
 

@@ -78,8 +78,9 @@ int cmd_source(struct tool *t, int argc, char **argv)
 
 /* ---- import ---- */
 
-/* Empty, so that the source is recorded before the first byte is there.  What has the name already keeps it. */
-static int make_target(const char *from, const char *to)
+/* Empty, so that the source is recorded before the first byte is there.  What has the name already keeps it.
+ * *ret_file: it, if it is no directory. */
+static int make_target(const char *from, const char *to, int *ret_file)
 {
 	struct stat st;
 	int fd;
@@ -89,9 +90,11 @@ static int make_target(const char *from, const char *to)
 	if (S_ISDIR(st.st_mode) && mkdir(to, 0700) == 0)
 		return EXIT_OK;
 	if (S_ISREG(st.st_mode)) {
-		fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (fd >= 0)
-			return close(fd) < 0 ? fail(EXIT_FAILED, "%s: %s", to, strerror(errno)) : EXIT_OK;
+		fd = open(to, O_WRONLY | O_CREAT | O_EXCL, 0600); /* cp inherits it */
+		if (fd >= 0) {
+			*ret_file = fd;
+			return EXIT_OK;
+		}
 	}
 	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
 		return fail(EXIT_USAGE, "%s is neither a file nor a directory", from);
@@ -99,12 +102,17 @@ static int make_target(const char *from, const char *to)
 		errno == EEXIST ? "it is there already; import into another directory, or rename it" : strerror(errno));
 }
 
-static int copy(const char *from, const char *to)
+/* Into the very file that was made: others may write in that directory too, and put a link in its place.  (cp follows none
+ * to a directory, where it makes one.) */
+static int copy(const char *from, const char *to, int file)
 {
-	char *argv[] = {(char *)"cp", (char *)"-RT", (char *)"--preserve=mode,timestamps", (char *)"--", (char *)from, (char *)to, NULL};
+	char itself[32];
+	char *argv[] = {(char *)"cp", (char *)"-RT", (char *)"--preserve=mode,timestamps", (char *)"--", (char *)from,
+		file < 0 ? (char *)to : itself, NULL};
 	int status, r;
 	pid_t pid;
 
+	snprintf(itself, sizeof(itself), "/proc/self/fd/%d", file);
 	fflush(NULL);
 	r = posix_spawnp(&pid, "cp", NULL, NULL, argv, environ);
 	if (r != 0)
@@ -130,6 +138,7 @@ int cmd_import(struct tool *t, int argc, char **argv)
 		"from.\vNothing there is overwritten."};
 	scoped(json_decrefp) json_t *params = NULL;
 	scoped(freep) char *name = NULL, *to = NULL;
+	scoped(close_fdp) int file = -1;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
@@ -140,11 +149,11 @@ int cmd_import(struct tool *t, int argc, char **argv)
 	if (r == EXIT_OK)
 		r = check_in_share(text(params, "into"));
 	if (r == EXIT_OK)
-		r = make_target(text(params, "from"), to);
+		r = make_target(text(params, "from"), to, &file);
 	if (r == EXIT_OK)
 		r = say_source(to, text(params, "source"));
 	if (r == EXIT_OK)
-		r = copy(text(params, "from"), to);
+		r = copy(text(params, "from"), to, file);
 	if (r == EXIT_OK && t->json) {
 		scoped(json_decrefp) json_t *o = json_pack("{s:s}", "path", to);
 

@@ -5,8 +5,11 @@ import io
 import json
 import os
 
+import pytest
+
 import varlink
 from harness import REFUSED, wait_for
+from test_anchors import anchor, policy, work
 from test_policy import write
 from test_shell import closed, command, env, nothing_is_left, sh  # noqa: F401 (closed is a fixture)
 from varlink import Connection
@@ -104,3 +107,37 @@ def test_a_user_who_searches_in_a_loop_stops_no_custodian(acme):
         wait_for(done, "the custodian's search")
         assert said[0]["parameters"].get("state") == "done", said
     assert [r["outcome"] for r in acme.log("--op", "subject-find", "--user", acme.alice.name) if r["outcome"]]
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo"])
+def test_who_may_write_where_an_anchor_lies_leads_it_nowhere_else(make_vault, kind):
+    """A link in its place is not followed by coffer-keyd, who is root; a pipe that nobody reads holds up nothing."""
+    def place(v):
+        if kind == "fifo":
+            os.mkfifo(v.alice.home + "/heads")
+        else:
+            v.alice.sh('ln -s "$1" heads', v.base + "/victim")
+        return [f"{{file: {v.alice.home}/heads}}"]
+
+    v = make_vault(up=False)
+    v.up("--policy", policy(v, "policy.yaml", place(v)), env={"COFFER_ANCHOR_SECONDS": "1"})
+    v.add()
+    v.grant("acme", v.alice)
+    work(v)
+    wait_for(lambda: anchor(v, "file")["failing"] or os.path.exists(v.base + "/victim"), "what becomes of it")
+    assert not os.path.exists(v.base + "/victim") and anchor(v, "file")["failing"] and v.status()["warnings"]
+
+
+def test_an_import_is_not_led_elsewhere(acme):
+    """Somebody else who may write in that directory puts a link in the place of what has just been made there."""
+    m = acme.mount(acme.alice)
+    victim, fake = acme.alice.home + "/victim", acme.alice.mkdir("bin")
+    with open(fake + "/cp", "w") as f:
+        f.write(f'#!/bin/sh\ncd {m.point}/in\nmv f was\nln -s {victim} f\nexec /bin/cp "$@"\n')
+    os.chmod(fake + "/cp", 0o755)
+    m.sh('mkdir in; echo mine > "$1"; echo secret > "$2"', victim, acme.alice.home + "/f")
+    acme.coffer("import", acme.alice.home + "/f", m.point + "/in", "--source", "Partner", user=acme.alice, check=None,
+                env={"PATH": fake + ":/usr/bin:/bin"})
+    with open(victim) as f:
+        assert f.read() == "mine\n"
+    assert m.read("in/was") == b"secret\n"

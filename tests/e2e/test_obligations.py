@@ -142,7 +142,7 @@ def test_o04_an_import_records_its_source(acme):
     who = (giver, 0, acme.alice.name, PURPOSE)
     assert sources(acme) == [("inbox/in", *who), ("inbox/c", *who)]
     rows = [r for r in acme.log() if r.get("path") in ("inbox/c", "inbox/in/a")]
-    assert [r["op"] for r in rows if r["path"] == "inbox/c"][:3] == ["create", "close", "source"]
+    assert [r["op"] for r in rows if r["path"] == "inbox/c"][:3] == ["create", "source", "open"]
     log = acme.log()
     at = [n for n, r in enumerate(log) if r["op"] == "source"][0]
     assert all(n > at for n, r in enumerate(log) if r.get("path", "").startswith("inbox/in/"))
