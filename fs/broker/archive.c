@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define FORMAT 1
+#define FORMAT_ACTS 2 /* of an archive with which acts left the ledger */
 
 static json_t *batch_json(const struct chain_batch *b)
 {
@@ -69,13 +70,16 @@ static int dump(json_t *o, char **ret)
 int archive_statement(const struct archive *a, char **ret)
 {
 	char kept[CHAIN_HASH_HEX], index[CHAIN_HASH_HEX];
+	json_t *act_times = NULL;
 
 	sodium_bin2hex(kept, sizeof(kept), a->kept.b, sizeof(a->kept.b));
 	sodium_bin2hex(index, sizeof(index), a->index.hash, sizeof(a->index.hash));
-	return dump(json_pack("{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:s, s:I, s:I}", "format", FORMAT, "kind", "archive",
+	if (a->acts_moved)
+		act_times = json_pack("[I,I]", (json_int_t)a->act_from, (json_int_t)a->act_to);
+	return dump(json_pack("{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:s, s:I, s:I, s:o*}", "format", a->acts_moved ? FORMAT_ACTS : FORMAT, "kind", "archive",
 			    "name", a->name, "ledger", a->ledger, "before", batch_json(&a->before), "last", batch_json(&a->last),
 			    "from_time", (json_int_t)a->from_time, "to_time", (json_int_t)a->to_time, "kept", kept, "index", index,
-			    "bytes", (json_int_t)a->index.bytes, "made", (json_int_t)a->made),
+			    "bytes", (json_int_t)a->index.bytes, "made", (json_int_t)a->made, "act_times", act_times),
 		ret);
 }
 
@@ -83,16 +87,18 @@ int archive_parse(const char *statement, struct archive *ret)
 {
 	json_auto_t *o = json_loads(statement, 0, NULL);
 	const char *kind, *name, *ledger, *kept, *index;
-	json_int_t from, to, bytes, made;
-	json_t *before, *last;
+	json_int_t from, to, bytes, made, act_from = 0, act_to = 0;
+	json_t *before, *last, *act_times = NULL;
 	struct archive a = {0};
 	int format;
 
-	if (json_unpack(o, "{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:s, s:I, s:I!}", "format", &format, "kind", &kind, "name",
+	if (json_unpack(o, "{s:i, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:s, s:s, s:I, s:I, s?o!}", "format", &format, "kind", &kind, "name",
 		    &name, "ledger", &ledger, "before", &before, "last", &last, "from_time", &from, "to_time", &to, "kept", &kept,
-		    "index", &index, "bytes", &bytes, "made", &made) < 0)
+		    "index", &index, "bytes", &bytes, "made", &made, "act_times", &act_times) < 0)
 		return -EUCLEAN;
-	if (format != FORMAT || strcmp(kind, "archive") != 0 || !name_ok(name) || strlen(ledger) >= sizeof(a.ledger) ||
+	if (act_times && json_unpack(act_times, "[I,I!]", &act_from, &act_to) < 0)
+		return -EUCLEAN;
+	if (format != (act_times ? FORMAT_ACTS : FORMAT) || strcmp(kind, "archive") != 0 || !name_ok(name) || strlen(ledger) >= sizeof(a.ledger) ||
 		!batch_parse(before, &a.before) || !batch_parse(last, &a.last) || !hash_parse(kept, a.kept.b) ||
 		!hash_parse(index, a.index.hash) || a.last.batch <= a.before.batch)
 		return -EUCLEAN;
@@ -102,6 +108,9 @@ int archive_parse(const char *statement, struct archive *ret)
 	a.to_time = to;
 	a.index.bytes = bytes;
 	a.made = made;
+	a.acts_moved = act_times;
+	a.act_from = act_from;
+	a.act_to = act_to;
 	*ret = a;
 	return 0;
 }

@@ -17,6 +17,8 @@ struct archive {
 	char ledger[33];		  /* its id in hex */
 	struct chain_batch before, last;  /* the batches behind `before` up to `last` */
 	int64_t from_time, to_time;	  /* of its earliest and latest record, nanoseconds; to < from: it has none */
+	bool acts_moved;		  /* acts of the kinds of CHAIN_MOVED_ACTS up to `last` leave the ledger; of older ones none */
+	int64_t act_from, act_to;	  /* of its earliest and latest act, as above, if acts_moved */
 	struct chain_hash kept;		  /* chain_kept_hash up to `last` when it was made */
 	struct archive_index index;	  /* its file; at and end are not in the statement */
 	int64_t made;			  /* seconds */
@@ -56,6 +58,7 @@ struct archive_wanted {
 	const int64_t *journals; /* that are still written: what they named stays in the ledger */
 	size_t journals_n;
 	const atomic_bool *stop; /* or NULL */
+	bool acts_stay;		 /* as before format 2: for tests */
 };
 
 struct archive_made {

@@ -500,7 +500,7 @@ static int find_kept(struct maker *m, struct archive_made *ret)
 	if (r == 0)
 		r = put_kept(m->from, "kept_process", ret->processes, ret->processes_n);
 	if (r == 0)
-		r = chain_kept_hash(m->from, &a->last, &m->a->kept);
+		r = chain_kept_hash(m->from, &a->last, a->acts_moved, &m->a->kept);
 	(void)sql_exec(m->from, "COMMIT");
 	return r;
 }
@@ -548,6 +548,27 @@ static int pack(struct maker *m, struct archive_made *ret)
 	return r == 0 ? archive_file_sign(ret->fd, &m->a->index, ret->statement, none) : r;
 }
 
+static int find_act_times(struct maker *m)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	struct archive *a = m->a;
+	int r = m->w->acts_stay ? -ENOENT : sql_prepare(m->from, "SELECT ifnull(min(time),?3), ifnull(max(time),?4) FROM act WHERE id>?1 AND id<=?2", &st);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	sqlite3_bind_int64(st, 1, a->before.to[CHAIN_ACT]);
+	sqlite3_bind_int64(st, 2, a->last.to[CHAIN_ACT]);
+	sqlite3_bind_int64(st, 3, INT64_MAX);
+	sqlite3_bind_int64(st, 4, INT64_MIN);
+	r = sql_step(st);
+	if (r < 0)
+		return r;
+	a->acts_moved = true;
+	a->act_from = sqlite3_column_int64(st, 0);
+	a->act_to = sqlite3_column_int64(st, 1);
+	return 0;
+}
+
 static int make(struct maker *m, struct archive_made *ret)
 {
 	scoped(freep) char *path = NULL;
@@ -566,6 +587,8 @@ static int make(struct maker *m, struct archive_made *ret)
 		blocks_set_floor(m->from_blocks, m->a->before.to[CHAIN_RECORD]);
 		r = make_database(m);
 	}
+	if (r == 0)
+		r = find_act_times(m);
 	if (r == 0)
 		r = find_kept(m, ret);
 	if (r == 0)

@@ -301,13 +301,16 @@ int chain_base(sqlite3 *db, struct chain_batch *ret)
 
 /* ---- what stays when months are archived ---- */
 
-static int hash_kept(struct hasher *h, sqlite3 *db, unsigned table, int64_t to)
+static int hash_kept(struct hasher *h, sqlite3 *db, unsigned table, int64_t to, bool acts_moved)
 {
-	static const char *const queries[CHAIN_TABLES] = {
+	const char *const queries[CHAIN_TABLES] = {
 		[CHAIN_PATH] = "SELECT id,journal,ref,month,sealed FROM path WHERE id>?1 AND id<=?2 AND id IN"
 			       " (SELECT id FROM kept_path) ORDER BY id",
 		[CHAIN_PROCESS] = "SELECT id,journal,ref,pid,loginuid,comm FROM process WHERE id>?1 AND id<=?2 AND id IN"
 				  " (SELECT id FROM kept_process) ORDER BY id",
+		[CHAIN_ACT] = acts_moved ? "SELECT id,seq,time,kind,outcome,user,uid,client,purpose,ticket,session,detail FROM act"
+					   " WHERE id>?1 AND id<=?2 AND kind NOT IN " CHAIN_MOVED_ACTS " ORDER BY id"
+					 : NULL,
 	};
 	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
 	int r = sql_prepare(db, queries[table] ? queries[table] : row_queries[table], &st);
@@ -324,16 +327,16 @@ static int hash_kept(struct hasher *h, sqlite3 *db, unsigned table, int64_t to)
 	return r;
 }
 
-int chain_kept_hash(sqlite3 *db, const struct chain_batch *base, struct chain_hash *ret)
+int chain_kept_hash(sqlite3 *db, const struct chain_batch *base, bool acts_moved, struct chain_hash *ret)
 {
-	static const char prefix[] = "coffer-ledger-kept-1";
+	const char *prefix = acts_moved ? "coffer-ledger-kept-2" : "coffer-ledger-kept-1";
 	scoped(freep) struct hasher *h = malloc(sizeof(*h));
 
 	if (!h)
 		return -ENOMEM;
 	crypto_generichash_init(&h->state, NULL, 0, CHAIN_HASH_BYTES);
 	h->n = 0;
-	hash_bytes(h, prefix, sizeof(prefix) - 1);
+	hash_bytes(h, prefix, strlen(prefix));
 	for (unsigned t = 0; t < CHAIN_TABLES; t++) {
 		int r;
 
@@ -341,7 +344,7 @@ int chain_kept_hash(sqlite3 *db, const struct chain_batch *base, struct chain_ha
 			continue;
 		hash_u64(h, t);
 		hash_u64(h, (uint64_t)base->to[t]);
-		r = hash_kept(h, db, t, base->to[t]);
+		r = hash_kept(h, db, t, base->to[t], acts_moved);
 		if (r < 0)
 			return r;
 	}

@@ -58,9 +58,14 @@ DEFINE_SCOPED(struct chain_reader *, chain_reader_free)
 int chain_batch_hash(struct chain_reader *c, const struct chain_batch *prev, const struct chain_batch *b,
 	struct chain_hash *ret);
 
-/* The hash of the rows up to `base` that stay in a ledger: all of journal, session and act, and of path and process those
+/* Acts about single uses, in SQL: who was let in, or not, and who searched.  They go with the months that they belong to.  Part of
+ * the format. */
+#define CHAIN_MOVED_ACTS \
+	"('mount','mount-failed','enter','refused','session-begin','session-end','attach-refused','log-search')"
+
+/* The hash of the rows up to `base` that stay in a ledger: all of journal and session, of act all (acts_moved: but CHAIN_MOVED_ACTS), and of path and process those
  * that tables kept_path and kept_process name. */
-int chain_kept_hash(sqlite3 *db, const struct chain_batch *base, struct chain_hash *ret);
+int chain_kept_hash(sqlite3 *db, const struct chain_batch *base, bool acts_moved, struct chain_hash *ret);
 
 /* The row of table `chain` with the highest number; that of chain_base when there is none. */
 int chain_last(sqlite3 *db, struct chain_batch *ret);

@@ -23,7 +23,8 @@ static const char *const statements[STATEMENTS] = {
 	[ADD_PROCESS] = "INSERT INTO process VALUES (?,?,?,?,?,?)",
 	[FIND_PROCESS] = "SELECT id FROM process WHERE journal=? AND ref=?",
 	[ADD_ACT] = "INSERT INTO act VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-	[FIND_ACT] = "SELECT id FROM act WHERE seq=? AND time=? AND kind=?",
+	[FIND_ACT] = ("SELECT id FROM act WHERE seq=? AND time=? AND kind=? AND"
+		       " (id>? OR kind NOT IN " CHAIN_MOVED_ACTS ")"),
 	[ADD_CHAIN] = "INSERT INTO chain VALUES (?,?,?,?,?,?,?,?,?)",
 	[GET_CHAIN_HASH] = "SELECT hash FROM chain WHERE id=?",
 	[ADD_HEAD] = "INSERT INTO head (batch,hash,signature,time) VALUES (?,?,?,?)",
@@ -344,11 +345,14 @@ static int act_known(struct ledger *l, const struct ledger_act *a)
 {
 	sqlite3_stmt *st = l->st[FIND_ACT];
 	int64_t id;
+	int r;
 
 	sqlite3_bind_int64(st, 1, a->seq);
 	sqlite3_bind_int64(st, 2, a->time_ns);
 	sql_bind_text(st, 3, a->kind);
-	return ledger_lookup(st, &id);
+	sqlite3_bind_int64(st, 4, ledger_acts_moved(l)); /* up to there such rows count no more */
+	r = ledger_lookup(st, &id);
+	return r == -ENOENT ? ledger_act_archived(l, a) : r;
 }
 
 int ledger_add_act(struct ledger *l, const struct ledger_act *a)

@@ -18,6 +18,7 @@
 #define MONDAY (4 * 86400) /* 1970-01-05 */
 #define NS 1000000000
 #define LEFT_OUT -1
+#define ACTS_AT_ONCE 65536
 
 /* One user (name and uid) for one purpose. */
 struct group {
@@ -53,6 +54,8 @@ struct accesses {
 	struct top top[LEDGER_ACCESSES_FILES];
 	size_t top_n, least; /* least: index of the one that goes first */
 	struct file_id at;   /* the file to go on with, once the records are counted */
+	bool files_done;     /* then refusals are counted, behind `act` */
+	int64_t act, last_act;
 	sqlite3_stmt *session, *more, *first, *known; /* while a page is made */
 	struct ledger *l;
 };
@@ -296,10 +299,13 @@ static int begin(struct ledger *l, const struct ledger_accesses_wanted *w)
 		.without = w->without ? strdup(w->without) : NULL,
 		.since = w->since,
 		.until = w->until,
-		.last_record = l->last.to[CHAIN_RECORD]};
+		.last_record = l->last.to[CHAIN_RECORD],
+		.last_act = l->last.to[CHAIN_ACT]};
 	r = sql_exec(l->db, "DROP TABLE IF EXISTS temp.used;"
 			    "CREATE TEMP TABLE used (file BLOB, grp INTEGER, path INTEGER, opens INTEGER, last INTEGER,"
-			    " PRIMARY KEY (file, grp)) WITHOUT ROWID");
+			    " PRIMARY KEY (file, grp)) WITHOUT ROWID;"
+			    "DROP TABLE IF EXISTS temp.refusal;"
+			    "CREATE TEMP TABLE refusal (user, purpose, outcome, times INTEGER, last INTEGER)");
 	return r == 0 && (!a->client || (w->without && !a->without)) ? -ENOMEM : r;
 }
 
@@ -537,21 +543,65 @@ static int acts_json(struct accesses *a, json_t *rows, int64_t *ret_all)
 	return r;
 }
 
-/* Mounts that were refused: by whom, for which purpose, why, how often. */
-static int refusals_json(struct accesses *a, json_t *rows)
+static int add_refusals(struct accesses *a, sqlite3 *db, int64_t to)
 {
-	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
-	int r = sql_prepare(a->l->db,
-		"SELECT user, purpose, outcome, count(*), max(time) FROM act WHERE client=?1 AND time>=?2 AND time<?3 AND"
-		" kind='refused' AND (?5 IS NULL OR purpose IS NOT ?5) GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?4", &st);
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL, *add = NULL;
+	int r = sql_prepare(db, "SELECT user, purpose, outcome, count(*), max(time) FROM act WHERE id>?6 AND id<=?7 AND client=?1 AND time>=?2"
+				" AND time<?3 AND kind='refused' AND (?5 IS NULL OR purpose IS NOT ?5) GROUP BY 1, 2, 3", &st);
 
+	if (r == 0)
+		r = sql_prepare(a->l->db, "INSERT INTO temp.refusal VALUES (?,?,?,?,?)", &add);
 	if (r < 0)
 		return r;
 	sql_bind_text(st, 1, a->client);
 	sqlite3_bind_int64(st, 2, a->since * NS);
 	sqlite3_bind_int64(st, 3, a->until * NS);
-	sqlite3_bind_int64(st, 4, LEDGER_ACCESSES_ACTS);
 	sql_bind_text(st, 5, a->without);
+	sqlite3_bind_int64(st, 6, a->act);
+	sqlite3_bind_int64(st, 7, to);
+	while (r == 0 && (r = sql_step(st)) > 0) {
+		for (int i = 0; i < 5; i++)
+			sqlite3_bind_value(add, i + 1, sqlite3_column_value(st, i));
+		r = sql_run(add);
+	}
+	return r;
+}
+
+/* Through acts, in archives and here, some at a time.  1: there is more. */
+static int look_at_refusals(struct accesses *a)
+{
+	int64_t deadline = now_ns() + PAGE_NS, end;
+
+	while (a->act < a->last_act) {
+		sqlite3 *db;
+		bool kept;
+		int r = ledger_acts_of(a->l, a->act, a->since * NS, a->until * NS, &db, &end, &kept);
+
+		if (db && end - a->act > ACTS_AT_ONCE)
+			end = a->act + ACTS_AT_ONCE;
+		if (end > a->last_act)
+			end = a->last_act;
+		if (r == 0 && db && !kept) /* destroyed is destroyed, whether the rows are removed yet or not */
+			r = add_refusals(a, db, end);
+		if (r < 0)
+			return r;
+		a->act = end;
+		if (now_ns() > deadline)
+			return a->act < a->last_act;
+	}
+	return 0;
+}
+
+/* Mounts that were refused: by whom, for which purpose, why, how often. */
+static int refusals_json(struct accesses *a, json_t *rows)
+{
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(a->l->db,
+		"SELECT user, purpose, outcome, sum(times), max(last) FROM temp.refusal GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT ?1", &st);
+
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(st, 1, LEDGER_ACCESSES_ACTS);
 	while ((r = sql_step(st)) > 0)
 		json_array_append_new(rows,
 			json_pack("{s:s?, s:s?, s:s?, s:I, s:I}", "user", sqlite3_column_text(st, 0), "purpose",
@@ -592,7 +642,7 @@ static void end(struct ledger *l)
 {
 	accesses_free(l->accesses);
 	l->accesses = NULL;
-	(void)sql_exec(l->db, "DROP TABLE IF EXISTS temp.used");
+	(void)sql_exec(l->db, "DROP TABLE IF EXISTS temp.used; DROP TABLE IF EXISTS temp.refusal");
 }
 
 /* `after`: "<number>:<where in the records>", then "<number>:files". */
@@ -618,7 +668,10 @@ int ledger_accesses(struct ledger *l, const struct ledger_accesses_wanted *w, js
 	if (w->after && r < 0)
 		return r;
 	if (r == 0 && after && strcmp(after, "files") == 0) {
-		r = look_at_files(l->accesses);
+		r = l->accesses->files_done ? 0 : look_at_files(l->accesses);
+		l->accesses->files_done = r == 0;
+		if (r == 0)
+			r = look_at_refusals(l->accesses);
 		if (r == 0) {
 			r = answer(l->accesses, ret);
 			end(l);

@@ -29,6 +29,13 @@ static void close_open_part(struct ledger *l)
 	l->part_open = 0;
 }
 
+static void close_open_acts(struct ledger *l)
+{
+	sqlite3_close(l->act_db);
+	l->act_db = NULL;
+	l->act_open = 0;
+}
+
 int ledger_parts_load(struct ledger *l)
 {
 	struct parts parts;
@@ -41,6 +48,7 @@ int ledger_parts_load(struct ledger *l)
 		return r;
 	}
 	close_open_part(l);
+	close_open_acts(l);
 	parts_done(&l->parts);
 	l->parts = parts;
 	blocks_set_floor(l->blocks, l->base.to[CHAIN_RECORD]);
@@ -60,6 +68,7 @@ void ledger_parts_tidy(struct ledger *l)
 void ledger_parts_free(struct ledger *l)
 {
 	close_open_part(l);
+	close_open_acts(l);
 	parts_done(&l->parts);
 }
 
@@ -105,6 +114,80 @@ int ledger_source_of(struct ledger *l, int64_t record, int64_t since, int64_t un
 	}
 	*ret = (struct ledger_records){.db = l->db, .blocks = l->blocks, .last = l->last.to[CHAIN_RECORD]};
 	return 0;
+}
+
+int64_t ledger_acts_moved(const struct ledger *l)
+{
+	const struct archive *newest = l->parts.n ? &l->parts.list[l->parts.n - 1].a : NULL;
+
+	return newest && newest->acts_moved ? newest->last.to[CHAIN_ACT] : 0;
+}
+
+static int open_acts(struct ledger *l, size_t number)
+{
+	scoped(freep) char *path = archive_path(l->path, l->parts.list[number].a.name);
+	int r;
+
+	if (l->act_open == number + 1)
+		return 0;
+	close_open_acts(l);
+	r = path ? archive_db_open(path, &l->act_db) : -ENOMEM;
+	if (r < 0)
+		close_open_acts(l);
+	else
+		l->act_open = number + 1;
+	return r == -ENOENT ? -EUCLEAN : r; /* it should be there */
+}
+
+int ledger_acts_of(struct ledger *l, int64_t act, int64_t since, int64_t until, sqlite3 **ret, int64_t *ret_last, bool *ret_kept)
+{
+	int64_t moved = ledger_acts_moved(l);
+	int r = 0;
+
+	*ret = l->db;
+	*ret_last = l->last.to[CHAIN_ACT];
+	*ret_kept = false;
+	for (size_t i = 0; act < moved && i < l->parts.n; i++) {
+		const struct archive *a = &l->parts.list[i].a;
+
+		if (act >= a->last.to[CHAIN_ACT])
+			continue;
+		*ret_last = a->last.to[CHAIN_ACT];
+		*ret_kept = l->parts.list[i].destroyed;
+		if (a->acts_moved && (a->act_to < since || a->act_from >= until)) {
+			*ret = NULL;
+		} else if (!*ret_kept) {
+			r = open_acts(l, i);
+			*ret = l->act_db;
+		}
+		return r;
+	}
+	return 0;
+}
+
+int ledger_act_archived(struct ledger *l, const struct ledger_act *a)
+{
+	int64_t moved = ledger_acts_moved(l), id;
+	int r = -ENOENT;
+
+	for (size_t i = 0; moved && r == -ENOENT && i < l->parts.n; i++) {
+		const struct part *p = &l->parts.list[i];
+		scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+
+		if (p->destroyed || (p->a.acts_moved ? a->time_ns < p->a.act_from || a->time_ns > p->a.act_to
+						     : a->time_ns / 1000000000 > p->a.last.time + 86400))
+			continue;
+		r = open_acts(l, i);
+		if (r == 0)
+			r = sql_prepare(l->act_db, "SELECT id FROM act WHERE seq=? AND time=? AND kind=?", &st);
+		if (r < 0)
+			return r;
+		sqlite3_bind_int64(st, 1, a->seq);
+		sqlite3_bind_int64(st, 2, a->time_ns);
+		sql_bind_text(st, 3, a->kind);
+		r = ledger_lookup(st, &id);
+	}
+	return r;
 }
 
 /* In the ledger; else in the archive of its time, or of a later one that refers to it. */
@@ -349,6 +432,9 @@ int ledger_archive_clean(struct ledger *l, bool *ret_more)
 	if (r == 0 && !more)
 		r = clean_some(l, "DELETE FROM process WHERE id IN (SELECT id FROM process WHERE id<=?1 AND id NOT IN"
 				  " (SELECT id FROM kept_process) LIMIT " CLEAN_ROWS ")", to[CHAIN_PROCESS], &more);
+	if (r == 0 && !more)
+		r = clean_some(l, "DELETE FROM act WHERE id IN (SELECT id FROM act WHERE id<=?1 AND kind IN " CHAIN_MOVED_ACTS
+				  " LIMIT " CLEAN_ROWS ")", ledger_acts_moved(l), &more);
 	if (r == 0 && !more)
 		r = clean_some(l, "DELETE FROM head WHERE id IN (SELECT id FROM head WHERE batch<=?1 LIMIT " CLEAN_ROWS ")",
 			l->base.batch, &more);

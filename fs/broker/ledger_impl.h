@@ -44,6 +44,8 @@ struct ledger {
 	size_t part_open;		 /* number + 1 of the one that is open; 0: none */
 	sqlite3 *part_db;
 	struct blocks *part_blocks;
+	size_t act_open;		 /* as part_open, for acts: a search may be in two months */
+	sqlite3 *act_db;
 	bool cleaning;			 /* there may be rows that are in archives */
 	struct accesses *accesses;	 /* ledger_accesses.c: what is being counted; or NULL */
 };
@@ -73,6 +75,13 @@ struct ledger_records {
 	bool whole;		/* its last segment has postings, too */
 	size_t number;		/* of the archive, from 1; 0: the ledger */
 };
+/* Where acts behind `act` are, of those between since and until; up to *ret_last.  *ret_kept: of a month that is destroyed, those
+ * that stayed.  NULL: none can fit.  Good until the next call. */
+int ledger_acts_of(struct ledger *l, int64_t act, int64_t since, int64_t until, sqlite3 **ret, int64_t *ret_last, bool *ret_kept);
+/* 0: an act of keyd is in an archive already.  -ENOENT */
+int ledger_act_archived(struct ledger *l, const struct ledger_act *a);
+/* The last act of which only what stays is in the ledger; 0: all are. */
+int64_t ledger_acts_moved(const struct ledger *l);
 /* since, until: nanoseconds. */
 int ledger_source_of(struct ledger *l, int64_t record, int64_t since, int64_t until, struct ledger_records *ret);
 /* *ret (the caller's): on the row month, sealed of a path.  -ENOENT */

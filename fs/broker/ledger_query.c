@@ -23,7 +23,8 @@ static const char act_query[] =
 	"SELECT " ROW_ACT_COLUMNS " FROM act a WHERE a.id>?1 AND a.time>=?2 AND a.time<?3 AND (?4 IS NULL OR a.user=?4)"
 	" AND (?5 IS NULL OR a.client=?5) AND (?6 IS NULL OR a.purpose=?6) AND (?7 IS NULL OR a.session=?7)"
 	" AND (?8 IS NULL OR a.uid=?8) AND (?9 IS NULL OR a.kind=?9) AND (?10 IS NULL OR (a.outcome IS NOT NULL AND"
-	" a.outcome<>0)=?10) AND a.id<=?11 ORDER BY a.id";
+	" a.outcome<>0)=?10) AND a.id<=?11 AND (?12 IS NULL OR a.kind NOT IN " CHAIN_MOVED_ACTS ")"
+	" ORDER BY a.id";
 static const char session_query[] =
 	"SELECT id FROM session WHERE (?4 IS NULL OR user=?4) AND (?5 IS NULL OR client=?5) AND (?6 IS NULL OR purpose=?6)"
 	" AND (?7 IS NULL OR number=?7) AND (?8 IS NULL OR uid=?8)";
@@ -52,7 +53,7 @@ struct search {
 	uint64_t groups;
 	struct pack_record next; /* the record that fits and is `record` */
 	bool has_record, has_act;
-	int64_t acts_to, last_act; /* the last that the statement looks at; the newest there is */
+	int64_t acts_to, acts_end, last_act; /* the last that the statement looks at; of this file; the newest there is */
 	bool act_late;		   /* the time is over, and it is not known which act is next */
 	int64_t allowed, deadline;
 	bool moved; /* a page looks at some records, however late it is */
@@ -336,9 +337,36 @@ static int next_record(struct search *s)
 	return 0;
 }
 
+/* In an archive, or the ledger. */
+static int enter_acts(struct search *s)
+{
+	sqlite3 *db = NULL;
+	bool kept;
+	int r;
+
+	sqlite3_finalize(take_ptr(&s->acts));
+	do
+		r = ledger_acts_of(s->l, s->act, s->since, s->until, &db, &s->acts_end, &kept);
+	while (r == 0 && !db && (s->act = s->acts_end) < s->last_act);
+	if (r < 0 || !db)
+		return r;
+	r = sql_prepare(db, act_query, &s->acts);
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(s->acts, 2, s->since);
+	sqlite3_bind_int64(s->acts, 3, s->until);
+	bind_filter(s->acts, s->f);
+	sql_bind_text(s->acts, 9, s->f->op);
+	if (s->f->outcome != LEDGER_ANY)
+		sqlite3_bind_int(s->acts, 10, s->f->outcome == LEDGER_FAILED);
+	if (kept) /* rows that are to go with what was destroyed may still be there */
+		sqlite3_bind_int(s->acts, 12, 1);
+	return 0;
+}
+
 static void look_at_acts(struct search *s)
 {
-	s->acts_to = s->last_act - s->act > ACTS_AT_ONCE ? s->act + ACTS_AT_ONCE : s->last_act;
+	s->acts_to = s->acts_end - s->act > ACTS_AT_ONCE ? s->act + ACTS_AT_ONCE : s->acts_end;
 	sqlite3_reset(s->acts);
 	sqlite3_bind_int64(s->acts, 1, s->act);
 	sqlite3_bind_int64(s->acts, 11, s->acts_to);
@@ -355,7 +383,11 @@ static int next_act(struct search *s)
 		s->act_late = now_ns() > s->deadline;
 		if (s->act_late)
 			return 0;
-		look_at_acts(s);
+		r = s->act < s->acts_end ? 0 : enter_acts(s);
+		if (r < 0)
+			return r;
+		if (s->acts)
+			look_at_acts(s);
 	}
 	s->has_act = r > 0;
 	if (r > 0)
@@ -378,24 +410,17 @@ static int position_parse(const char *text, int64_t *ret_record, int64_t *ret_ac
 	return 0;
 }
 
-static int start_acts(struct search *s, sqlite3 *db)
+static int start_acts(struct search *s)
 {
 	int r;
 
 	if (s->by_name || s->no_acts)
 		return 0; /* acts have no path */
-	r = sql_prepare(db, act_query, &s->acts);
-	if (r < 0)
-		return r;
 	s->last_act = s->l->last.to[CHAIN_ACT];
-	look_at_acts(s);
-	sqlite3_bind_int64(s->acts, 2, s->since);
-	sqlite3_bind_int64(s->acts, 3, s->until);
-	bind_filter(s->acts, s->f);
-	sql_bind_text(s->acts, 9, s->f->op);
-	if (s->f->outcome != LEDGER_ANY)
-		sqlite3_bind_int(s->acts, 10, s->f->outcome == LEDGER_FAILED);
-	return 0;
+	r = enter_acts(s);
+	if (r == 0 && s->acts)
+		look_at_acts(s);
+	return r;
 }
 
 static int op_number(const char *name)
@@ -440,7 +465,7 @@ static int search_start(struct search *s, struct ledger *l)
 	if ((s->by_session && !s->sessions_n) || s->op == -2)
 		s->record = s->last_record;
 	if (r == 0)
-		r = start_acts(s, db);
+		r = start_acts(s);
 	s->deadline = now_ns() + s->allowed;
 	if (r == 0)
 		r = next_record(s);
@@ -521,15 +546,22 @@ int ledger_newest(struct ledger *l, int64_t *ret)
 	int r;
 
 	r = sql_prepare(ledger_db(l),
-		"SELECT max(ifnull((SELECT max(to_time) FROM block),0), ifnull((SELECT max(time) FROM act),0))", &st);
-	if (r == 0)
-		r = sql_step(st);
+		"SELECT max(ifnull((SELECT max(to_time) FROM block),0), ifnull((SELECT max(time) FROM act WHERE id>?1),0))", &st);
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(st, 1, ledger_acts_moved(l));
+	r = sql_step(st);
 	if (r < 0)
 		return r;
 	newest = sqlite3_column_int64(st, 0);
-	for (size_t i = 0; i < l->parts.n; i++)
-		if (l->parts.list[i].a.to_time > newest)
-			newest = l->parts.list[i].a.to_time;
+	for (size_t i = 0; i < l->parts.n; i++) {
+		const struct archive *a = &l->parts.list[i].a;
+
+		if (a->to_time > newest)
+			newest = a->to_time;
+		if (a->acts_moved && a->act_to > newest)
+			newest = a->act_to;
+	}
 	*ret = newest / 1000000000;
 	return 0;
 }

@@ -501,7 +501,7 @@ static int check_kept(struct check *c)
 
 	if (!newest || c->v.first_bad)
 		return 0;
-	r = chain_kept_hash(c->db, &newest->a.last, &hash);
+	r = chain_kept_hash(c->db, &newest->a.last, newest->a.acts_moved, &hash);
 	if (r == -EUCLEAN || (r == 0 && sodium_memcmp(hash.b, newest->a.kept.b, sizeof(hash.b)) != 0)) {
 		found_bad(&c->v, newest->a.last.batch, "what the ledger kept of archived months (sessions, acts, names) was changed");
 		r = 0;

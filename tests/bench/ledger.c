@@ -4,7 +4,7 @@
  *	ledger FOLDER RECORDS		makes FOLDER/ledger.db (which must not be there) and measures
  *	ledger FOLDER			measures one that is there
  *	ledger FOLDER RECORDS shrink	makes one, archives all, adds a quarter as much before the rows go: how the file shrinks
- *	ledger FOLDER ACTS acts		makes one of acts alone, and searches for a rare one
+ *	ledger FOLDER ACTS acts		makes one of acts alone, searches for a rare one, archives them, searches again
  *
  * What the writers do: each has files of its own (a record in 40 names a new one), opens one of them at random, closes it;
  * a process does that fifty times, then another; a session lasts 20,000 records.  The records are spread over a year. */
@@ -436,8 +436,10 @@ static void shrink(struct ledger *l, const char *path, int dirfd, uint64_t recor
 
 	must(archive_make(&w, &m), "archive_make");
 	printf("archive made in %.1f s\n", now() - begin);
-	sessions_before = WRITERS * (records / WRITERS / RECORDS_PER_SESSION + 1);
-	fill(l, dirfd, records / 4 / (2 * WRITERS) * 2 * WRITERS);
+	if (dirfd >= 0) {
+		sessions_before = WRITERS * (records / WRITERS / RECORDS_PER_SESSION + 1);
+		fill(l, dirfd, records / 4 / (2 * WRITERS) * 2 * WRITERS);
+	}
 	begin = now();
 	must(ledger_archive_take(l, &m, signature, &act), "ledger_archive_take");
 	archive_made_done(&m);
@@ -455,23 +457,8 @@ static void shrink(struct ledger *l, const char *path, int dirfd, uint64_t recor
 
 /* ---- a book of acts: who was let in, and why ---- */
 
-static void acts(struct ledger *l, const char *path, uint64_t count)
+static void search_acts(struct ledger *l)
 {
-	static const char *const users[] = {"user1", "user2", "user3"};
-	char detail[700];
-	double begin = now();
-
-	memset(detail, '.', sizeof(detail) - 1);
-	memcpy(detail, "{\"steps\":\"", 10);
-	memcpy(detail + sizeof(detail) - 3, "\"}", 3);
-	for (uint64_t i = 0; i < count; i += 10000) {
-		must(ledger_begin(l), "ledger_begin");
-		for (uint64_t n = i; n < count && n < i + 10000; n++)
-			must(ledger_add_act(l, &(struct ledger_act){.time_ns = (int64_t)(START_NS + YEAR_NS / count * n), .kind = "mount", .user = users[n % 3],
-				.client = n == count - 1 ? "rare" : "client1", .purpose = "support", .uid = 1000, .detail = detail}), "ledger_add_act");
-		must(ledger_commit(l), "ledger_commit");
-	}
-	printf("%" PRIu64 " acts in %.1f s, %.0f bytes each\n", count, now() - begin, (double)file_size(path) / (double)count);
 	for (unsigned i = 0; i < 2; i++) {
 		struct ledger_filter f = {.uid = -1, .since = INT64_MIN, .until = INT64_MAX, .limit = 2000, .client = i ? "nobody" : "rare"};
 		double start = now(), longest = 0;
@@ -494,6 +481,28 @@ static void acts(struct ledger *l, const char *path, uint64_t count)
 		printf("search by client %s: %zu rows in %.2f s, %zu pages, the longest turn %.0f ms\n", f.client, rows_n, now() - start, pages,
 			longest * 1e3);
 	}
+}
+
+static void acts(struct ledger *l, const char *path, uint64_t count)
+{
+	static const char *const users[] = {"user1", "user2", "user3"};
+	char detail[700];
+	double begin = now();
+
+	memset(detail, '.', sizeof(detail) - 1);
+	memcpy(detail, "{\"steps\":\"", 10);
+	memcpy(detail + sizeof(detail) - 3, "\"}", 3);
+	for (uint64_t i = 0; i < count; i += 10000) {
+		must(ledger_begin(l), "ledger_begin");
+		for (uint64_t n = i; n < count && n < i + 10000; n++)
+			must(ledger_add_act(l, &(struct ledger_act){.time_ns = (int64_t)(START_NS + YEAR_NS / count * n), .kind = "mount", .user = users[n % 3],
+				.client = n == count - 1 ? "rare" : "client1", .purpose = "support", .uid = 1000, .detail = detail}), "ledger_add_act");
+		must(ledger_commit(l), "ledger_commit");
+	}
+	printf("%" PRIu64 " acts in %.1f s, %.0f bytes each\n", count, now() - begin, (double)file_size(path) / (double)count);
+	search_acts(l);
+	shrink(l, path, -1, 0);
+	search_acts(l);
 }
 
 int main(int argc, char **argv)
