@@ -45,7 +45,7 @@ int journal_writer_keep_synced(struct journal_writer *w);
  * (OFD): give this descriptor to the writer, close it, and open the journal anew to read it: then the lock tells whether
  * the writer lives, even to a reader that was started after the one that made the journal died. */
 int journal_create(int dirfd, const char *name, uint64_t id, const char *client_hex, uint32_t bytes, int *ret_fd);
-int journal_reader_open(int fd, struct journal_reader **ret);	/* takes fd; resumes at the released position */
+int journal_reader_open(int fd, struct journal_reader **ret);	/* takes fd if 0; resumes at the released position */
 void journal_reader_free(struct journal_reader *r);
 uint64_t journal_reader_id(const struct journal_reader *r);
 const char *journal_reader_client(const struct journal_reader *r);

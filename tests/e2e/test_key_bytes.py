@@ -195,6 +195,13 @@ def test_the_search_finds_what_is_there(tmp_path):
     assert found["open"] | found["locked"] == {"one", "two"} and seen > 1 << 20
 
 
+def test_no_function_is_bound_while_there_are_keys(programs):
+    """Binding at the first call saves all registers on the stack, where a half of a key once stayed behind."""
+    for p in harness.PROGRAMS:
+        flags = [line for line in harness.run(["readelf", "-d", os.path.join(programs, p)], check=True).out.splitlines() if "FLAGS_1" in line]
+        assert len(flags) == 1 and "NOW" in flags[0].split(), (p, flags)
+
+
 @pytest.mark.limit(180)
 def test_keys_are_in_the_arenas_and_nowhere_else(two):
     v = two

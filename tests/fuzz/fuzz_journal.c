@@ -67,12 +67,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct record rec;
 	uint64_t seq, last = 0;
 	size_t got;
+	int fd;
 
 	if (template_fd < 0)
 		make_template();
 	record_decode(data, n < sizeof(buf) ? n : sizeof(buf), &rec);
-	if (journal_reader_open(forge(&in), &r) < 0)
+	fd = forge(&in);
+	if (journal_reader_open(fd, &r) < 0) {
+		close(fd);
 		return 0;
+	}
 	for (unsigned k = 0; k < 100000; k++) {
 		int e = journal_reader_next(r, buf, sizeof(buf), &got, &seq);
 
