@@ -108,6 +108,14 @@ void erase_refuse(struct erase *e, const char *error, const char *remedy, const 
 	job_fail(e->job, error, remedy, "%s", text);
 }
 
+void erase_failed(struct erase *e, int error, const char *text)
+{
+	char why[FACT_TEXT_MAX];
+
+	snprintf(why, sizeof(why), "nothing was destroyed: %s", text ? text : strerror(-error));
+	erase_refuse(e, "Failed", error == -ENOSPC ? "make room on the disk, then try again" : NULL, why);
+}
+
 /* ---- its proof ---- */
 
 /* Of a class before a date the first leaf only marks the prefix. */
@@ -259,6 +267,12 @@ static void fact_done(struct fact_erasure *f)
 	fact_erasure_done(f);
 }
 
+static void say_undecided(struct keyd *k, const struct fact_client *c, int r)
+{
+	log_error("an erasure of %s is not certified: its keys do not read (%s)", c->client, strerror(-r));
+	k->erase_undecided = true;
+}
+
 #define INTERRUPTED_TEXT "it was interrupted before anything was destroyed"
 
 int erase_settle(struct keyd *k)
@@ -275,12 +289,41 @@ int erase_settle(struct keyd *k)
 			return r == -ENOENT ? 0 : r;
 		last = f.row;
 		r = facts_client_by_row(k->facts, f.client, &c);
-		if (r == 0)
-			r = is_gone(k, &c, &f, &gone);
-		if (r == 0 && !gone)
+		if (r < 0)
+			return r;
+		r = is_gone(k, &c, &f, &gone);
+		if (r < 0) {
+			/* Nothing that this rotation does changes the answer: a tree that does not read is not pruned, and a rotation that
+			 * cuts it fails by itself.  Its own rotation has taken place, else nobody would have had to look. */
+			say_undecided(k, &c, r);
+			continue;
+		}
+		if (!gone)
 			r = abandon(k, &c, &f, INTERRUPTED_TEXT);
 		if (r < 0)
 			return r;
+	}
+}
+
+/* The oldest that can be decided now: one whose keys do not read keeps no other one waiting. */
+static int next_decided(struct keyd *k, struct fact_erasure *ret, struct fact_client *c, bool *ret_gone)
+{
+	int64_t last = 0;
+	int r;
+
+	k->erase_undecided = false;
+	for (;;) {
+		fact_erasure_done(ret);
+		r = facts_erasure_pending(k->facts, last, ret);
+		if (r < 0)
+			return r;
+		last = ret->row;
+		if (facts_client_by_row(k->facts, ret->client, c) < 0 || survey_blocks(k, c->client))
+			continue;
+		r = is_gone(k, c, ret, ret_gone);
+		if (r == 0)
+			return 0;
+		say_undecided(k, c, r);
 	}
 }
 
@@ -289,10 +332,12 @@ void erase_tick(struct keyd *k)
 	scoped(fact_done) struct fact_erasure f = {0};
 	struct fact_client c;
 	bool gone;
+	int r;
 
-	if (k->tick % EVERY_SETTLE != 1 || k->shred_unfinished || facts_erasure_pending(k->facts, 0, &f) < 0 ||
-		facts_client_by_row(k->facts, f.client, &c) < 0 || survey_blocks(k, c.client) ||
-		is_gone(k, &c, &f, &gone) < 0)
+	if (k->tick % EVERY_SETTLE != 1 || k->shred_unfinished)
+		return;
+	r = next_decided(k, &f, &c, &gone);
+	if (r < 0)
 		return;
 	if (!gone)
 		(void)abandon(k, &c, &f, INTERRUPTED_TEXT);
@@ -397,7 +442,7 @@ static void not_intended(struct erase *e, int error, const char *text)
 	else if (error == -EPERM)
 		erase_refuse(e, "NotWaiting", "`coffer expiry list` shows what runs", "its notice does not run any more");
 	else
-		erase_refuse(e, "Failed", NULL, text);
+		erase_failed(e, error, text);
 }
 
 static void failed(void *arg, bool intended, enum shred_outcome outcome, int error, const char *text)

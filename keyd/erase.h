@@ -40,7 +40,8 @@ int keyd_erase(struct varlink_call *call, json_t *params, void *userdata);
 /* Certifies what a crash left uncertified. */
 void erase_tick(struct keyd *k);
 /* Before each rotation, and before its intents: says of every erasure that was intended and did not happen that it did not.
- * The rotation may prune, after which "not there" says nothing of it any more.  Negative: that is not recorded, no rotation. */
+ * The rotation may prune, after which "not there" says nothing of it any more.  Negative: that is not recorded, no rotation.
+ * One of a client whose keys do not read stays undecided (`status` says so), and stops nothing. */
 int erase_settle(struct keyd *k);
 
 #endif

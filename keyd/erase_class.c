@@ -36,7 +36,7 @@ static bool take_moved(struct erase *e, const struct survey_result *r)
 	json_t *counts;
 
 	if (r->error)
-		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
+		erase_failed(e, r->error, r->text);
 	else if (r->moved || survey_is_incomplete(r) ||
 		 json_integer_value(json_object_get(r->counts, "damaged")) > 0)
 		erase_refuse(e, "Failed",
@@ -58,7 +58,7 @@ static bool take_moved(struct erase *e, const struct survey_result *r)
 			e->n = r->leaves_n + 1;
 			return true;
 		}
-		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+		erase_failed(e, -ENOMEM, NULL);
 	}
 	return false;
 }

@@ -69,6 +69,8 @@ int erase_count_versions(struct erase *e);
 int erase_add_path(struct erase *e, const char *path);	/* as somebody wrote it */
 int erase_add_subject_paths(struct erase *e);	/* out of e->list_fd */
 
+/* The same of an errno (negative); text may be NULL. */
+void erase_failed(struct erase *e, int error, const char *text);
 /* Its leaves are known: old ones that wait are looked at, then it is destroyed, or handed to who collects.  Takes e. */
 void erase_proceed(struct erase *e);
 

@@ -71,7 +71,7 @@ static bool take_found(struct erase *e, const struct survey_result *r)
 	int found;
 
 	if (r->error) {
-		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
+		erase_failed(e, r->error, r->text);
 	} else if (survey_is_incomplete(r)) {
 		erase_refuse(e, "Failed", "log/worker.log in the state directory says more",
 			"a file that shares a key with it could not be moved: nothing was destroyed");
@@ -130,7 +130,7 @@ static void enumerate(struct erase *taken, const char *store, bool alone,
 	int r = survey_start(e->k, &e->client, &spec);
 
 	if (r < 0)
-		erase_refuse(e, "Failed", NULL, strerror(-r));
+		erase_failed(e, r, NULL);
 	else
 		e = NULL;
 }
@@ -161,7 +161,7 @@ static void of_subject_found(struct keyd *k, const struct survey_result *r, void
 	what = json_pack("{s:O, s:b}", "subject", sealed_subject(e), "shared", e->shared);
 	target = json_dumps(what, JSON_COMPACT | JSON_SORT_KEYS);
 	if (!target)
-		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+		erase_failed(e, -ENOMEM, NULL);
 	else if (erase_takes_two(e, target))
 		enumerate(take_ptr(&e), NULL, true, enumerated);
 }
@@ -223,12 +223,12 @@ static void found(struct keyd *k, const struct survey_result *r, void *arg)
 	scoped(erase_freep) struct erase *e = arg;
 
 	if (r->error && r->error != -ENOENT) {
-		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-r->error));
+		erase_failed(e, r->error, r->text);
 		return;
 	}
 	e->store = r->error ? NULL : strdup(r->store);
 	if (erase_add_path(e, e->path) < 0 || (!r->error && !e->store)) {
-		erase_refuse(e, "Failed", NULL, strerror(ENOMEM));
+		erase_failed(e, -ENOMEM, NULL);
 		return;
 	}
 	e->go_on = erase_found;
@@ -341,7 +341,7 @@ static void subject_listed(struct keyd *k, const struct survey_result *r, void *
 	int failed = r->error ? r->error : erase_add_subject_paths(e);
 
 	if (failed < 0) {
-		erase_refuse(e, "Failed", NULL, r->text ? r->text : strerror(-failed));
+		erase_failed(e, failed, r->text);
 		return;
 	}
 	bool preview = e->preview;
@@ -368,7 +368,7 @@ static void erase_subject_files(struct erase *taken)
 
 	r = survey_start(e->k, &e->client, &spec);
 	if (r < 0)
-		erase_refuse(e, "Failed", NULL, strerror(-r));
+		erase_failed(e, r, NULL);
 	else
 		e = NULL;
 }

@@ -233,6 +233,13 @@ int facts_sweep_done(struct facts *f, int64_t client)
 	return facts_execute(f, NULL, "DELETE FROM sweep WHERE client = ?", "i", client);
 }
 
+bool facts_sweep_is_due(struct facts *f, int64_t client)
+{
+	int64_t since, unused;
+
+	return two(f, "SELECT since, 0 FROM sweep WHERE client = ?", client, &since, &unused) == 0;
+}
+
 int facts_sweep_any(struct facts *f, int64_t after, int64_t *ret_client)
 {
 	int64_t since;

@@ -44,6 +44,7 @@ int facts_erasure_pending(struct facts *f, int64_t after, struct fact_erasure *r
 /* ---- sweeps that are due */
 int facts_sweep_due(struct facts *f, int64_t client, int64_t now);
 int facts_sweep_done(struct facts *f, int64_t client);
+bool facts_sweep_is_due(struct facts *f, int64_t client);
 int facts_sweep_any(struct facts *f, int64_t after, int64_t *ret_client);	/* the next row behind `after`; -ENOENT */
 
 /* ---- erasures that two custodians decide: of a place in the store, or of a sealed label ---- */

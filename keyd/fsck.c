@@ -13,6 +13,7 @@
 #include "common/ids.h"
 #include "common/log.h"
 #include "common/scope.h"
+#include "keyd/facts_leaves.h"
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 #include "keyd/restore.h"
@@ -308,7 +309,7 @@ static struct fsck *fsck_new(
 	f->copy = w->copy;
 	f->counts = json_object();
 	f->after = strdup("");
-	f->options = json_pack("{s:b, s:b, s:b, s:b, s:s, s:I, s:s*}", "repair", w->repair, "isolate", w->isolate,
+	f->options = json_pack("{s:b, s:b, s:b, s:b, s:b, s:s, s:I, s:s*}", "sweep_due", !w->copy && facts_sweep_is_due(k->facts, c->row), "repair", w->repair, "isolate", w->isolate,
 		"accept", w->accept != NULL, "names", may_see_names(k, call, c->hex), "today",
 		date_format_day(keyd_now(), today), "recorded_at", (json_int_t)now_ns(), "only",
 		w->accept ? w->accept : w->only);

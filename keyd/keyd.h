@@ -49,6 +49,7 @@ struct keyd {
 	struct slot_set *slot;	/* both NULL: sealed */
 	struct keyring *ring;
 	bool shred_unfinished;	/* the slot may still hold an old root key: tried again */
+	bool erase_undecided;	/* whether an erasure took place cannot be told: the client's keys do not read */
 	char key_warning[512], head_warning[256];
 
 	int fusectl_fd;		/* see fusectl.h; -1: none */

@@ -89,6 +89,9 @@ static void common_warnings(struct keyd *k, json_t *warnings)
 	expiry_warning(k, destruction, sizeof(destruction));
 	if (*destruction)
 		warn(warnings, "%s", destruction);
+	if (k->erase_undecided)
+		warn(warnings, "whether an erasure is done cannot be told, since the keys of its client do not read: log/keyd.log names it; "
+			"put keyd/keys back out of the newest backup (`coffer restore`)");
 	if (k->shred_unfinished)
 		warn(warnings, "a destruction is not complete: the old root key is not overwritten yet");
 	if (*k->key_warning)

@@ -69,10 +69,10 @@ static int verdict_code(const json_t *counts)
 static int say_summary(const char *client, const json_t *counts)
 {
 	int r = say("%s: %s: %lld files in %lld directories, %.1f MB; %lld damaged, %lld repaired, %lld isolated, "
-		    "%lld accepted, %lld left as crashes leave them",
+		    "%lld accepted, %lld left as crashes leave them, %lld destroyed and not removed yet",
 		client, verdict_of(counts), count_of(counts, "files"), count_of(counts, "directories"),
 		(double)count_of(counts, "bytes") / 1e6, count_of(counts, "damaged"), count_of(counts, "repaired"),
-		count_of(counts, "isolated"), count_of(counts, "accepted"), count_of(counts, "leftovers"));
+		count_of(counts, "isolated"), count_of(counts, "accepted"), count_of(counts, "leftovers"), count_of(counts, "destroyed"));
 
 	if (r == EXIT_OK && count_of(counts, "leftovers") > 0)
 		r = say("what crashes leave is removed by --repair");
@@ -154,7 +154,10 @@ static int finish(struct check *c)
 	int r;
 
 	if (!c->t->json && c->destroyed)
-		(void)say("what is \"destroyed\" was erased, with its key; what is left of it is removed by itself soon");
+		(void)say(count_of(c->counts, "destroyed") > 0
+				  ? "what is \"destroyed\" was erased, with its key; what is left of it is removed by itself soon"
+				  : "what is \"destroyed\" has a key that is no more, and nothing waits for its removal: it was put back out of a "
+				    "backup, or its header was altered");
 	if (!c->t->json)
 		return say_summary(c->client, c->counts);
 	all = json_pack("{s:s, s:s, s:O, s:O}", "client", c->client, "verdict", verdict_of(c->counts), "counts",

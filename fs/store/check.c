@@ -46,12 +46,19 @@ static int text_cut(struct text *t, size_t n, const char *more)
 
 /* ---- findings ---- */
 
+bool check_is_swept(const struct check *c, const char *what)
+{
+	return c->opt->sweep_due && strcmp(what, "destroyed") == 0;
+}
+
 void check_report(struct check *c, struct check_finding *f)
 {
 	struct check_counts *n = c->counts;
 
 	if (c->quiet)
 		return;
+	if (check_is_swept(c, f->what))
+		f->damage = false;
 	f->path = c->path_known ? c->path.s : NULL;
 	f->store = c->at.s;
 	if (strcmp(f->done, "repaired") == 0)
@@ -62,6 +69,8 @@ void check_report(struct check *c, struct check_finding *f)
 		n->accepted++;
 	else if (f->damage)
 		n->damaged++;
+	else if (check_is_swept(c, f->what))
+		n->destroyed++;
 	else
 		n->leftovers++;
 	c->opt->found(f, c->opt->arg);
@@ -142,7 +151,7 @@ const char *check_isolate(struct check *c, const struct check_entry *e)
 /* For what is neither file nor directory. */
 static void report_damage(struct check *c, const struct check_entry *e, const char *what)
 {
-	report(c, what, true, check_isolate(c, e));
+	report(c, what, true, check_is_swept(c, what) ? "" : check_isolate(c, e));
 }
 
 int check_xattrs(const struct xattr_owner *o)

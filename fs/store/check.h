@@ -47,6 +47,7 @@ struct check_counts {
 	uint64_t directories, files, bytes;	/* of ciphertext */
 	uint64_t total;				/* bytes there are; 0: not known */
 	uint64_t damaged, leftovers;		/* still there */
+	uint64_t destroyed;			/* by an erasure, and about to be swept: no damage */
 	uint64_t repaired, isolated, accepted;
 };
 
@@ -63,6 +64,7 @@ struct check_options {
 	bool isolate;		/* give what is damaged another name: NAME.damaged-TODAY; no session may be open */
 	bool accept;		/* take what stands at `only` for right: places, directory ids, versions; no session either */
 	const char *only;	/* one file or directory, by its path or its path in the store; NULL: everything */
+	bool sweep_due;		/* what is destroyed is no damage: it is removed soon.  Else there should be none: put back, or altered */
 	bool by_name;		/* `only` may be a path in the share too */
 	const char *after;	/* go on behind this path in the store; NULL */
 	const char *today;	/* "2026-11-23" */

@@ -521,7 +521,7 @@ static void finish(struct look *l)
 		}
 		if (f->damage && o->accept)
 			f->done = accept(l, f);
-		if (f->damage && !*f->done && strcmp(f->what, "xattr") != 0) {
+		if (f->damage && !*f->done && strcmp(f->what, "xattr") != 0 && !check_is_swept(l->c, f->what)) {
 			if (!isolated)
 				isolated = l->in_use && o->isolate ? "busy" : check_isolate(l->c, l->e);
 			f->done = isolated;

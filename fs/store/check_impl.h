@@ -30,6 +30,7 @@ struct check_entry {
 /* Fills in what the check knows, and hands it on. */
 void check_report(struct check *c, struct check_finding *f);
 bool check_step(struct check *c);
+bool check_is_swept(const struct check *c, const char *what);	/* destroyed by an erasure, and removed soon */
 /* Gives it another name, if that is wanted; for f->done.  "isolated" too if it has such a name. */
 const char *check_isolate(struct check *c, const struct check_entry *e);
 /* Attributes of a file or directory: 0, or -EBADMSG. */

@@ -161,11 +161,11 @@ static int take_table(struct check_options *o, int fd)
 static int take_counts(struct check_counts *c, json_t *o)
 {
 	json_int_t directories = 0, files = 0, bytes = 0, damaged = 0, leftovers = 0, repaired = 0, isolated = 0,
-		   accepted = 0;
+		   accepted = 0, destroyed = 0;
 
-	if (json_unpack(o, "{s?I,s?I,s?I,s?I,s?I,s?I,s?I,s?I}", "directories", &directories, "files", &files, "bytes",
+	if (json_unpack(o, "{s?I,s?I,s?I,s?I,s?I,s?I,s?I,s?I,s?I}", "directories", &directories, "files", &files, "bytes",
 		    &bytes, "damaged", &damaged, "leftovers", &leftovers, "repaired", &repaired, "isolated",
-		    &isolated, "accepted", &accepted) < 0)
+		    &isolated, "accepted", &accepted, "destroyed", &destroyed) < 0)
 		return -EINVAL;
 	*c = (struct check_counts){.directories = (uint64_t)directories,
 		.files = (uint64_t)files,
@@ -174,7 +174,8 @@ static int take_counts(struct check_counts *c, json_t *o)
 		.leftovers = (uint64_t)leftovers,
 		.repaired = (uint64_t)repaired,
 		.isolated = (uint64_t)isolated,
-		.accepted = (uint64_t)accepted};
+		.accepted = (uint64_t)accepted,
+		.destroyed = (uint64_t)destroyed};
 	return 0;
 }
 
@@ -196,17 +197,18 @@ DEFINE_SCOPED(struct fsck *, fsck_free)
 static int take_params(struct fsck *x, json_t *params)
 {
 	const char *only = NULL, *after = NULL, *today;
-	int repair, isolate, accept, names;
+	int repair, isolate, accept, names, sweep_due = 0;
 	json_t *counts = NULL;
 	json_int_t at;
 
-	if (json_unpack(params, "{s:b,s:b,s:b,s:b,s:s,s:I,s?s,s?s,s?o}", "repair", &repair, "isolate", &isolate,
+	if (json_unpack(params, "{s:b,s:b,s:b,s:b,s:s,s:I,s?s,s?s,s?o,s?b}", "repair", &repair, "isolate", &isolate,
 		    "accept", &accept, "names", &names, "today", &today, "recorded_at", &at, "only", &only,
-		    "after", &after, "counts", &counts) < 0)
+		    "after", &after, "counts", &counts, "sweep_due", &sweep_due) < 0)
 		return -EINVAL;
 	x->opt.repair = repair;
 	x->opt.isolate = isolate;
 	x->opt.accept = accept;
+	x->opt.sweep_due = sweep_due;
 	x->opt.recorded_at = at;
 	x->show_names = x->opt.by_name = names;
 	x->today = strdup(today);
@@ -257,7 +259,7 @@ json_t *fsck_next(struct fsck *x)
 	json_t *o;
 
 	pthread_mutex_lock(&x->lock);
-	o = json_pack("{s:s, s:s?, s:s?, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "state",
+	o = json_pack("{s:s, s:s?, s:s?, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}}", "state",
 		!x->done         ? "checking"
 		: x->result == 0 ? "done"
 				 : "failed",
@@ -266,7 +268,7 @@ json_t *fsck_next(struct fsck *x)
 		(json_int_t)c->files, "bytes", (json_int_t)c->bytes, "total", (json_int_t)c->total, "damaged",
 		(json_int_t)c->damaged, "leftovers", (json_int_t)c->leftovers, "repaired",
 		(json_int_t)c->repaired, "isolated", (json_int_t)c->isolated, "accepted",
-		(json_int_t)c->accepted);
+		(json_int_t)c->accepted, "destroyed", (json_int_t)c->destroyed);
 	x->findings = json_array();
 	x->waiting_bytes = 0;
 	pthread_cond_signal(&x->taken);

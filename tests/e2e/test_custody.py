@@ -129,6 +129,12 @@ def test_two_custodians_erase_a_file(apart):
     v.coffer(*jane, *confirm, user=v.carol, timeout=60)
     m = v.mount(v.alice)
     assert m.errno("open('jane.txt').read()") != 0 and m.read("d/other") == b"y\n" and m.read("d/doe.pdf") == b"new\n"
+    # What is not there any more is called by its path, which nobody reads in the book.
+    v.mount(v.alice).sh("rm d/doe.pdf")
+    assert "nothing is destroyed yet" in v.coffer(*doe, user=v.bob).out
+    v.coffer("shred", "acme", "d/never", *reason, *confirm, user=v.carol, check=NOT_FOUND)
+    assert v.json(*doe, *confirm, user=v.carol, timeout=60)["counts"]["versions"] == 1
+    assert "doe" not in str([r for r in v.log() if r["op"].startswith("erase")])
 
 
 def test_two_custodians_erase_a_class(apart):

@@ -351,3 +351,23 @@ s.sendall(json.dumps({{"method": "org.coffer.keyd.FsckNext", "parameters": {{"fs
 print(s.recv(65536).decode())
 """
     assert "PermissionDenied" in acme.alice.python(script, acme.dir + "/run").out
+
+
+def test_between_erasure_and_sweep_nothing_is_damaged(store, tmp_path):
+    """Then it is swept.  What somebody puts back afterwards is reported."""
+    before = {os.path.join(d, f) for d, _, fs in os.walk(store.store()) for f in fs}
+    copy = str(tmp_path / "copy")
+    subprocess.run(["cp", "-a", store.store(), copy], check=True)
+    store.coffer("shred", "acme", "small", "--reason", "R", "--yes")
+    r = fsck(store)  # swept already, or not yet
+    assert r["verdict"] == "clean" and r["counts"]["damaged"] == 0, r
+    assert [f["what"] for f in r["findings"]] == ["destroyed"] * r["counts"]["destroyed"]
+    assert all(not f["damage"] for f in r["findings"])
+    wait_for(lambda: [x for x in store.log() if x["op"] == "sweep"], "the sweep")
+    assert fsck(store)["findings"] == []
+    gone = before - {os.path.join(d, f) for d, _, fs in os.walk(store.store()) for f in fs}
+    assert len(gone) == 1
+    path = gone.pop()
+    subprocess.run(["cp", "-a", path.replace(store.store(), copy), path], check=True)
+    r = fsck(store, code=DAMAGED)
+    assert only(r)["what"] == "destroyed" and r["counts"]["damaged"] == 1 and r["counts"]["destroyed"] == 0, r

@@ -71,6 +71,30 @@ static void test_sound(void **state)
 	assert_true(c.counts.total >= BIG);
 }
 
+/* What an erasure left is no damage as long as its sweep is due, and is not given another name; later it is. */
+static void test_destroyed(void **state)
+{
+	struct fixture *x = *state;
+	struct found c = {0};
+	uint16_t class, day;
+
+	fill(x);
+	fixture_puncture(x, fixture_origin(x->root, "holes", &class, &day));
+	fixture_reopen(x);
+	c.opt.sweep_due = c.opt.isolate = true;
+	check_run(x, &c);
+	check_expect(&c, "destroyed", "holes", "");
+	assert_false(c.at[0].damage);
+	assert_int_equal(c.counts.destroyed, 1);
+	assert_int_equal(c.counts.damaged + c.counts.leftovers + c.counts.isolated, 0);
+	c.opt.sweep_due = c.opt.isolate = false;
+	check_run(x, &c);
+	check_expect(&c, "destroyed", "holes", "");
+	assert_true(c.at[0].damage);
+	assert_int_equal(c.counts.damaged, 1);
+	assert_int_equal(c.counts.destroyed, 0);
+}
+
 static void test_sectors(void **state)
 {
 	struct fixture *x = *state;
@@ -373,6 +397,7 @@ int main(void)
 #define TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_sound),
+		TEST(test_destroyed),
 		TEST(test_sectors),
 		TEST(test_isolated_names),
 		TEST(test_leftovers),
