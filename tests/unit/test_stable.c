@@ -296,7 +296,7 @@ static void test_what_nobody_waits_for_reaches_the_disk_soon(void **state)
 	unsigned begun;
 
 	record(f);
-	answer(f, 1, NULL, 0);
+	answer(f, 1, "", 0);
 	assert_int_equal(expect(f, 1, 0), 0);
 	begun = gate_begun();
 	stable_request(FUSE_RELEASE, 1);
