@@ -26,7 +26,7 @@
 #include "keyd/survey.h"
 
 #define KEEP_SECONDS 60	   /* after the last question */
-#define LISTS_MAX 64	   /* of one uid: the oldest goes */
+#define LISTS_MAX 8	   /* of one uid, in memory, 200 bytes a file: the oldest goes */
 #define PIECE (512u << 10) /* of lines, in one answer */
 
 struct subject_list { /* what a search found, until it is fetched */

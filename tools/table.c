@@ -47,6 +47,27 @@ static char *cell_text(const json_t *row, const struct column *c)
 	return strdup("");
 }
 
+/* libsmartcols escapes what cannot be printed; this is what can, and deceives.  Steals text. */
+static char *undeceiving(char *text)
+{
+	scoped(freep) char *old = text;
+	char *shown = text ? malloc(3 * strlen(text) + 1) : NULL, *to = shown; /* [U+202E] for three bytes */
+
+	for (const char *p = old; shown && *p; p++) {
+		unsigned c = turns_text(p);
+
+		if (!c) {
+			*to++ = *p;
+			continue;
+		}
+		to += sprintf(to, "[U+%04X]", c);
+		p += 2;
+	}
+	if (shown)
+		*to = '\0';
+	return shown;
+}
+
 static int add_row(struct libscols_table *t, const json_t *row, const struct column *columns, size_t n)
 {
 	struct libscols_line *line = scols_table_new_line(t, NULL);
@@ -56,7 +77,7 @@ static int add_row(struct libscols_table *t, const json_t *row, const struct col
 	if (json_is_true(json_object_get(row, "attention")))
 		scols_line_set_color(line, "red");
 	for (size_t i = 0; i < n; i++) {
-		char *text = cell_text(row, &columns[i]);
+		char *text = undeceiving(cell_text(row, &columns[i]));
 
 		if (!text || scols_line_refer_data(line, i, text) < 0) {
 			free(text);

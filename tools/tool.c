@@ -19,6 +19,14 @@
 #define BUSY_TICK_MS 100
 #define BUSY_SAY_MS 1000
 
+unsigned turns_text(const char *text)
+{
+	const unsigned char *u = (const unsigned char *)text;
+	unsigned c = u[0] == 0xe2 && (u[1] & 0xc0) == 0x80 ? 0x2000u | (u[1] & 0x3fu) << 6 | (u[2] & 0x3fu) : 0;
+
+	return c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) ? c : 0;
+}
+
 void put_escaped(FILE *to, const char *text)
 {
 	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
@@ -27,6 +35,8 @@ void put_escaped(FILE *to, const char *text)
 			fprintf(to, "\\x%02x", *++p);
 		else if (*p < 0x20 || *p == 0x7f)
 			fprintf(to, "\\x%02x", *p);
+		else if (turns_text((const char *)p))
+			fprintf(to, "[U+%04X]", turns_text((const char *)p)), p += 2;
 		else
 			putc(*p, to);
 	}

@@ -42,7 +42,9 @@ extern const struct command commands[]; /* ends with a NULL name */
 /* --dir and --json, which every subcommand takes: the child parser of each; its input is the struct tool. */
 extern const struct argp_child tool_children[];
 
-/* Control characters as \xNN: what came from outside can neither forge a line nor reach the terminal. */
+/* Whether a character begins there that ends a line or turns the reading direction: its number, of three bytes; else 0. */
+unsigned turns_text(const char *text);
+/* Control characters as \xNN, those of turns_text as [U+NNNN]: what came from outside can neither forge a line nor reach the terminal. */
 void put_escaped(FILE *to, const char *text);
 /* A line on stdout / on stderr after "coffer: ", escaped.  say: an exit code; fail: `code`. */
 int say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

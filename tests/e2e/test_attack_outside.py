@@ -141,3 +141,40 @@ def test_an_import_is_not_led_elsewhere(acme):
     with open(victim) as f:
         assert f.read() == "mine\n"
     assert m.read("in/was") == b"secret\n"
+
+
+def test_answers_that_nobody_fetches_do_not_pile_up(acme):
+    """In coffer-keyd's memory, 200 bytes a file: a few lists of a user's, and the newest are there."""
+    m = acme.mount(acme.alice)
+    m.sh("mkdir d; cd d; for i in $(seq 20); do echo x > $i; done")
+    acme.coffer("subject", "label", m.point + "/d", "jane", user=acme.alice)
+    out = acme.alice.python(SOURCE + """
+import sys, time
+keyd = Connection(sys.argv[1])
+def find():
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        begun = keyd.call("org.coffer.keyd.SubjectFind", client="acme", subject="jane")
+        while "error" not in begun:
+            said = keyd.call("org.coffer.keyd.Job", job=begun["parameters"]["job"])
+            if said["parameters"].get("state") == "done":
+                return said["parameters"]["list"]
+            if "error" in said:
+                break
+lists = [find() for _ in range(20)]
+print(*["rows" in keyd.call("org.coffer.keyd.SubjectRows", list=n)["parameters"] for n in lists])
+""", acme.dir + "/run/keyd.sock").out.split()
+    assert out == ["False"] * 12 + ["True"] * 8
+
+
+def test_a_name_does_not_turn_a_row_of_a_table_around(share):
+    """Nor end its line: what stands in a terminal stands there in the order in which it was said."""
+    names = ["a\u202egpj.exe", "b\u2066c", "d\u2028e", "f\u2029g"]
+    for n in names:
+        share.write(n, "x")
+    v, signs = share.vault, "\u202e\u2066\u2028\u2029"
+    share.sh('mkdir d; for n in "$@"; do mv "$n" d; done', *names)
+    v.coffer("subject", "label", share.point + "/d", "ja\u202ene", user=v.alice)
+    out = v.coffer("log").out + v.coffer("log", "--op", "rename").out + v.coffer("subject", "find", "acme", "ja\u202ene").out
+    out += v.coffer("subject", "labels", "acme", check=None).out
+    assert "gpj.exe" in out and not set(out) & set(signs), [li for li in out.split("\n") if set(li) & set(signs)]
