@@ -69,12 +69,14 @@ static int add_row(struct erase *e, const json_t *rows, const json_t *row)
 
 	if (!path || !kind || stays)
 		return 0;
+	if (*kind != 'd')
+		return erase_add_path(e, path);
 	json_array_foreach(rows, i, other)
 	{
 		const char *its = json_string_value(json_object_get(other, "path"));
 
-		if (*kind == 'd' && (json_is_true(json_object_get(other, "held")) ||
-					    (json_is_true(json_object_get(other, "shared")) && !e->shared)) &&
+		if ((json_is_true(json_object_get(other, "held")) ||
+			    (json_is_true(json_object_get(other, "shared")) && !e->shared)) &&
 			(!its || is_below(its, path)))
 			return 0;
 	}

@@ -83,6 +83,8 @@ static int ask(struct versions *v)
 	size_t i;
 	int r;
 
+	if (keyd_is_sealed(v->k)) /* names that do not open would be passed over in silence */
+		return -ENOKEY;
 	r = fsd_call(v->k, "org.coffer.fsd.Removals", json_pack("{s:s, s:I}", "client_id", v->client.hex, "after", v->after),
 		&answer, &failure);
 	audit_names_switch(v->k, &v->names, v->client.hex, true);

@@ -4,6 +4,7 @@ coffer-fsd's clock is moved back at first (libfaketime, by a program in its plac
 a month that is over."""
 import datetime
 import glob
+import json
 import os
 import re
 import shutil
@@ -277,3 +278,21 @@ def test_policy_says_how_long_and_admins_do_not_shorten_it(aged, tmp_path):
             f.write(built_in + "\n" + words + "\n")
         r = v.coffer("policy", "check", path, check=None)
         assert (r.rc == OK) == good, (words, r)
+
+
+def test_an_erasure_finds_what_was_removed_in_an_archived_month(aged):
+    """And says so where the archive cannot be read."""
+    v = aged
+    v.coffer("log", "archive")
+    r = v.json("shred", "acme", "file2", "--reason", "R", "--yes")
+    assert r["counts"]["versions"] == 1 and "versions_unread" not in r["counts"], r
+    path = v.dir + "/ledger/archive/" + archive_files(v)[0]
+    v.down()
+    os.rename(path, path + ".away")
+    v.up()
+    r = v.coffer("shred", "acme", "file3", "--reason", "R", "--yes")
+    assert "The record is not readable" in r.err, r
+    certificate, = glob.glob(v.dir + "/keyd/certificates/acme+erasure-2.json")
+    with open(certificate) as f:
+        assert json.load(f)["certificate"]["what"]["versions_unread"] is True
+    os.rename(path + ".away", path)
