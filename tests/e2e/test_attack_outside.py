@@ -178,3 +178,27 @@ def test_a_name_does_not_turn_a_row_of_a_table_around(share):
     out = v.coffer("log").out + v.coffer("log", "--op", "rename").out + v.coffer("subject", "find", "acme", "ja\u202ene").out
     out += v.coffer("subject", "labels", "acme", check=None).out
     assert "gpj.exe" in out and not set(out) & set(signs), [li for li in out.split("\n") if set(li) & set(signs)]
+
+
+OTHERS = """
+import ctypes, os
+libc, tool = ctypes.CDLL(None, use_errno=True), os.getppid()
+assert os.path.basename(os.readlink(f"/proc/{os.getpid()}/exe")).startswith("python")
+def refused(what):
+    try:
+        what()
+    except OSError as e:
+        return e.errno in (1, 13)
+def call(number, *args):
+    if libc.syscall(number, *args) < 0:
+        raise OSError(ctypes.get_errno(), "")
+print(refused(lambda: open(f"/proc/{tool}/mem", "r+b")), refused(lambda: os.readlink(f"/proc/{tool}/fd/1")),
+      refused(lambda: open(f"/proc/{tool}/root/" + os.environ["HOME"] + "/x", "w")),
+      refused(lambda: call(438, os.pidfd_open(tool), 0, 0)),
+      refused(lambda: call(101, 16, tool, 0, 0)) if os.uname().machine == "x86_64" else True)
+"""
+
+
+def test_a_confined_program_does_not_become_one_that_is_not(closed):  # noqa: F811
+    """Its parent is not confined: neither its memory nor its descriptors are to be had."""
+    assert sh(closed, 'exec python3 -c "$1"', OTHERS).out.split() == ["True"] * 5
