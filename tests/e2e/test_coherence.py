@@ -296,6 +296,6 @@ for n in range(300):
 """)
     assert b.get("missing") == 300  # and the kernel believes it for a day
     a.do("for n in range(300): os.rename(f'old{n}', f'new{n}')")
-    harness.wait_for(lambda: b.get("sum(os.path.exists(f'old{n}') for n in range(300))") == 0, "the old names' end", limit=5)
-    harness.wait_for(lambda: b.get("sum(os.path.exists(f'new{n}') for n in range(300))") == 300, "the new names", limit=5)
+    harness.wait_for(lambda: b.get("sum(os.path.exists(f'old{n}') for n in range(300))") == 0, "the old names' end")
+    harness.wait_for(lambda: b.get("sum(os.path.exists(f'new{n}') for n in range(300))") == 300, "the new names")
     assert "too many changes at once" in v.logs(), "nothing overflowed: this shows nothing"

@@ -382,7 +382,7 @@ def test_sessions_end(clock):
     a.do(f"fd = os.open('dir/{NAME}', os.O_RDONLY); assert os.read(fd, 5)")
     die(v, days)
     assert a.errno("os.pread(fd, 5, 0)") != 0
-    wait_for(lambda: not m.mounted(), "the mount's end", limit=2)
+    wait_for(lambda: not m.mounted(), "the mount's end")
 
 
 def test_mount_is_refused_with_the_date(gone):

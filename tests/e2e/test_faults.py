@@ -331,7 +331,7 @@ def test_damaged_slot(closed, how):
 def test_worker_killed_under_an_open_session(share):
     share.write("f", "kept")
     kill9(share.worker())
-    wait_for(lambda: not share.mounted(), "the mount's end", limit=2)
+    wait_for(lambda: not share.mounted(), "the mount's end")
     again = share.vault.mount(share.user, point=share.point)
     assert again.read("f") == b"kept"
 
@@ -342,7 +342,7 @@ def test_fsd_killed_under_an_open_session(share):
     share.write("f", "kept")
     old = v.pid("fsd")
     kill9(old)
-    wait_for(lambda: not share.mounted(), "the mount's end", limit=3)
+    wait_for(lambda: not share.mounted(), "the mount's end")
     wait_for(lambda: v.pids("fsd") not in ([], [old]), "a new fsd", limit=10)
     again = v.mount(share.user, point=share.point)
     assert again.read("f") == b"kept"
@@ -356,8 +356,8 @@ def test_keyd_killed_under_an_open_session(share):
     a = v.actor(share.user, share.point)
     a.do("fd = os.open('f', os.O_RDONLY); os.pread(fd, 4, 0)")
     kill9(v.pid("keyd"))
-    wait_for(lambda: a.errno("os.pread(fd, 4, 0)"), "the end of reading", limit=3)
-    wait_for(lambda: not share.mounted(), "the mount's end", limit=3)
+    wait_for(lambda: a.errno("os.pread(fd, 4, 0)"), "the end of reading")
+    wait_for(lambda: not share.mounted(), "the mount's end")
     wait_for(lambda: not v.pids("fsd") and not v.pids("worker"), "the end of fsd and worker", limit=10)
     v.coffer("mount", "acme", "--purpose", harness.PURPOSE, share.point, user=share.user, check=UNREACHABLE)
     v.up()
@@ -370,7 +370,7 @@ def test_keyd_restarted_under_open_sessions(share):
     share.write("f", "kept")
     kill9(v.pid("keyd"))
     v.up()
-    wait_for(lambda: not share.mounted(), "the old mount's end", limit=3)
+    wait_for(lambda: not share.mounted(), "the old mount's end")
     again = v.mount(share.user, point=share.point)
     assert again.read("f") == b"kept"
 
@@ -389,7 +389,7 @@ def test_keyd_stopped_by_sigterm_is_like_down(share):
     v = share.vault
     os.kill(v.pid("keyd"), signal.SIGTERM)
     wait_for(lambda: not v.pids("keyd") and not v.pids("fsd") and not v.pids("worker"), "an orderly end", limit=10)
-    wait_for(lambda: not share.mounted(), "the mount's end", limit=2)
+    wait_for(lambda: not share.mounted(), "the mount's end")
 
 
 def test_two_sets_of_daemons_on_one_directory(share):

@@ -17,7 +17,7 @@ def pair(acme):
 
 def eventually(actor, expression, value):
     """Notifications are sent, not waited for."""
-    harness.wait_for(lambda: actor.get(expression) == value, f"{expression} == {value!r}", limit=5)
+    harness.wait_for(lambda: actor.get(expression) == value, f"{expression} == {value!r}")
 
 
 def test_a_file_without_a_name_gets_one(pair):
