@@ -99,7 +99,8 @@ int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, s
 int store_symlink(struct store_dir *d, const char *name, const char *target, struct stat *ret);
 int store_readlink(struct store_dir *d, const char *name, char *buf, size_t cap);	/* NUL-terminated */
 int store_unlink(struct store_dir *d, const char *name);
-int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st);	/* st: store_lookup's, just now */
+/* st: store_lookup's, just now; fd: of the file, as store_gone_word gave it, taken, or -1. */
+int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st, int fd);
 int store_rmdir(struct store_dir *d, const char *name);
 /* flags: 0, RENAME_NOREPLACE, RENAME_EXCHANGE.  Rewrites the places; a replaced file's class and origin day
  * pass to the file that takes its name. */
@@ -107,9 +108,11 @@ int store_rename(struct store_dir *d, const char *name, struct store_dir *to, co
 int store_link(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name);
 /* For the record of what is about to lose a name (st: store_lookup's, just now), so that an erasure finds its key later, when
  * only backups have it: "k" and the leaf in hex; "k-": no key goes with it; "k?": it cannot be told.  Not authenticated: who
- * uses it looks whether something that is there is under that leaf. */
+ * uses it looks whether something that is there is under that leaf.  ret_fd: a descriptor of the file, for
+ * store_unlink_known or to be closed, or -1; NULL: not wanted. */
 #define STORE_GONE_WORD 20
-void store_gone_word(struct store_dir *d, const char *name, const struct stat *st, char ret[STORE_GONE_WORD]);
+void store_gone_word(
+	struct store_dir *d, const char *name, const struct stat *st, char ret[STORE_GONE_WORD], int *ret_fd);
 
 /* Attributes of anything by name (files that are open: file.h). */
 int store_chmod(struct store_dir *d, const char *name, mode_t mode);

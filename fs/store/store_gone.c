@@ -11,7 +11,7 @@
 #include "fs/store/header.h"
 #include "fs/store/store_impl.h"
 
-static int leaf_of_file(struct store_dir *d, const char *entry, struct leaf_index *ret)
+static int leaf_of_file(struct store_dir *d, const char *entry, struct leaf_index *ret, int *ret_fd)
 {
 	scoped(close_fdp) int fd = backing_open(d->fd, entry, O_RDONLY);
 	uint8_t head[HEADER_BYTES];
@@ -22,6 +22,8 @@ static int leaf_of_file(struct store_dir *d, const char *entry, struct leaf_inde
 	if (fd < 0)
 		return fd;
 	r = backing_read(fd, head, sizeof(head), 0, &n);
+	if (ret_fd)
+		*ret_fd = take_fd(&fd);
 	if (r < 0)
 		return r;
 	if (n == 0 || (n == sizeof(head) && sodium_is_zero(head, sizeof(head))))
@@ -52,18 +54,21 @@ static int leaf_of_dir(struct store_dir *d, const char *entry, struct leaf_index
 	return r;
 }
 
-void store_gone_word(struct store_dir *d, const char *name, const struct stat *st, char ret[STORE_GONE_WORD])
+void store_gone_word(
+	struct store_dir *d, const char *name, const struct stat *st, char ret[STORE_GONE_WORD], int *ret_fd)
 {
 	struct leaf_index leaf;
 	struct name_entry e;
 	int r = name_seal(&d->keys->name, name, &e);
 
+	if (ret_fd)
+		*ret_fd = -1;
 	if (r == 0 && S_ISDIR(st->st_mode))
 		r = leaf_of_dir(d, e.entry, &leaf);
 	else if (r == 0 && st->st_nlink > 1)
 		r = -ENODATA; /* it lives on under its other names */
 	else if (r == 0 && S_ISREG(st->st_mode))
-		r = leaf_of_file(d, e.entry, &leaf);
+		r = leaf_of_file(d, e.entry, &leaf, ret_fd);
 	else if (r == 0)
 		r = S_ISLNK(st->st_mode) ? link_leaf(d, e.entry, &leaf) : -ENODATA;
 	if (r == 0)

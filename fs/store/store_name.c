@@ -91,28 +91,26 @@ int store_unlink(struct store_dir *d, const char *name)
 	struct stat st;
 	int r = store_lookup(d, name, &st);
 
-	return r < 0 ? r : store_unlink_known(d, name, &st);
+	return r < 0 ? r : store_unlink_known(d, name, &st, -1);
 }
 
-int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st)
+int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st, int fd)
 {
+	scoped(close_fdp) int keeps = fd;
 	struct link_side side = {.name = ""};
 	struct name_entry n;
-	int keeps = -1, r;
+	int r;
 
 	r = name_seal(&d->keys->name, name, &n);
 	if (r == 0 && S_ISLNK(st->st_mode))
 		r = link_side_of(d, n.entry, &side);
 	if (r < 0)
 		return r;
-	if (S_ISREG(st->st_mode) && st->st_nlink == 1 && st->st_blocks > 0)
+	if (keeps < 0 && S_ISREG(st->st_mode) && st->st_nlink == 1 && st->st_blocks > 0)
 		keeps = openat(d->fd, n.entry, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (unlinkat(d->fd, n.entry, 0) < 0) {
-		r = -errno;
-		close_fdp(&keeps);
-		return r;
-	}
-	reaper_close(d->store->reaper, keeps);
+	if (unlinkat(d->fd, n.entry, 0) < 0)
+		return -errno;
+	reaper_close(d->store->reaper, take_fd(&keeps));
 	link_side_drop(&side, d);
 	dir_drop_side(d, n.entry);
 	return 0;

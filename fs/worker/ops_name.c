@@ -52,6 +52,7 @@ static int remove_name(const struct op *o, struct inode *dir, const char *name, 
 	char gone[STORE_GONE_WORD] = "";
 	struct inode *i = NULL;
 	struct stat st;
+	int fd = -1;
 	int r = op_may_change_in(o, dir);
 
 	if (r == 0)
@@ -64,8 +65,8 @@ static int remove_name(const struct op *o, struct inode *dir, const char *name, 
 		/* A directory's open descriptor and keys go first: it loses its id. */
 		if (i && is_dir)
 			resolve_dir_drop(o->w->resolver, i);
-		store_gone_word(d, name, &st, gone);
-		r = is_dir ? store_rmdir(d, name) : store_unlink_known(d, name, &st);
+		store_gone_word(d, name, &st, gone, &fd);
+		r = is_dir ? store_rmdir(d, name) : store_unlink_known(d, name, &st, fd);
 	}
 	if (r == 0) {
 		a.size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
@@ -196,7 +197,7 @@ static void tell_replaced(const struct side *from, const struct side *to, unsign
 	else if (S_ISDIR(from->st.st_mode))
 		snprintf(word, STORE_GONE_WORD, "d");
 	else if (to->there)
-		store_gone_word(to->d, to->name, &to->st, word);
+		store_gone_word(to->d, to->name, &to->st, word, NULL);
 	else
 		snprintf(word, STORE_GONE_WORD, "k-");
 }
