@@ -184,7 +184,7 @@ static int unmount_path(struct tool *t, const char *given, bool lazy)
 	if (!path)
 		return fail(EXIT_USAGE, "%s: %s", given, strerror(errno));
 	if (!fusemount_is_coffer(path))
-		return fail(EXIT_NOT_FOUND, "%s: %s; `coffer sessions` lists your mounts", path,
+		return fail(EXIT_NOT_FOUND, "%s: %s; `coffer sessions` lists your mounts, with --ended why they ended", path,
 			fusemount_is_mounted(path) ? "what is mounted there is no share" : "nothing is mounted there");
 	r = fusemount_unmount(path, lazy);
 	/* A program that has just ended may still hold it for a moment: the kernel closes its files behind it. */

@@ -146,7 +146,9 @@ int cmd_sessions(struct tool *t, int argc, char **argv)
 	if (r == EXIT_OK)
 		r = t->json ? print_json(answer)
 			    : table_print(json_object_get(answer, "sessions"), over ? ended : columns,
-				      over ? ARRAY_SIZE(ended) : ARRAY_SIZE(columns), "no sessions");
+				      over ? ARRAY_SIZE(ended) : ARRAY_SIZE(columns),
+				      over ? "no session has ended"
+					   : "no sessions; `coffer sessions --ended` says why those that were ended");
 	json_decref(answer);
 	return r;
 }

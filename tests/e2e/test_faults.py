@@ -573,3 +573,15 @@ def test_no_daemon_leaves_descriptors_behind(acme):
         acme.mount(acme.bob, check=REFUSED)
     wait_for(lambda: not acme.pids("worker"), "the last worker's end")
     wait_for(lambda: all(count()[n] <= before[n] + 1 for n in before), f"descriptors going back to {before}")
+
+
+def test_a_mount_that_went_says_where_to_look(share):
+    """At five o'clock: the folder is empty, and nothing is mounted there."""
+    m, v = share, share.vault
+    kill9(m.worker())
+    wait_for(lambda: not m.mounted(), "the end of the mount")
+    r = m.unmount(check=None)
+    assert r.rc == harness.NOT_FOUND and "coffer sessions" in r.err and "--ended" in r.err, r
+    r = v.coffer("sessions", user=v.alice)
+    assert "--ended" in r.out + r.err, r
+    assert "worker died" in v.coffer("sessions", "--ended", user=v.alice).out
