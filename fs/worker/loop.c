@@ -67,17 +67,16 @@ static size_t receive(struct loop *l, void **buf)
 	uint64_t began = 0, idle = 0;
 
 	for (;;) {
+		bool unread = near_leads(l) && near_watch(l);
 		size_t handed;
 		ssize_t n;
 
-		if (near_leads(l))
-			near_watch(l);
 		handed = near_handed(l, buf);
 		if (handed > 0)
 			return handed;
 		n = loop_read(l, *buf);
 		if (n > 0)
-			near_saw(l, *buf, (size_t)n, idle);
+			near_saw(l, *buf, (size_t)n, idle, unread);
 		if (n != 0)
 			return n < 0 ? 0 : (size_t)n;
 		if (atomic_load(&l->stop))

@@ -38,8 +38,9 @@ void near_stop(struct loop *l); /* after l->stop and stop_fd */
 
 bool near_leads(const struct loop *l);
 
-/* The baton's holder: returns when it is to read itself, be it only once, or at the end. */
-void near_watch(struct loop *l);
+/* The baton's holder: returns when it is to read itself, or at the end.  True: only what lies there, because the near
+ * reader does not come to read it. */
+bool near_watch(struct loop *l);
 
 /* The baton's holder: a long request that the near reader left to it, in exchange for *buf.  0: none. */
 size_t near_handed(struct loop *l, void **buf);
@@ -52,6 +53,6 @@ void near_back(struct loop *l);
 void near_try(struct loop *l);
 
 /* The baton's holder has read this after an idle time of so many ns: who asks, and does it pay to let the near reader read again? */
-void near_saw(struct loop *l, const void *buf, size_t n, uint64_t idle_ns);
+void near_saw(struct loop *l, const void *buf, size_t n, uint64_t idle_ns, bool unread);
 
 #endif

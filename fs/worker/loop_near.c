@@ -376,15 +376,16 @@ static void watch_from(struct near *x, int *cpu)
 		*cpu = there;
 }
 
-void near_watch(struct loop *l)
+bool near_watch(struct loop *l)
 {
 	struct near *x = l->near;
 	struct pollfd p[] = {
 		{.fd = l->stop_fd, .events = POLLIN}, {.fd = x->back_fd, .events = POLLIN}, {.fd = l->fd, .events = POLLIN}};
 	unsigned last = atomic_load(&x->served), stuck = 0, idle = 0;
+	bool unread = false;
 	int cpu = -1;
 
-	while (near_leads(l) && !atomic_load(&l->gone) && !atomic_load(&l->stop)) {
+	while (!unread && near_leads(l) && !atomic_load(&l->gone) && !atomic_load(&l->stop)) {
 		bool asleep = idle >= TICKS_IDLE;
 		unsigned now;
 
@@ -400,8 +401,8 @@ void near_watch(struct loop *l)
 			stuck++;
 			if (atomic_load(&x->busy))
 				take_over(x, stuck);
-			else if (stuck >= TICKS_UNREAD)
-				break;
+			else
+				unread = stuck >= TICKS_UNREAD;
 		} else {
 			stuck = 0;
 			idle++;
@@ -410,6 +411,7 @@ void near_watch(struct loop *l)
 	}
 	if (cpu >= 0)
 		sched_setaffinity(0, sizeof(x->allowed), &x->allowed);
+	return unread;
 }
 
 size_t near_handed(struct loop *l, void **buf)
@@ -435,15 +437,15 @@ void near_try(struct loop *l)
 		let_lead(x);
 }
 
-void near_saw(struct loop *l, const void *buf, size_t n, uint64_t idle_ns)
+void near_saw(struct loop *l, const void *buf, size_t n, uint64_t idle_ns, bool unread)
 {
 	struct near *x = l->near;
 
 	if (!x)
 		return;
 	if (near_leads(l)) {
-		/* It did not come to read this.  What nobody waits for may lie there while its program computes. */
-		if (l->client.waits(buf))
+		/* What nobody waits for may lie there while its program computes. */
+		if (unread && l->client.waits(buf))
 			starved(x);
 		return;
 	}
