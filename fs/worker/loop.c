@@ -49,12 +49,13 @@ void loop_is_gone(struct loop *l, int error)
 
 ssize_t loop_read(struct loop *l, void *buf)
 {
-	ssize_t n = read(l->fd, buf, LOOP_REQUEST_MAX);
+	ssize_t n;
 
+	do
+		n = read(l->fd, buf, LOOP_REQUEST_MAX);
+	while (n < 0 && (errno == EINTR || errno == ENOENT)); /* ENOENT: interrupted before we read it; others may wait */
 	if (n > 0)
 		return n;
-	if (n < 0 && (errno == EINTR || errno == ENOENT)) /* ENOENT: interrupted before we read it */
-		return 0;
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
 	loop_is_gone(l, n == 0 || errno == ECONNABORTED ? ENODEV : errno);

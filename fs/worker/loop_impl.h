@@ -27,7 +27,7 @@ void loop_buffer_free(void *buf);	/* NULL is fine */
 uint64_t loop_now_ns(void);
 void loop_is_gone(struct loop *l, int error);
 
-/* One read.  n > 0: a request; 0: nothing there (or interrupted); -1: nothing will come any more, and the client was told. */
+/* One read.  n > 0: a request; 0: nothing is there; -1: nothing will come any more, and the client was told. */
 ssize_t loop_read(struct loop *l, void *buf);
 
 /* ---- the near reader (loop_near.c): see there ---- */
