@@ -8,6 +8,7 @@
 
 #include "common/date.h"
 #include "common/log.h"
+#include "common/placement.h"
 #include "common/scope.h"
 #include "keyd/decision.h"
 #include "keyd/expiry.h"
@@ -33,6 +34,7 @@ static int client_create(struct keyd *k, char hex[CLIENT_ID_HEX], struct keys_er
 	store = statedir_open(&k->dir, "store", O_RDONLY | O_DIRECTORY, 0);
 	if (store < 0)
 		return store;
+	placement_spread(store);
 	if (mkdirat(store, hex, 0700) < 0 || fsync(store) < 0)
 		return -errno;
 	r = keyring_add(k->ring, &id, err);

@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 
 #include "common/pathseal.h"
+#include "common/placement.h"
 #include "fs/store/backing.h"
 #include "fs/store/cipher.h"
 #include "fs/store/file_impl.h"
@@ -293,8 +294,10 @@ int store_open(int root_fd, struct keytree *tree, const struct store_options *op
 	r = dir_open_root(s, &s->root);
 	if (r < 0)
 		return r;
-	if (!opt->read_only)
+	if (!opt->read_only) {
+		placement_spread(s->root_fd);
 		drop_unnamed(s);
+	}
 	close(root_fd);
 	*ret = take_ptr(&s);
 	return 0;

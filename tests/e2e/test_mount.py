@@ -1,8 +1,10 @@
 """What a mount is refused for, and what a mount keeps out."""
+import fcntl
 import json
 import os
 import socket
 import stat
+import struct
 
 import pytest
 
@@ -273,3 +275,31 @@ def test_the_kernel_reads_ahead_as_far_as_a_request_goes(share):
     minor = [m for p, m, _ in harness.mounts_below(share.point)][0]
     with open(f"/sys/class/bdi/0:{minor}/read_ahead_kb") as f:
         assert f.read().strip() == "1024"
+
+
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x00020000
+
+
+def top_of_unrelated_trees(path, mark=False):
+    """chattr's +T, as the disk has it."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        flags = struct.unpack("i", fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(8))[:4])[0]
+        if mark:
+            fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("q", flags | FS_TOPDIR_FL))
+            return top_of_unrelated_trees(path)
+        return flags & FS_TOPDIR_FL != 0
+    finally:
+        os.close(fd)
+
+
+def test_clients_and_the_folders_of_a_share_are_placed_apart(share, tmp_path):
+    """Else each new file waits for all that were deleted near it (common/placement.h)."""
+    try:
+        known = top_of_unrelated_trees(tmp_path, mark=True)
+    except OSError:
+        known = False
+    if not known:
+        pytest.skip("this disk knows no such mark")
+    assert top_of_unrelated_trees(share.vault.store())
+    assert top_of_unrelated_trees(os.path.dirname(share.vault.store()))
