@@ -2,18 +2,17 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <openssl/evp.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <string.h>
 
 #include "common/bytes.h"
 #include "common/scope.h"
+#include "fs/store/aes_gcm.h"
 
 #define CACHE_SLOTS 8 /* files a thread works on at a time, times directions */
-#define GCM_NONCE_BYTES 12
 #define XCHACHA_NONCE_BYTES crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
-static_assert(XCHACHA_NONCE_BYTES >= GCM_NONCE_BYTES, "one buffer serves both");
+static_assert(XCHACHA_NONCE_BYTES >= AES_GCM_NONCE_BYTES, "one buffer serves both");
 
 static const uint8_t personal_sector[crypto_generichash_blake2b_PERSONALBYTES] = "coffer-file-sect";
 
@@ -22,8 +21,8 @@ struct slot {
 	uint8_t suite;
 	struct file_id id;
 	uint8_t salt[CIPHER_SALT_BYTES];
-	struct key32 subkey; /* suite 2; suite 1 has it expanded in ctx */
-	EVP_CIPHER_CTX *ctx;
+	struct key32 subkey; /* suite 2; suite 1 has it expanded in aes */
+	struct aes_gcm *aes;
 };
 
 struct cache { /* one a thread, in the arena */
@@ -34,7 +33,7 @@ struct cache { /* one a thread, in the arena */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t cache_key;
-static EVP_CIPHER *aes;
+static bool cache_key_made;
 static __thread struct cache *cache;
 
 static void cache_free(void *arg)
@@ -43,18 +42,14 @@ static void cache_free(void *arg)
 	unsigned i;
 
 	for (i = 0; i < CACHE_SLOTS; i++)
-		EVP_CIPHER_CTX_free(c->slots[i].ctx);
+		aes_gcm_free(c->slots[i].aes);
 	secret_free(c);
 	cache = NULL;
 }
 
 static void init_once(void)
 {
-	aes = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-	if (pthread_key_create(&cache_key, cache_free) != 0) {
-		EVP_CIPHER_free(aes);
-		aes = NULL;
-	}
+	cache_key_made = pthread_key_create(&cache_key, cache_free) == 0;
 }
 
 static struct cache *cache_get(void)
@@ -62,7 +57,7 @@ static struct cache *cache_get(void)
 	if (cache)
 		return cache;
 	pthread_once(&once, init_once);
-	if (!aes)
+	if (!cache_key_made)
 		return NULL;
 	cache = secret_alloc(sizeof(*cache));
 	if (cache)
@@ -96,15 +91,18 @@ static bool slot_fits(const struct slot *s, const struct cipher_file *f, const u
 
 static int slot_fill(struct slot *s, const struct cipher_file *f, const uint8_t *salt, bool sealing)
 {
+	int r;
+
 	s->used = false;
 	crypto_generichash_blake2b_salt_personal(s->subkey.b, sizeof(s->subkey.b), NULL, 0, f->key->b,
 		sizeof(f->key->b), salt, personal_sector);
 	if (f->suite == CIPHER_AES_256_GCM) {
-		if (!s->ctx)
-			s->ctx = EVP_CIPHER_CTX_new();
-		if (!s->ctx || EVP_CipherInit_ex(s->ctx, aes, NULL, s->subkey.b, NULL, sealing) != 1)
-			return -ENOMEM;
+		if (!s->aes)
+			s->aes = aes_gcm_new(AES_GCM_BEST);
+		r = s->aes ? aes_gcm_key(s->aes, s->subkey.b, sealing) : -ENOMEM;
 		key32_wipe(&s->subkey);
+		if (r < 0)
+			return r;
 	}
 	s->sealing = sealing;
 	s->suite = f->suite;
@@ -155,7 +153,7 @@ int cipher_seal(const struct cipher_file *f, const struct cipher_nonce *nonce, c
 {
 	uint8_t iv[XCHACHA_NONCE_BYTES];
 	struct slot *s;
-	int r, len;
+	int r;
 
 	r = slot_get(f, nonce->salt, true, &s);
 	if (r < 0)
@@ -166,41 +164,29 @@ int cipher_seal(const struct cipher_file *f, const struct cipher_nonce *nonce, c
 			out, tag, NULL, plain, n, ad, ad_len, NULL, iv, s->subkey.b);
 		return 0;
 	}
-	if (EVP_EncryptInit_ex(s->ctx, NULL, NULL, NULL, iv) != 1 ||
-		EVP_EncryptUpdate(s->ctx, NULL, &len, ad, (int)ad_len) != 1 ||
-		EVP_EncryptUpdate(s->ctx, out, &len, plain, (int)n) != 1 ||
-		EVP_EncryptFinal_ex(s->ctx, out + len, &len) != 1 ||
-		EVP_CIPHER_CTX_ctrl(s->ctx, EVP_CTRL_AEAD_GET_TAG, CIPHER_TAG_BYTES, tag) != 1) {
+	r = aes_gcm_seal(s->aes, iv, ad, ad_len, plain, n, out, tag);
+	if (r < 0)
 		s->used = false;
-		return -EIO;
-	}
-	return 0;
+	return r;
 }
 
 int cipher_open(const struct cipher_file *f, const struct cipher_nonce *nonce, const void *ad, size_t ad_len,
 	const uint8_t *in, size_t n, const uint8_t tag[CIPHER_TAG_BYTES], uint8_t *plain)
 {
-	uint8_t iv[XCHACHA_NONCE_BYTES], expected[CIPHER_TAG_BYTES];
+	uint8_t iv[XCHACHA_NONCE_BYTES];
 	struct slot *s;
-	int r, len;
+	int r;
 
 	r = slot_get(f, nonce->salt, false, &s);
 	if (r < 0)
 		return r;
 	nonce_bytes(nonce, iv);
-	if (f->suite == CIPHER_XCHACHA20_POLY1305) {
-		if (crypto_aead_xchacha20poly1305_ietf_decrypt_detached(
-			    plain, NULL, in, n, tag, ad, ad_len, iv, s->subkey.b) == 0)
-			return 0;
-	} else {
-		memcpy(expected, tag, sizeof(expected));
-		if (EVP_DecryptInit_ex(s->ctx, NULL, NULL, NULL, iv) == 1 &&
-			EVP_DecryptUpdate(s->ctx, NULL, &len, ad, (int)ad_len) == 1 &&
-			EVP_DecryptUpdate(s->ctx, plain, &len, in, (int)n) == 1 &&
-			EVP_CIPHER_CTX_ctrl(s->ctx, EVP_CTRL_AEAD_SET_TAG, CIPHER_TAG_BYTES, expected) == 1 &&
-			EVP_DecryptFinal_ex(s->ctx, plain + len, &len) == 1)
-			return 0;
-	}
+	if (f->suite == CIPHER_XCHACHA20_POLY1305)
+		r = crypto_aead_xchacha20poly1305_ietf_decrypt_detached(plain, NULL, in, n, tag, ad, ad_len, iv, s->subkey.b);
+	else
+		r = aes_gcm_open(s->aes, iv, ad, ad_len, in, n, tag, plain);
+	if (r == 0)
+		return 0;
 	sodium_memzero(plain, n);
 	return -EBADMSG;
 }

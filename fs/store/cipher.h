@@ -12,7 +12,7 @@
 #include "common/secret.h"
 
 enum cipher_suite {
-	CIPHER_AES_256_GCM = 1,		/* OpenSSL */
+	CIPHER_AES_256_GCM = 1,		/* aes_gcm.h */
 	CIPHER_XCHACHA20_POLY1305 = 2,	/* libsodium */
 	/* 3 is reserved for AEGIS-256 */
 };

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fuse_log.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 
 #include "common/log.h"
 #include "common/secret.h"
+#include "fs/store/aes_gcm.h"
 #include "fs/worker/control.h"
 
 /* The tree, its upper nodes, the keys of open files: below the usual limit of 8 MiB, or room for the largest tree. */
@@ -105,7 +105,7 @@ int main(void)
 		return say(r, "the process cannot be hardened");
 	locked = lock_memory();
 	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_ADD_ALL_CIPHERS, NULL);
-	EVP_CIPHER_free(EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL));
+	(void)aes_gcm_init();
 	fuse_set_log_func(fuse_is_silent);
 	fds.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	r = control_run(&fds, locked);
