@@ -204,6 +204,13 @@ bool guard_is_waited_for(const void *buf)
 	}
 }
 
+bool guard_is_serial(const void *buf)
+{
+	const struct fuse_in_header *in = buf;
+
+	return in->opcode == FUSE_WRITE && !(((const struct fuse_write_in *)(in + 1))->write_flags & FUSE_WRITE_CACHE);
+}
+
 bool guard_is_long(const void *buf)
 {
 	const struct fuse_in_header *in = buf;

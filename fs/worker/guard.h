@@ -24,6 +24,8 @@ struct guard_terms {
 struct guard_verdict guard_check(const void *buf, size_t n, const struct guard_terms *t);
 /* It may take long: another thread should read the next one. */
 bool guard_is_long(const void *buf);
+/* Of those: its caller asks for nothing else meanwhile, as the kernel reads ahead or writes back. */
+bool guard_is_serial(const void *buf);
 /* Its caller sleeps until it is answered. */
 bool guard_is_waited_for(const void *buf);
 /* Some user's doing, for which he must be allowed in; not the kernel's own, nor a question about the file system's size. */

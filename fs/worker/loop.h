@@ -16,6 +16,8 @@ struct loop_client {
 	void *arg;
 	void (*handle)(void *arg, void *buf, size_t n);	/* answers one request; starts no thread (loop_near.c) */
 	bool (*is_long)(const void *buf, size_t n);	/* let another thread read on meanwhile */
+	/* Of long ones: its program will ask for nothing else before it has the answer.  NULL: of none. */
+	bool (*is_serial)(const void *buf);
 	/* The thread that asks, 0 when it is not known; and whether it waits for the answer.  Both NULL: never known. */
 	uint32_t (*caller)(const void *buf);
 	bool (*waits)(const void *buf);

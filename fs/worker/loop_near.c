@@ -9,7 +9,8 @@
  * and no more threads want to run than there are processors; and the baton's holder, a thread like any other, looks every
  * millisecond whether it gets on.  If not, the polling leader and followers read again (loop.c), and a near reader
  * that sits in a request, perhaps with locks, may finish it on any processor, as a thread like any other where RLIMIT_NICE
- * lets it out of SCHED_IDLE (20 or more, setrlimit(2)).  Long requests it hands over.
+ * lets it out of SCHED_IDLE (20 or more, setrlimit(2)).  Long requests it hands over, but for those of a program that waits for
+ * each: another processor would only be woken for it, and the data is in this one's cache.
  *
  * More than one thread may read at once; who leads decides only who should. */
 #include <errno.h>
@@ -130,7 +131,12 @@ static unsigned bumped(unsigned score, bool against, unsigned weight, unsigned m
 	return score ? score - 1 : 0;
 }
 
-static void count(struct loop *l, const void *buf, bool is_long)
+static bool is_for_others(const struct loop *l, const void *buf, size_t n)
+{
+	return l->client.is_long(buf, n) && !(l->client.is_serial && l->client.is_serial(buf));
+}
+
+static void count(struct loop *l, const void *buf, bool for_others)
 {
 	struct near *x = l->near;
 	unsigned caller = l->client.caller(buf);
@@ -140,7 +146,7 @@ static void count(struct loop *l, const void *buf, bool is_long)
 
 		atomic_store(&x->other_score, bumped(atomic_load(&x->other_score), other, OTHER_WEIGHT, SCORE_MAX));
 	}
-	atomic_store(&x->long_score, bumped(atomic_load(&x->long_score), is_long, LONG_WEIGHT, SCORE_MAX));
+	atomic_store(&x->long_score, bumped(atomic_load(&x->long_score), for_others, LONG_WEIGHT, SCORE_MAX));
 }
 
 static bool suits(struct near *x)
@@ -248,10 +254,10 @@ static void hand_over(struct loop *l, void **buf, size_t n)
 static void handle(struct loop *l, void **buf, size_t n)
 {
 	struct near *x = l->near;
-	bool is_long = l->client.is_long(*buf, n);
+	bool for_others = is_for_others(l, *buf, n);
 
-	count(l, *buf, is_long);
-	if (is_long) {
+	count(l, *buf, for_others);
+	if (for_others) {
 		hand_over(l, buf, n);
 		return;
 	}
@@ -449,7 +455,7 @@ void near_saw(struct loop *l, const void *buf, size_t n, uint64_t idle_ns, bool 
 			starved(x);
 		return;
 	}
-	count(l, buf, l->client.is_long(buf, n));
+	count(l, buf, is_for_others(l, buf, n));
 	if (idle_ns < PAUSE_NS && atomic_fetch_add(&x->seen, 1) % SAMPLE_FAR != 0)
 		return;
 	near_try(l);

@@ -461,7 +461,7 @@ static void join_worker(struct session *s)
 static int threads_begin(struct session *s)
 {
 	struct loop_client client = {
-		.arg = s, .handle = session_handle_request, .is_long = is_long, .gone = on_gone,
+		.arg = s, .handle = session_handle_request, .is_long = is_long, .is_serial = guard_is_serial, .gone = on_gone,
 		.caller = caller, .waits = guard_is_waited_for, .proc_fd = s->worker->proc_fd};
 	int r;
 

@@ -135,6 +135,11 @@ static bool is_staged_long(const void *buf, size_t n)
 	return memcmp(buf, "long", 4) == 0;
 }
 
+static bool is_staged_serial(const void *buf)
+{
+	return memcmp(buf, "long serial", 11) == 0;
+}
+
 static uint32_t caller_of(const void *buf)
 {
 	return (uint32_t)getpid();
@@ -203,8 +208,8 @@ static int proc_fd;
 
 static void begin(struct stage *s)
 {
-	struct loop_client client = {.arg = s, .handle = on_staged, .is_long = is_staged_long, .caller = caller_of,
-		.waits = is_waited_for, .gone = ignore_gone};
+	struct loop_client client = {.arg = s, .handle = on_staged, .is_long = is_staged_long, .is_serial = is_staged_serial,
+		.caller = caller_of, .waits = is_waited_for, .gone = ignore_gone};
 
 	proc_fd = client.proc_fd = open(s->proc, O_PATH | O_DIRECTORY);
 	assert_true(client.proc_fd >= 0);
@@ -289,6 +294,19 @@ static void long_ones_are_handed_over(void **state)
 	}
 	assert_int_equal(atomic_load(&s->idle_longs), 0);
 	assert_true(atomic_load(&s->idle_shorts) > 0);
+}
+
+static void what_a_program_waits_for_is_not_handed_over(void **state)
+{
+	struct stage *s = *state;
+
+	begin(s);
+	for (int n = 1; n <= 1000 && atomic_load(&s->idle_longs) < 20; n++) {
+		until_near(s);
+		ask(s, "long serial");
+		wait_for(&s->longs, n);
+	}
+	assert_true(atomic_load(&s->idle_longs) >= 20);
 }
 
 /* Several at once, while the baton's holder may sleep. */
@@ -380,6 +398,7 @@ int main(void)
 		cmocka_unit_test(reading_fails),
 		STAGED(one_program_is_answered_beside_it),
 		STAGED(long_ones_are_handed_over),
+		STAGED(what_a_program_waits_for_is_not_handed_over),
 		STAGED(many_long_ones_at_once),
 		STAGED(who_is_stuck_holds_nobody_up),
 		STAGED(a_crowd_is_polled_for),
