@@ -485,20 +485,29 @@ int file_flush(struct file *f)
 	return r;
 }
 
-/* A database syncs for each transaction, and a floor is one more block to be written in the next one: so once a second
- * is enough, and when it is closed. */
-static int note_durable(struct file *f, uint64_t size)
+/* A database syncs for each transaction.  A hint is cut off again by the next write, and a floor is one more block to be
+ * written then: so once a second is enough, and when it is closed. */
+static bool is_first_of_second(const struct file *f, time_t *ret)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	*ret = now.tv_sec;
+	return now.tv_sec != f->floor_second;
+}
+
+static int note_durable(struct file *f, uint64_t size)
+{
+	time_t second;
+	bool first = is_first_of_second(f, &second);
+
 	if (size > f->promised)
 		f->promised = size;
-	if (now.tv_sec == f->floor_second) {
+	if (!first) {
 		f->floor_due = size > f->h.rec.floor ? size : 0;
 		return 0;
 	}
-	f->floor_second = now.tv_sec;
+	f->floor_second = second;
 	f->floor_due = 0;
 	return raise_floor(f, size);
 }
@@ -506,10 +515,11 @@ static int note_durable(struct file *f, uint64_t size)
 int file_sync(struct file *f, bool data_only)
 {
 	uint64_t size, cuts;
+	time_t second;
 	int r;
 
 	pthread_rwlock_wrlock(&f->lock);
-	r = file_set_hint(f);
+	r = is_first_of_second(f, &second) ? file_set_hint(f) : 0;
 	size = f->size;
 	cuts = f->cuts;
 	pthread_rwlock_unlock(&f->lock);

@@ -407,6 +407,37 @@ static void test_floor_of_many_syncs(void **state)
 	}
 }
 
+/* The size below, which a log that is synced for each entry would otherwise change twice each time. */
+static void test_hint_of_many_syncs(void **state)
+{
+	struct fixture *x = *state;
+	struct stat st;
+	struct file *f;
+	off_t excess = 0;
+	int fd, n = 0;
+
+	assert_int_equal(file_create(x->root, "f", 0600, &f, &st), 0);
+	assert_int_equal(file_write(f, "0123456789", 10, 0), 10);
+	assert_int_equal(file_sync(f, true), 0);
+	fd = backing_of(x, "f");
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, HEADER_BYTES + SECTOR_BYTES + 10);
+	do { /* a second may begin in between */
+		assert_int_equal(file_write(f, "x", 1, 10 + n), 1);
+		assert_int_equal(file_sync(f, true), 0);
+		assert_int_equal(fstat(fd, &st), 0);
+		excess = st.st_size % SECTOR_BYTES;
+	} while (++n < 5 && excess != 0);
+	assert_int_equal(excess, 0);
+	file_close(f);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, HEADER_BYTES + SECTOR_BYTES + 10 + n);
+	close(fd);
+	assert_int_equal(store_lookup(x->root, "f", &st), 0);
+	assert_int_equal(st.st_size, 10 + n);
+	assert_int_equal(store_unlink(x->root, "f"), 0);
+}
+
 /* A crash before close: the excess that tells the size is not there, or tells an old one. */
 static void test_crash(void **state)
 {
@@ -582,6 +613,7 @@ int main(void)
 		WITH(test_cut, NULL),
 		WITH(test_floor, NULL),
 		WITH(test_floor_of_many_syncs, NULL),
+		WITH(test_hint_of_many_syncs, NULL),
 		WITH(test_crash, NULL),
 		WITH(test_unnamed, NULL),
 		WITH(test_version, NULL),
