@@ -48,6 +48,7 @@ struct inode {
 	/* under the resolver's stripe lock */
 	struct file *file;
 	uint32_t file_users;
+	_Atomic bool locked;	/* had a lock once that ends with any close: from then on each close is to be told */
 	_Atomic bool written;	/* was open once: a name's size may be behind the file's for a moment */
 	/* under the resolver's directory lock */
 	struct store_dir *dir;

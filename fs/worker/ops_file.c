@@ -127,7 +127,9 @@ static int handle_make(const struct op *o, struct inode *i, struct file *file, u
 	uncached = !class_set_caches(o->classes, file_class(file));
 	fi->direct_io = uncached || (!o->s->exclusive && (conflict || (flags & RECORD_APPEND)));
 	fi->keep_cache = !uncached;
-	fi->noflush = !(flags & RECORD_WRITE);
+	/* The kernel tells of a close only if it was asked to at the open.  Files that are locked are so again and again: what is
+	 * missed are the closes of descriptors that were open before the first lock of all. */
+	fi->noflush = !(flags & RECORD_WRITE) && !atomic_load(&i->locked);
 	*ret = h;
 	return 0;
 }

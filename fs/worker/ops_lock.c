@@ -70,6 +70,7 @@ void op_setlk(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, struct
 		op_reply(&o, h ? -EINVAL : -EBADF);
 	} else {
 		c = claim(&o, node, fi, lock);
+		atomic_store(&h->inode->locked, true);
 		set_lock(&o, &c, sleep);
 	}
 	if (h)

@@ -69,6 +69,46 @@ def locks():
     check("posix lock of a directory", lambda: with_fd(".", os.O_RDONLY, lambda g: bool(lock(g, fcntl.F_SETLK, R))))
 
 
+@case
+def read_only_locks():
+    """Gone with any close by the process, through whichever descriptor."""
+    def may_write(name):
+        return child(lambda: with_fd(name, os.O_RDWR, lambda g: bool(lock(g, fcntl.F_SETLK, W))))
+    def second(name, make):
+        a = os.open(name, os.O_RDONLY)
+        b = make(a)
+        lock(a, fcntl.F_SETLK, R)
+        before = child(lambda: with_fd(name, os.O_RDWR, lambda g: attempt(lambda: bool(lock(g, fcntl.F_SETLK, W)))))
+        os.close(b)
+        after = child(lambda: with_fd(name, os.O_RDWR, lambda g: attempt(lambda: bool(lock(g, fcntl.F_SETLK, W)))))
+        os.close(a)
+        return [before, after, may_write(name)]
+    write("new", b"x" * 10)
+    check("first lock of all, own second descriptor closed", lambda: second("new", lambda a: os.open("new", os.O_RDONLY)))
+    write("f", b"x" * 10)
+    check("locked before", lambda: may_write("f"))
+    check("own second descriptor closed", lambda: second("f", lambda a: os.open("f", os.O_RDONLY)))
+    check("own copy of the descriptor closed", lambda: second("f", os.dup))
+    def ended():
+        """Who took it is gone, a child of his still has the descriptor."""
+        r, w = os.pipe()
+        def take():
+            fd = os.open("f", os.O_RDONLY)
+            lock(fd, fcntl.F_SETLK, R)
+            if os.fork() == 0:
+                for n in set(range(3, 100)) - {fd, r}:  # the pipe of child() as well
+                    attempt(lambda: os.close(n))
+                os.read(r, 1)
+                os._exit(0)
+            return True
+        taken = child(take)
+        after = child(lambda: with_fd("f", os.O_RDWR, lambda g: attempt(lambda: bool(lock(g, fcntl.F_SETLK, W)))))
+        os.write(w, b"x")
+        os.close(r), os.close(w)
+        return [taken, after]
+    check("process ended, its child has the descriptor", ended)
+
+
 def waiter(action, ready=0.15):
     """A child that runs `action`; its pid and the pipe with its answer."""
     r, w = os.pipe()
