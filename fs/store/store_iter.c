@@ -12,7 +12,7 @@
 
 struct store_iter {
 	struct store_dir *dir;
-	int fd;
+	int fd; /* -1 until the first read: a list that the kernel remembers is opened and not read */
 	uint64_t cookie; /* of the entry before buf[at] */
 	size_t at, end;
 	_Alignas(struct dirent64) char buf[BUFFER_BYTES];
@@ -29,9 +29,7 @@ int store_iter_new(struct store_dir *d, struct store_iter **ret)
 	i->dir = store_dir_ref(d);
 	i->cookie = 0;
 	i->at = i->end = 0;
-	i->fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (i->fd < 0)
-		return -errno;
+	i->fd = -1;
 	*ret = take_ptr(&i);
 	return 0;
 }
@@ -77,7 +75,13 @@ int dir_entry_name(struct store_dir *d, const char *entry, char name[NAME_MAX_BY
 
 static int seek_to(struct store_iter *i, uint64_t cookie)
 {
-	if (cookie == i->cookie && cookie != 0)
+	bool fresh = i->fd < 0;
+
+	if (fresh)
+		i->fd = openat(i->dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (i->fd < 0)
+		return -errno;
+	if (cookie == i->cookie && (cookie != 0 || fresh))
 		return 0;
 	if (lseek(i->fd, (off_t)cookie, SEEK_SET) < 0)
 		return -errno;
