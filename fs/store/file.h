@@ -22,6 +22,9 @@ int file_create_unnamed(struct store_dir *root, struct store_dir *d, mode_t mode
 /* Gives f, made with `mode` and without an entry in d, what d's default ACL says (acl(5), OBJECT CREATION AND DEFAULT
  * ACLs).  Without one: nothing.  0, or a negative errno. */
 int file_inherit_acl(struct file *f, struct store_dir *d, mode_t mode);
+/* Its ACL, as store_acl_get and store_acl_set, also when it has no name any more. */
+int file_acl_get(struct file *f, const char *attr, void *buf, size_t cap);
+int file_acl_set(struct file *f, const char *attr, const void *val, size_t n, int flags);
 int file_link_unnamed(struct file *f, struct store_dir *to, const char *new_name);
 void file_close(struct file *f);	/* flushes the size hint; NULL is fine */
 

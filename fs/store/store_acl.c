@@ -48,6 +48,16 @@ int store_acl_set(
 		   : backing_removexattr(name ? fd : d->fd, attr);
 }
 
+int file_acl_get(struct file *f, const char *attr, void *buf, size_t cap)
+{
+	return (int)backing_getxattr(f->fd, attr, buf, cap);
+}
+
+int file_acl_set(struct file *f, const char *attr, const void *val, size_t n, int flags)
+{
+	return val ? backing_setxattr(f->fd, attr, val, n, flags) : backing_removexattr(f->fd, attr);
+}
+
 /* Group class: the mask where there is one, else the owning group. */
 static void acl_mask_by(struct posix_acl_xattr_entry *e, size_t n, mode_t mode)
 {

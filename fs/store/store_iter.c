@@ -73,14 +73,32 @@ int dir_entry_name(struct store_dir *d, const char *entry, char name[NAME_MAX_BY
 	return n < 0 ? (int)n : name_open(&d->keys->name, entry, text, name);
 }
 
+/* Its mode can have changed since the opening, and locks out the worker of an ordinary user, but not who has opened it. */
+static int open_to_read(const struct store_dir *d)
+{
+	mode_t mode;
+	int fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+	if (fd >= 0 || errno != EACCES)
+		return fd < 0 ? -errno : fd;
+	backing_relax(d->fd, &mode);
+	fd = openat(d->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = fd < 0 ? -errno : fd;
+	backing_restore(d->fd, mode);
+	return r;
+}
+
 static int seek_to(struct store_iter *i, uint64_t cookie)
 {
 	bool fresh = i->fd < 0;
+	int fd;
 
-	if (fresh)
-		i->fd = openat(i->dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (i->fd < 0)
-		return -errno;
+	if (fresh) {
+		fd = open_to_read(i->dir);
+		if (fd < 0)
+			return fd;
+		i->fd = fd;
+	}
 	if (cookie == i->cookie && (cookie != 0 || fresh))
 		return 0;
 	if (lseek(i->fd, (off_t)cookie, SEEK_SET) < 0)

@@ -169,15 +169,29 @@ static int acl_place(const struct op *o, struct inode *i, struct store_dir **ret
 					      : resolve_name(o->w->resolver, i, ret_d, ret_name);
 }
 
+/* What is open may have no name (any more): the file itself has the list.  NULL: not open, so it goes by its name. */
+static struct file *acl_file(const struct op *o, struct inode *i)
+{
+	return S_ISREG(atomic_load(&i->mode)) ? resolve_file_peek(o->w->resolver, i) : NULL;
+}
+
 int op_acl_get(const struct op *o, struct inode *i, const char *attr, void *buf, size_t cap)
 {
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
 	const char *name;
+	struct file *f;
 	int r;
 
 	if (i->index == INODE_ROOT)
 		return strcmp(attr, ACL_ACCESS) == 0 ? members_acl(o->s->members, buf, cap) : -ENODATA;
+	if ((f = acl_file(o, i))) {
+		r = file_acl_get(f, attr, buf, cap);
+		resolve_file_put(o->w->resolver, i);
+		return r;
+	}
 	r = acl_place(o, i, &d, &name);
+	if (r == -ESTALE && i->last)
+		return -ENODATA; /* it is nowhere and holds nothing; its mode still says who may */
 	return r < 0 ? r : store_acl_get(d, name, attr, buf, cap);
 }
 
@@ -186,13 +200,19 @@ int op_acl_set(const struct op *o, struct inode *i, const char *attr, const void
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
 	mode_t was = atomic_load(&i->mode);
 	const char *name;
+	struct file *f;
 	int r;
 
 	if (i->index == INODE_ROOT)
 		return -EPERM; /* it shows who may enter: `coffer grant` changes that */
-	r = acl_place(o, i, &d, &name);
-	if (r == 0)
-		r = store_acl_set(d, name, attr, val, n, flags);
+	if ((f = acl_file(o, i))) {
+		r = file_acl_set(f, attr, val, n, flags);
+		resolve_file_put(o->w->resolver, i);
+	} else {
+		r = acl_place(o, i, &d, &name);
+		if (r == 0)
+			r = store_acl_set(d, name, attr, val, n, flags);
+	}
 	if (r == 0)
 		op_mode_changed(o, i, was);
 	return r;

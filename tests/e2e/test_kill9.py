@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from storm import Storm
+from test_durability import policy, write
 
 
 LONG = "COFFER_STORM_SECONDS" in os.environ  # tests/stress/kill9
@@ -19,8 +20,10 @@ def test_storm_of_kills(vault):
 
 if LONG:
     @pytest.mark.limit(int(os.environ["COFFER_STORM_SECONDS"]) + 120)
-    def test_long_storm(vault):
+    def test_long_storm(make_vault):
         e = os.environ
-        storm = Storm(vault, int(e["COFFER_STORM_SEED"]), lambda text: print(text, file=sys.stderr, flush=True))
+        v = make_vault(up=False)
+        v.up("--policy", write(v, "policy.yaml", policy("installation", e.get("COFFER_STORM_DURABILITY", "process"))))
+        storm = Storm(v, int(e["COFFER_STORM_SEED"]), lambda text: print(text, file=sys.stderr, flush=True))
         storm.run(int(e["COFFER_STORM_ROUNDS"]), int(e["COFFER_STORM_SECONDS"]))
         assert storm.rounds

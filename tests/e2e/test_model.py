@@ -14,13 +14,14 @@ import model  # noqa: E402
 
 SECONDS = float(os.environ.get("COFFER_MODEL_SECONDS", 5))
 SEED = int(os.environ.get("COFFER_MODEL_SEED", 1))
+MOUNTS = os.environ.get("COFFER_MODEL_MOUNTS", "own")
 REPLAYS = [os.environ["COFFER_MODEL_REPLAY"]] if "COFFER_MODEL_REPLAY" in os.environ else sorted(glob.glob(MODEL + "/replays/*.jsonl"))
 LEFT = os.path.join(harness.BUILD, "results")
 
 
 @pytest.fixture
 def stage(acme):
-    s = model.Stage(acme)
+    s = model.Stage(acme, MOUNTS)
     yield s
     s.close()
 
@@ -64,6 +65,19 @@ def test_random_with_killed_workers(stage):
     failure = stage.run([*ops, {"op": "kill"}])
     if failure:
         short_or_fail(stage, ops, failure, 7)
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "shared", "shared-exclusive"])
+def test_sessions_in_one_mount(acme, kind):
+    """One kernel for all players; in a shared one alice and bob as themselves, with a mount made anew in between."""
+    stage = model.Stage(acme, kind)
+    try:
+        ops = model.sequence(7, 400)
+        ops[150:150] = [{"op": "kill"}]  # an exclusive mount is only unmounted: its kernel may still have what was written
+        failure = stage.run(ops)
+        assert failure is None, str(failure)
+    finally:
+        stage.close()
 
 
 def test_replay(stage):

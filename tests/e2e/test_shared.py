@@ -224,6 +224,40 @@ def test_acls_are_enforced_and_inherited_as_on_the_local_disk(both):
     assert by_user(again.point, both.alice, LIST) == by_user(local, both.alice, LIST)
 
 
+def test_what_has_no_name_keeps_its_access_list(both):
+    """Unlinked under who has it open, removed, made without a name: the kernel asks for the list before it decides."""
+    heard = []
+    for top in (Shared(both).point, local_twin(both)):
+        a, b = both.actor(both.alice, top), both.actor(both.bob, top)
+        a.do(f"""
+import subprocess
+os.umask(0o022)
+def acl(path, who):
+    if subprocess.run(["setfacl", "-m", who, path], stderr=subprocess.DEVNULL).returncode: raise OSError(1000, "setfacl")
+for n in ("f", "g"):
+    with open(n, "w") as f: f.write("text")
+    os.chmod(n, 0o640); os.setxattr(n, "user.a", b"1")
+acl("g", "u:{both.bob.uid}:rw"); os.chmod("f", 0o644); os.mkdir("d", 0o755); os.mkdir("e", 0o700); acl("e", "u:{both.bob.uid}:rx")
+t = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o640)
+u = os.open("g", os.O_RDONLY)""")
+        b.do("f, g = os.open('f', os.O_RDONLY), os.open('g', os.O_RDWR)\nd, e = os.open('d', os.O_RDONLY), os.open('e', os.O_RDONLY)")
+        a.do("os.unlink('f'); os.unlink('g'); os.rmdir('d'); os.rmdir('e')")
+        heard.append([
+            [b.errno(s) for s in ("os.getxattr(f, 'user.a')", "os.setxattr(f, 'user.a', b'2')", "os.getxattr(f, 'user.none')",
+                                  "os.setxattr(g, 'user.a', b'2')", "os.removexattr(g, 'user.a')",
+                                  "os.close(os.open(f'/proc/self/fd/{f}', os.O_RDONLY))", "os.open(f'/proc/self/fd/{f}', os.O_RDWR)",
+                                  "os.close(os.open(f'/proc/self/fd/{g}', os.O_RDWR))",
+                                  "os.listdir(f'/proc/self/fd/{d}')", "os.mkdir('x', dir_fd=d)", "os.setxattr(d, 'user.a', b'2')")],
+            b.get("os.getxattr(g, 'system.posix_acl_access').hex()"),
+            a.errno(f"acl(f'/proc/{{os.getpid()}}/fd/{{u}}', 'u:{both.bob.uid}:r')"), b.errno("os.setxattr(g, 'user.a', b'3')"),
+            a.errno(f"acl(f'/proc/{{os.getpid()}}/fd/{{t}}', 'u:{both.bob.uid}:rw')"),
+            a.errno("os.link(f'/proc/self/fd/{t}', 'made', src_dir_fd=t, follow_symlinks=True)"), b.errno("os.close(os.open('made', os.O_RDWR))"),
+            a.get("os.getxattr('made', 'system.posix_acl_access').hex()"), a.errno("os.close(t); os.close(u)")])
+        a.stop(), b.stop()
+    assert heard[0] == heard[1]
+    assert errno.EACCES in heard[1][0] and 0 in heard[1][0]
+
+
 def test_the_root_shows_the_access_list_and_cannot_be_changed(shared):
     v = shared.vault
     v.grant("acme", v.carol, PURPOSE, "r")

@@ -34,9 +34,9 @@ class Differs(AssertionError):
 
 
 class Player:
-    def __init__(self, user, where):
+    def __init__(self, user, where, *words):
         with open(os.path.join(HERE, "player.py")) as f:
-            argv = ["/usr/bin/env", "-C", where, sys.executable, "-c", f.read()]
+            argv = ["/usr/bin/env", "-C", where, sys.executable, "-c", f.read(), *words]
         self.p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", start_new_session=True, bufsize=0,
                                   **harness.identity(user))
 
@@ -58,60 +58,128 @@ class Player:
         self.p.stdout.close()
 
 
-class Stage:
-    """The mounts (two of alice, one of bob), a player in each, and the local twin."""
+class Own:
+    """Three mounts (two of alice, one of bob), whose users stand for one: the local twin is alice's."""
+    alone = False
 
     def __init__(self, vault):
+        self.vault = vault
+        self.users = [vault.alice, vault.bob, vault.alice]
+        self.twins = [vault.alice] * 3
+        self.mounts = [vault.mount(u) for u in self.users]
+        self.points = [m.point for m in self.mounts]
+
+    def unmount(self, i):
+        if self.mounts[i].mounted():
+            # again where it is busy for a moment: who looks at /proc/PID/cwd holds a mount
+            harness.wait_for(lambda: self.mounts[i].unmount(check=None).rc == 0 or not self.mounts[i].mounted(), "an unmount", step=0.2)
+        harness.wait_for(lambda: not self.mounts[i].mounted(), "the end of the mount")
+
+    def mount(self, i):
+        self.mounts[i] = self.vault.mount(self.users[i], point=self.points[i])
+
+    def worker(self):
+        return self.mounts[0].worker()
+
+
+class One(Own):
+    """One mount for all players, so they have one kernel, and its end concerns all: alice's exclusive one, or a shared one
+    with alice and bob as themselves (and so is who plays on the local disk)."""
+
+    def __init__(self, vault, *options):
+        self.vault, self.options, self.alone, shared = vault, options, "--exclusive" in options, "--shared" in options
+        self.users = [vault.alice, vault.bob if shared else vault.alice, vault.alice]
+        self.twins = self.users
+        self.owner = None if shared else vault.alice
+        if shared:
+            point = os.path.join(vault.base, "shared")
+            os.mkdir(point, 0o755)
+        else:
+            point = vault.alice.mkdir("exclusive")
+        self.mounts, self.points = [harness.Mount(vault, self.owner, "acme", point)], [point] * 3
+        self.mount(0)
+
+    def unmount(self, i):
+        super().unmount(0)
+
+    def mount(self, i):
+        self.vault.coffer("mount", "acme", "--purpose", harness.PURPOSE, "--ticket", harness.TICKET, *self.options, self.points[0],
+                          user=self.owner)
+
+
+KINDS = {"own": Own, "shared": lambda v: One(v, "--shared"), "exclusive": lambda v: One(v, "--exclusive"),
+         "shared-exclusive": lambda v: One(v, "--shared", "--exclusive")}
+
+
+class Stage:
+    """The mounts, a player in each, and the local twins: one for each user of whom the file system knows."""
+
+    def __init__(self, vault, kind="own"):
         self.vault, self.runs, self.barrier, self.last = vault, 0, 1, None
         vault.grant("acme", vault.bob)
-        self.users = [vault.alice, vault.bob, vault.alice]
-        self.mounts = [vault.mount(u) for u in self.users]
-        self.players = [Player(u, m.point) for u, m in zip(self.users, self.mounts)]
-        self.twin = Player(vault.alice, vault.alice.mkdir("twin"))
-        for i in range(len(self.mounts)):
-            self.players[0].ask({"op": "set up", "p": self.mounts[0].path(f"barrier{i}")})
+        self.at = KINDS[kind](vault)
+        self.one = kind != "own"
+        self.words = ["alone"] if self.at.alone else []
+        self.home = os.path.join(vault.base, "twin")
+        os.mkdir(self.home)
+        os.chmod(self.home, 0o777)
+        twins = {u.name: u for u in self.at.twins}
+        twins = {name: Player(u, self.home, *self.words) for name, u in twins.items()}
+        self.twins = [twins[u.name] for u in self.at.twins]
+        self.players = [self.player(i) for i in range(3)]
+        for i in range(3):
+            self.players[0].ask({"op": "set up", "p": self.path(f"barrier{i}")})
+
+    def player(self, i):
+        return Player(self.at.users[i], self.at.points[i], *self.words)
+
+    def path(self, name, i=0):
+        return os.path.join(self.at.points[i], name)
 
     def close(self):
-        for p in [*self.players, self.twin]:
+        for p in [*self.players, *self.twins]:
             p.stop()
 
     def begin(self):
         """A new directory in the share and beside it; nothing open."""
         self.runs += 1
         name = f"run{self.runs}"
-        self.twin.ask({"op": "begin", "p": f"{self.vault.alice.home}/twin/{name}"})
+        mode = 0o777 if len(set(self.twins)) > 1 else 0o755
+        for twin in dict.fromkeys(self.twins):
+            twin.ask({"op": "begin", "p": f"{self.home}/{name}", "mode": mode})
         self.last = None
         for i in range(len(self.players)):
             self.meet(i)
-            assert self.players[i].ask({"op": "begin", "p": self.mounts[i].path(name)}) is None
+            assert self.players[i].ask({"op": "begin", "p": self.path(name, i), "mode": mode}) is None
             self.last = i
 
     def meet(self, i):
         """Session i has heard of all that the last one did."""
-        if self.last in (None, i):
+        if self.one or self.last in (None, i):
             return
         self.barrier += 1
-        self.players[self.last].ask({"op": "barrier", "p": self.mounts[self.last].path(f"barrier{i}"), "n": self.barrier})
-        harness.wait_for(lambda: self.players[i].ask({"op": "reached", "p": self.mounts[i].path(f"barrier{i}")}) == self.barrier,
+        self.players[self.last].ask({"op": "barrier", "p": self.path(f"barrier{i}", self.last), "n": self.barrier})
+        harness.wait_for(lambda: self.players[i].ask({"op": "reached", "p": self.path(f"barrier{i}", i)}) == self.barrier,
                          "the notification", limit=LIMIT, step=0.0005)
 
     def again(self, i):
-        """A new mount for session i, at the same place."""
-        name = f"run{self.runs}"
-        self.players[i].stop()
-        if self.mounts[i].mounted():
-            # again where it is busy for a moment: who looks at /proc/PID/cwd holds a mount
-            harness.wait_for(lambda: self.mounts[i].unmount(check=None).rc == 0 or not self.mounts[i].mounted(), "an unmount", step=0.2)
-        harness.wait_for(lambda: not self.mounts[i].mounted(), "the end of the mount")
-        self.mounts[i] = self.vault.mount(self.users[i], point=self.mounts[i].point)
-        self.players[i] = Player(self.users[i], self.mounts[i].point)
-        self.players[i].ask({"op": "begin", "p": self.mounts[i].path(name)})
-        self.twin.ask({"op": "forget", "handles": [f"{i}{k}" for k in range(HANDLES)]})
+        """A new mount for session i (and whoever is in the same mount), at the same place."""
+        whom = range(len(self.players)) if self.one else [i]
+        for k in whom:
+            self.players[k].stop()
+        self.at.unmount(i)
+        self.at.mount(i)
+        for k in whom:
+            self.players[k] = self.player(k)
+            assert self.players[k].ask({"op": "begin", "p": self.path(f"run{self.runs}", k)}) is None
+            self.twins[k].ask({"op": "forget", "handles": [f"{k}{h}" for h in range(HANDLES)]})
 
     def kill(self):
-        harness.kill9(self.mounts[0].worker())
+        if self.at.alone:
+            return self.again(0)  # what the kernel still has would be lost, as it is told
+        harness.kill9(self.at.worker())
         self.last = None
-        for i in range(len(self.players)):
+        for i in [0] if self.one else range(len(self.players)):
             self.again(i)
 
     def play(self, at, op):
@@ -128,7 +196,7 @@ class Stage:
         self.last = i
         if op["op"] == "map" and ours == "ENODEV":
             return None  # another session writes: refused, and the twin does not do it either
-        theirs = self.twin.ask(op)
+        theirs = self.twins[i].ask(op)
         if ours != theirs and not (theirs == "EACCES" and ours in KINDS_FIRST):
             raise Differs(at, op, ours, theirs)
 

@@ -61,6 +61,36 @@ static void test_canary(void **state)
 	store_dir_unref(d);
 }
 
+static int count_entry(const struct store_entry *e, void *arg)
+{
+	++*(unsigned *)arg;
+	return 0;
+}
+
+/* What was opened is read, whatever its mode has become since. */
+static int read_locked_out(struct store_dir *root)
+{
+	unsigned entries = 0, damaged;
+	struct store_iter *i;
+	struct store_dir *d;
+	struct stat st;
+	int r = 0;
+
+	if (store_mkdir(root, "shut", 0700, &st) < 0 || store_dir_open(root, "shut", &d) < 0)
+		return 21;
+	if (store_mkdir(d, "a", 0700, &st) < 0 || store_iter_new(d, &i) < 0)
+		return 22;
+	if (store_chmod(root, "shut", 0) < 0 || store_iter_read(i, 0, count_entry, &entries, &damaged) < 0)
+		r = 23;
+	else if (entries != 1 || damaged != 0)
+		r = 24;
+	else if (store_lookup(root, "shut", &st) < 0 || (st.st_mode & 07777) != 0)
+		r = 25;
+	store_iter_free(i);
+	store_dir_unref(d);
+	return r;
+}
+
 /* As an ordinary user: bits that lock out the owner do not lock out the store's own bookkeeping. */
 static int as_user(struct fixture *x)
 {
@@ -96,7 +126,9 @@ static int as_user(struct fixture *x)
 	store_dir_unref(d);
 	if (store_lookup(x->root, "dir2", &st) < 0 || (st.st_mode & 07777) != 0)
 		return 19;
-	return store_rmdir(x->root, "dir2") < 0 ? 20 : 0;
+	if (store_rmdir(x->root, "dir2") < 0)
+		return 20;
+	return read_locked_out(x->root);
 }
 
 static void test_ordinary_user(void **state)
