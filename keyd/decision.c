@@ -125,6 +125,7 @@ static void request_of(const struct asked *a, const struct decision_groups *g, s
 		.ticket = a->ticket,
 		.emergency = a->emergency,
 		.reason = a->emergency,
+		.presumed = a->presumed,
 		.shell = a->shell,
 		.class = a->class,
 	};

@@ -13,6 +13,7 @@ struct asked {
 	const char *client, *purpose, *ticket;
 	enum rights rights;
 	const char *emergency;	/* its reason; NULL: none */
+	bool presumed;		/* as with a ticket that fits, and approved */
 	bool shell;		/* `coffer shell` asks; false: an ordinary mount */
 	uint16_t class;		/* of the file that is asked about; 0: none */
 };

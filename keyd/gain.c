@@ -20,18 +20,26 @@
 
 /* ---- what he could open ---- */
 
-struct reach {
-	char purpose[65];
+struct opens {
 	size_t passed;	/* steps of the decision */
 	bool granted;	/* one of them is that he has a grant */
 	enum verdict verdict;
 	enum rights rights;
 	int64_t until;
-	size_t classes;
+	bool all_classes;
+	size_t classes_count;
+	uint16_t classes[POLICY_CLASSES_MAX];
 	enum policy_export export;
 };
 
+struct reach {
+	char purpose[65];
+	struct opens bare;
+	struct opens presumed; /* as with a ticket that fits, and approved: without them a decision ends there, and says no more */
+};
+
 struct gain_look {
+	int64_t now;
 	size_t n;
 	struct reach *reach;
 };
@@ -43,46 +51,74 @@ void gain_look_free(struct gain_look *l)
 	free(l);
 }
 
-static struct reach reach_of(const char *purpose, const struct decision *d)
+static void opens_take(struct opens *o, const struct decision *d)
 {
-	struct reach r = {.verdict = d->verdict, .rights = d->rights, .until = d->until ? d->until : INT64_MAX,
-		.classes = d->all_classes ? SIZE_MAX : d->classes_count, .export = d->export};
-
-	snprintf(r.purpose, sizeof(r.purpose), "%s", purpose);
+	*o = (struct opens){.verdict = d->verdict, .rights = d->rights, .until = d->until ? d->until : INT64_MAX,
+		.all_classes = d->all_classes, .classes_count = d->classes_count, .export = d->export};
+	memcpy(o->classes, d->classes, d->classes_count * sizeof(*o->classes));
 	for (size_t i = 0; i < d->steps_count && d->steps[i].passed; i++) {
-		r.granted |= strcmp(d->steps[i].rule, "grant") == 0;
-		r.passed += strcmp(d->steps[i].rule, "agreement") != 0; /* is there only where one says something */
+		o->granted |= strcmp(d->steps[i].rule, "grant") == 0;
+		o->passed += strcmp(d->steps[i].rule, "agreement") != 0; /* is there only where one says something */
 	}
-	return r;
+}
+
+static bool opens_class(const struct opens *o, uint16_t class)
+{
+	for (size_t i = 0; i < o->classes_count; i++)
+		if (o->classes[i] == class)
+			return true;
+	return o->all_classes;
+}
+
+/* One exchanged for another is one more, too. */
+static bool has_new_class(const struct opens *a, const struct opens *b)
+{
+	if (b->all_classes)
+		return !a->all_classes;
+	for (size_t i = 0; i < b->classes_count; i++)
+		if (!opens_class(a, b->classes[i]))
+			return true;
+	return false;
+}
+
+static bool opens_more(const struct opens *a, const struct opens *b)
+{
+	if (a->verdict != VERDICT_ALLOW || b->verdict != VERDICT_ALLOW)
+		return a->verdict != VERDICT_ALLOW && (b->verdict == VERDICT_ALLOW || (b->granted && b->passed > a->passed));
+	return (b->rights & ~a->rights) || b->until > a->until || has_new_class(a, b) || b->export < a->export;
 }
 
 static bool is_more(const struct reach *a, const struct reach *b)
 {
-	if (a->verdict != VERDICT_ALLOW || b->verdict != VERDICT_ALLOW)
-		return a->verdict != VERDICT_ALLOW && (b->verdict == VERDICT_ALLOW || (b->granted && b->passed > a->passed));
-	return (b->rights & ~a->rights) || b->until > a->until || b->classes > a->classes || b->export < a->export;
+	return opens_more(&a->bare, &b->bare) || opens_more(&a->presumed, &b->presumed);
 }
 
-static int look_as(struct keyd *k, const struct facts_view *view, const char *user, uid_t uid, const struct policy *rules, struct gain_look *l)
+static int look_as(const struct facts_view *view, const char *user, uid_t uid, const struct policy *rules, struct gain_look *l)
 {
 	scoped(decision_groups_done) struct decision_groups groups = {0};
-	int64_t now = keyd_now();
 	int r = decision_groups(user, uid, &groups);
 
 	for (size_t i = 0; r == 0 && i < rules->purposes_count; i++) {
 		const struct policy_purpose *u = &rules->purposes[i];
 		struct asked a = {.user = user, .uid = uid, .client = view->client.client, .purpose = u->id, .shell = true};
+		struct reach *reach = &l->reach[l->n];
 		struct decision d;
 
 		if (u->node)
 			continue;
-		r = decision_make_view(view, &a, &groups, rules, now, &d);
-		l->reach[l->n++] = reach_of(u->id, &d);
+		snprintf(reach->purpose, sizeof(reach->purpose), "%s", u->id);
+		r = decision_make_view(view, &a, &groups, rules, l->now, &d);
+		opens_take(&reach->bare, &d);
+		a.presumed = true;
+		if (r == 0)
+			r = decision_make_view(view, &a, &groups, rules, l->now, &d);
+		opens_take(&reach->presumed, &d);
+		l->n++;
 	}
 	return r;
 }
 
-int gain_look(struct keyd *k, const struct peer *p, const char *client, const struct policy *rules, struct gain_look **ret)
+int gain_look(struct keyd *k, const struct peer *p, const char *client, const struct policy *rules, int64_t now, struct gain_look **ret)
 {
 	scoped(gain_look_freep) struct gain_look *l = calloc(1, sizeof(*l));
 	scoped(facts_view_done) struct facts_view view = {0};
@@ -101,9 +137,10 @@ int gain_look(struct keyd *k, const struct peer *p, const char *client, const st
 	l->reach = calloc(2 * rules->purposes_count + 1, sizeof(*l->reach));
 	if (!l->reach)
 		return -ENOMEM;
-	r = look_as(k, &view, p->user, p->uid, rules, l);
+	l->now = now;
+	r = look_as(&view, p->user, p->uid, rules, l);
 	if (r == 0 && before.uid != p->uid)
-		r = look_as(k, &view, before.user, before.uid, rules, l);
+		r = look_as(&view, before.user, before.uid, rules, l);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(&l);
@@ -124,17 +161,24 @@ const char *gain_between(const struct gain_look *before, const struct gain_look 
 			if (strcmp(before->reach[j].purpose, b->purpose) == 0)
 				a = &before->reach[j];
 		/* A purpose that is new, and refused, gives nothing. */
-		if (a ? is_more(a, b) : b->verdict == VERDICT_ALLOW && is_more(&nothing, b))
+		if (a ? is_more(a, b) : b->presumed.verdict == VERDICT_ALLOW && is_more(&nothing, b))
 			return b->purpose;
 	}
 	return NULL;
+}
+
+int gain_look_before(struct keyd *k, const struct varlink_call *call, const char *client, struct gain_look **ret)
+{
+	const struct peer *p = varlink_call_peer(call);
+
+	return person_is_alone(k, p) ? 0 : gain_look(k, p, client, NULL, keyd_now(), ret);
 }
 
 bool gain_is_refused(struct keyd *k, struct varlink_call *call, const char *client, const struct gain_look *before, const char *what)
 {
 	scoped(gain_look_freep) struct gain_look *after = NULL;
 	const char *purpose;
-	int r = before ? gain_look(k, varlink_call_peer(call), client, NULL, &after) : 0;
+	int r = before ? gain_look(k, varlink_call_peer(call), client, NULL, before->now, &after) : 0;
 
 	if (r < 0)
 		return reply_failure(k, call, r, "what it changes for yourself cannot be decided"), true;
@@ -194,11 +238,12 @@ static bool emergency_grows(const struct policy *was, const struct policy *will,
 static int compare_client(struct keyd *k, struct varlink_call *call, const char *client, const struct policy *will, char *buf, size_t n)
 {
 	scoped(gain_look_freep) struct gain_look *before = NULL, *after = NULL;
+	int64_t now = keyd_now();
 	const char *purpose;
-	int r = gain_look(k, varlink_call_peer(call), client, NULL, &before);
+	int r = gain_look(k, varlink_call_peer(call), client, NULL, now, &before);
 
 	if (r == 0)
-		r = gain_look(k, varlink_call_peer(call), client, will, &after);
+		r = gain_look(k, varlink_call_peer(call), client, will, now, &after);
 	purpose = r == 0 ? gain_between(before, after) : NULL;
 	if (purpose)
 		snprintf(buf, n, "%s may open more of %s for %s", varlink_call_peer(call)->user, client, purpose);
@@ -253,16 +298,20 @@ int gain_has_grants(struct keyd *k, const struct varlink_call *call, bool *ret)
 
 static int compare_all(struct keyd *k, struct varlink_call *call, const struct peer *p, const struct policy *will, char *buf, size_t n)
 {
-	json_t *rows = NULL, *row;
+	scoped(json_decrefp) json_t *rows = NULL, *seen = json_object();
+	json_t *row;
 	size_t i;
 	int r = own_grants(k, p, &rows);
 
 	json_array_foreach(rows, i, row)
 	{
-		if (r == 0 && !*buf)
-			r = compare_policy(k, call, json_string_value(json_object_get(row, "client")), will, buf, n);
+		const char *client = json_string_value(json_object_get(row, "client"));
+
+		if (r < 0 || *buf || json_object_get(seen, client))
+			continue;
+		json_object_set_new(seen, client, json_true());
+		r = compare_policy(k, call, client, will, buf, n);
 	}
-	json_decref(rows);
 	return r;
 }
 

@@ -13,12 +13,16 @@ struct keyd;
 
 /* What somebody (and who he was before he became root) could open of one client, for each purpose. */
 struct gain_look;
-/* Under those rules; NULL: of now.  Sees what the open transaction changed. */
-int gain_look(struct keyd *k, const struct peer *p, const char *client, const struct policy *rules, struct gain_look **ret);
+/* Under those rules; NULL: of now.  Sees what the open transaction changed.  now: the same for two that are compared, else the
+ * later one's sessions would end later. */
+int gain_look(struct keyd *k, const struct peer *p, const char *client, const struct policy *rules, int64_t now, struct gain_look **ret);
 void gain_look_free(struct gain_look *l);
 DEFINE_SCOPED(struct gain_look *, gain_look_free)
-/* The first purpose for which `after` opens more, or comes further; NULL: none. */
+/* The first purpose for which `after` opens more, or comes further, also behind a ticket or an approval; NULL: none. */
 const char *gain_between(const struct gain_look *before, const struct gain_look *after);
+
+/* For gain_is_refused(), before the change; *ret NULL: the caller is alone. */
+int gain_look_before(struct keyd *k, const struct varlink_call *call, const char *client, struct gain_look **ret);
 
 /* Whether what the transaction changed for that client lets the caller open more: then it has rolled back and replied OwnRequest.
  * before: gain_look() of before it; NULL: nobody asks (he is alone). */

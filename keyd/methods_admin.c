@@ -92,6 +92,7 @@ int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
 	struct outbox_entry e = {.kind = "client-end", .by = actor_of(call)};
+	scoped(gain_look_freep) struct gain_look *before = NULL;
 	const char *client;
 	int64_t on = -1, destroy_on;
 	struct fact_client c;
@@ -107,10 +108,14 @@ int keyd_client_end(struct varlink_call *call, json_t *params, void *userdata)
 	if (c.destroyed_on || c.destroying)
 		return varlink_errorf(call, "Destroyed", NULL, "%s is destroyed", c.client);
 	e.client = c.client;
-	e.detail = json_pack("{s:I}", "on", (json_int_t)on);
-	r = facts_begin(k->facts);
+	r = gain_look_before(k, call, c.client, &before);
+	if (r == 0)
+		r = facts_begin(k->facts);
 	if (r == 0)
 		r = facts_client_end(k->facts, c.row, on, e.by, keyd_now());
+	if (r == 0 && gain_is_refused(k, call, c.client, before, "this date"))
+		return 0;
+	e.detail = json_pack("{s:I}", "on", (json_int_t)on);
 	r = outbox_commit_with(k, r, &e);
 	if (r < 0)
 		return reply_failure(k, call, r, "the end is not kept");
@@ -196,10 +201,11 @@ static bool may_resume(struct keyd *k, struct varlink_call *call, const struct s
 	if (s->user || person_is_alone(k, varlink_call_peer(call)))
 		return true;
 	r = facts_suspended_by(k->facts, s->client ? s->c.row : 0, &by);
-	if (r == 0 && person_is(varlink_call_peer(call), by.user, by.uid))
+	/* Not person_is(), which takes two who both became root for one: that is for refusing. */
+	if (r == 0 && by.uid == varlink_call_peer(call)->person)
 		return true;
 	if (r == 0)
-		r = s->client ? gain_look(k, varlink_call_peer(call), s->client, NULL, before) : gain_has_grants(k, call, &has);
+		r = s->client ? gain_look_before(k, call, s->client, before) : gain_has_grants(k, call, &has);
 	if (r < 0)
 		return reply_failure(k, call, r, "what it changes for yourself cannot be decided"), false;
 	if (!has)
@@ -225,7 +231,7 @@ static int suspend_or_resume(struct varlink_call *call, json_t *params, struct k
 	e.detail = json_pack("{s:s, s:s?, s:b}", "reason", reason, "user", s.user, "all", s.all);
 	r = facts_begin(k->facts);
 	if (r == 0)
-		r = suspension_keep(k, &s, suspend, reason, e.by);
+		r = suspension_keep(k, &s, suspend, reason, person_of_call(call));
 	if (r == 0 && before && gain_is_refused(k, call, s.client, before, "the end of this suspension")) {
 		json_decref(e.detail);
 		return 0;

@@ -22,12 +22,6 @@ static bool is_alive(struct varlink_call *call, const struct fact_client *c)
 	return false;
 }
 
-/* For gain_is_refused(). */
-static int look_before(struct keyd *k, const struct varlink_call *call, const char *client, struct gain_look **ret)
-{
-	return person_is_alone(k, varlink_call_peer(call)) ? 0 : gain_look(k, varlink_call_peer(call), client, NULL, ret);
-}
-
 /* ---- engagements ---- */
 
 static bool params_service(struct keyd *k, struct varlink_call *call, const char *id)
@@ -94,7 +88,7 @@ int keyd_engagement_begin(struct varlink_call *call, json_t *params, void *userd
 	if (until && until <= from)
 		return varlink_error(call, "InvalidDate", "the engagement would end before it begins", "give a later --until");
 	e.client = c.client;
-	r = look_before(k, call, c.client, &before);
+	r = gain_look_before(k, call, c.client, &before);
 	if (r == 0)
 		r = facts_begin(k->facts);
 	if (r == 0)
@@ -218,7 +212,7 @@ int keyd_consent_give(struct varlink_call *call, json_t *params, void *userdata)
 		s.giver = c.name;
 	s.client = c.row;
 	e.client = c.client;
-	r = look_before(k, call, c.client, &before);
+	r = gain_look_before(k, call, c.client, &before);
 	if (r == 0)
 		r = facts_begin(k->facts);
 	if (r == 0)

@@ -72,6 +72,7 @@ struct decide_request {
 	const char *ticket;	/* or NULL */
 	bool emergency;		/* break-glass: without grant, ticket and approval, for who may */
 	const char *reason;	/* of an emergency */
+	bool presumed;		/* as with a ticket that fits, and with the purpose approved: what would be opened then */
 	bool shell;		/* asked by `coffer shell`, which keeps its program inside the share; false: an ordinary mount */
 	uint16_t class;		/* of the file that is asked about; 0: none */
 };

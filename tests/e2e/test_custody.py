@@ -324,6 +324,40 @@ def test_nobody_records_for_himself_what_lets_him_in(admins):
         v.coffer("resume", *what, "--reason", "done", user=v.bob)  # it was his own
 
 
+def test_nobody_brings_a_client_back_for_himself(admins):
+    """A later end lets in again who has a grant; an earlier one lets nobody in."""
+    v = admins
+    v.leave(v.bob, "coffer-admin")
+    v.grant("acme", v.bob, "support", "r", user=v.carol)
+    v.join(v.bob, "coffer-admin")
+    day = [time.strftime("%Y-%m-%d", time.gmtime(time.time() + n * 86400)) for n in (-3, -2, 30)]
+    v.coffer("client", "end", "acme", "--on", day[1], user=v.carol)
+    r = v.coffer("client", "end", "acme", "--on", day[2], user=v.bob, check=REFUSED)
+    assert "another admin" in r.err and "support" in r.err, r
+    assert row(v)["state"] == "ended"
+    v.coffer("client", "end", "acme", "--on", day[0], user=v.bob)
+    v.coffer("client", "end", "acme", "--on", day[2], user=v.carol)
+    assert row(v)["state"] == "active"
+
+
+def test_two_who_became_root_are_two(make_vault):
+    """Who did not make a suspension does not lift it for himself, though both have root's number."""
+    v = make_vault(up=False)
+    d = Installed(v, None)
+    try:
+        d.coffer(v.alice, "client", "add", "acme", "--name", "Acme", "--email", "a@acme.example")
+        d.coffer(v.alice, "grant", "acme", v.bob.name, "--purpose", "support", "--rights", "r")
+        as_root_after(d, v, v.alice, "suspend", "acme", "--reason", "a suspicion")
+        r = as_root_after(d, v, v.bob, "resume", "acme", "--reason", "none", check=REFUSED)
+        assert "another admin" in r.err, r
+        as_root_after(d, v, v.alice, "resume", "acme", "--reason", "cleared")
+        as_root_after(d, v, v.bob, "suspend", "acme", "--reason", "work on it")
+        as_root_after(d, v, v.bob, "resume", "acme", "--reason", "done")
+        d.coffer(None, "down")
+    finally:
+        d.close()
+
+
 def test_nobody_approves_or_reviews_himself_by_another_role_or_as_root(make_vault):
     """Roles from two groups are still one person; root is who logged in."""
     v = make_vault(up=False)

@@ -173,7 +173,7 @@ static struct gain_look *look(const struct peer *p, const struct policy *rules)
 {
 	struct gain_look *l = NULL;
 
-	assert_int_equal(gain_look(&k, p, "acme", rules, &l), 0);
+	assert_int_equal(gain_look(&k, p, "acme", rules, T0 + DAY, &l), 0);
 	return l;
 }
 
@@ -225,6 +225,75 @@ static void a_policy_without_approval_is_a_gain(void **state)
 	policy_free(other);
 }
 
+/* The built-in policy with some words in the place of others: pairs, up to NULL. */
+static struct policy *changed(const char *const *pairs)
+{
+	size_t n;
+	const char *builtin = policy_builtin_text(&n);
+	scoped(freep) char *text = strndup(builtin, n);
+	struct policy *ret = NULL;
+	struct policy_error err;
+
+	for (; *pairs; pairs += 2) {
+		char *at = strstr(text, pairs[0]), *made;
+
+		assert_non_null(at);
+		assert_true(asprintf(&made, "%.*s%s%s", (int)(at - text), text, pairs[1], at + strlen(pairs[0])) > 0);
+		free(text);
+		text = made;
+	}
+	assert_int_equal(policy_load_text(text, strlen(text), &ret, &err), 0);
+	return ret;
+}
+
+/* Where a ticket is needed nothing is known of the one that he will bring: what counts is what it opens then. */
+static void what_a_ticket_opens_counts(void **state)
+{
+	struct policy *other = changed((const char *const[]){"required: true\n    max_session: 1d", "required: true\n    max_session: 9d", NULL});
+	struct policy *without = changed((const char *const[]){"required: true", "required: false", NULL});
+	scoped(gain_look_freep) struct gain_look *before = NULL, *after = NULL, *open = NULL;
+
+	grant("root", 0, "fraud-prevention");
+	before = look(&root, policy);
+	after = look(&root, other);
+	open = look(&root, without);
+	assert_string_equal(gain_between(before, after), "fraud-prevention");
+	assert_null(gain_between(after, before));
+	assert_string_equal(gain_between(before, open), "fraud-prevention");
+	assert_null(gain_between(open, before));
+	policy_free(other);
+	policy_free(without);
+}
+
+static void what_an_approval_opens_counts(void **state)
+{
+	struct policy *other = changed((const char *const[]){"approval: 1d\n    max_session: 8h", "approval: 1d\n    max_session: 9h", NULL});
+	scoped(gain_look_freep) struct gain_look *before = NULL, *after = NULL;
+
+	grant("root", 0, "legal-process");
+	before = look(&root, policy);
+	after = look(&root, other);
+	assert_string_equal(gain_between(before, after), "legal-process");
+	assert_null(gain_between(after, before));
+	policy_free(other);
+}
+
+/* As many as before, but others. */
+static void a_class_for_another_is_a_gain(void **state)
+{
+	struct policy *other = changed((const char *const[]){"purposes: [orders, compliance, legal-claims]", "purposes: [orders, consulting]",
+		"    source: INFORMATION WE COLLECT\n    retention:\n      - event: relationship-end\n        period: 1y",
+		"    source: INFORMATION WE COLLECT\n    purposes: [orders]\n    retention:\n      - event: relationship-end\n        period: 1y", NULL});
+	scoped(gain_look_freep) struct gain_look *before = NULL, *after = NULL;
+
+	grant("root", 0, "consulting");
+	before = look(&root, policy);
+	after = look(&root, other);
+	assert_string_equal(gain_between(before, after), "consulting");
+	assert_string_equal(gain_between(after, before), "consulting");
+	policy_free(other);
+}
+
 static void more_rights_are_a_gain(void **state)
 {
 	const struct fact_grant g = {.subject = "root", .uid = 0, .purpose = "consulting", .rights = RIGHTS_RW, .from = T0};
@@ -250,6 +319,9 @@ int main(void)
 		WITH(who_suspended_is_known),
 		WITH(a_consent_is_a_gain_for_who_has_the_grant),
 		WITH(a_policy_without_approval_is_a_gain),
+		WITH(what_a_ticket_opens_counts),
+		WITH(what_an_approval_opens_counts),
+		WITH(a_class_for_another_is_a_gain),
 		WITH(more_rights_are_a_gain),
 	};
 
