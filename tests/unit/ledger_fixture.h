@@ -1,4 +1,4 @@
-/* A ledger in a folder of its own, and records to put into it: for test_ledger and test_chain. */
+/* A ledger in a folder of its own, and records to put into it: for the tests of it. */
 #ifndef COFFER_TESTS_LEDGER_FIXTURE_H
 #define COFFER_TESTS_LEDGER_FIXTURE_H
 
