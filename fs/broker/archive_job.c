@@ -16,6 +16,7 @@
 #include "fs/broker/archive.h"
 
 #define CLEAN_EVERY_USEC 50000 /* records come in between */
+#define CLEAN_RETRY_USEC 60000000
 
 enum state { IDLE, MAKING, READY, FAILED };
 
@@ -24,6 +25,7 @@ struct archive_job {
 	pthread_t thread;
 	int done_fd; /* eventfd: the thread has finished */
 	sd_event_source *source, *clean;
+	bool clean_failed; /* and that was said */
 	atomic_bool stop;
 	char *ledger_path;
 	int64_t until;
@@ -81,6 +83,8 @@ static int start(struct broker *b, int64_t until)
 	r = thread_start(&j->thread, job_main, j);
 	if (r == 0)
 		j->state = MAKING;
+	else
+		free(take_ptr(&j->journals));
 	return r;
 }
 
@@ -92,11 +96,12 @@ static int on_clean(sd_event_source *s, uint64_t usec, void *userdata)
 	bool more = false;
 	int r = ledger_archive_clean(b->ledger, &more);
 
-	if (r < 0)
-		log_warning("rows that are in archives are not removed from the ledger yet: %s", strerror(-r));
-	if (r < 0 || !more)
+	if (r < 0 && !b->archive->clean_failed)
+		log_warning("rows that are in archives are not removed from the ledger yet, it is tried again: %s", strerror(-r));
+	b->archive->clean_failed = r < 0;
+	if (r == 0 && !more)
 		return sd_event_source_set_enabled(s, SD_EVENT_OFF);
-	sd_event_source_set_time_relative(s, CLEAN_EVERY_USEC);
+	sd_event_source_set_time_relative(s, r < 0 ? CLEAN_RETRY_USEC : CLEAN_EVERY_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 

@@ -600,19 +600,20 @@ int archive_make(const struct archive_wanted *w, struct archive_made *ret)
 {
 	struct archive_made made = {.fd = -1};
 	scoped(maker_done) struct maker m = {.w = w, .a = &made.archive};
+	bool none;
 	int r;
 
 	r = open_ledger(&m);
-	if (r == 0)
-		r = choose_batches(&m);
+	if (r < 0)
+		return r;
+	r = choose_batches(&m);
+	none = r == -ENOENT; /* from here on it is a file that is missing */
 	if (r == 0)
 		r = make(&m, &made);
 	if (r < 0)
 		archive_made_done(&made);
-	if (r < 0 && r != -ENOENT)
+	if (r < 0 && !none)
 		return stopped(&m) ? -ECANCELED : r;
-	if (r == -ENOENT)
-		made = (struct archive_made){.fd = -1};
 	*ret = made;
 	return 0;
 }

@@ -89,7 +89,7 @@ int ledger_archive_take(struct ledger *l, struct archive_made *m, const uint8_t 
 	const struct ledger_act *act);
 /* Removes some of the rows that are in archives.  *ret_more: call it again. */
 int ledger_archive_clean(struct ledger *l, bool *ret_more);
-/* The oldest that is not destroyed, but for time and reason; when its last batch was (seconds).  -ENOENT: there is none. */
+/* The oldest that is not destroyed, but for time and reason; when the newest that is in it was (seconds).  -ENOENT: there is none. */
 int ledger_archive_oldest(struct ledger *l, struct archive_end *ret, int64_t *ret_time);
 /* Only the oldest: -ESTALE else, or if the statement does not fit it.  What counts is that the book says so; on another
  * failure its file is removed at the next start. */

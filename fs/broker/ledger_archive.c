@@ -16,6 +16,7 @@
 #define CLEAN_BLOCKS "64"   /* at a time: some hundred KiB to some MiB */
 #define CLEAN_ROWS "4096"
 #define SHRINK_PAGES "1024" /* at a time: 4 MiB */
+#define NS 1000000000
 #define SHRINK_SLACK 256    /* pages that may stay unused: what comes next takes them */
 
 /* ---- which there are ---- */
@@ -459,6 +460,21 @@ int ledger_archive_clean(struct ledger *l, bool *ret_more)
 
 /* ---- its end ---- */
 
+/* In seconds.  The last batch alone does not tell: a clock that was behind for a moment dates one long ago, and the archive of
+ * that month has all before it.  What a clock that ran ahead dated counts as of when the archive was made. */
+static int64_t newest_in(const struct archive *a)
+{
+	const int64_t times[] = {a->to_time / NS, a->acts_moved ? a->act_to / NS : 0};
+	int64_t newest = a->last.time;
+
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+		int64_t t = times[i] < a->made ? times[i] : a->made;
+
+		newest = t > newest ? t : newest;
+	}
+	return newest;
+}
+
 int ledger_archive_oldest(struct ledger *l, struct archive_end *ret, int64_t *ret_time)
 {
 	for (size_t i = 0; i < l->parts.n; i++) {
@@ -471,7 +487,7 @@ int ledger_archive_oldest(struct ledger *l, struct archive_end *ret, int64_t *re
 			.last = a->last.hash};
 		memcpy(ret->name, a->name, sizeof(ret->name));
 		memcpy(ret->ledger, a->ledger, sizeof(ret->ledger));
-		*ret_time = a->last.time;
+		*ret_time = newest_in(a);
 		return 0;
 	}
 	return -ENOENT;

@@ -123,12 +123,12 @@ int ledger_paths(struct ledger *l, const char *client, const char *after, json_t
 {
 	struct page p = {.l = l};
 	char *next = NULL;
+	int r, used = 0;
 	bool end;
-	int r;
 
-	if (after && sscanf(after, "%" SCNd64 ":%" SCNd64, &p.record, &p.path) != 2)
+	if (after && (sscanf(after, "%" SCNd64 ":%" SCNd64 "%n", &p.record, &p.path, &used) != 2 || after[used]))
 		return -EINVAL;
-	if (p.record < 0 || p.path < 0)
+	if (p.record < 0 || p.record > l->last.to[CHAIN_RECORD] || p.path < 0)
 		return -EINVAL;
 	p.rows = json_array();
 	r = read_journals(&p, client);

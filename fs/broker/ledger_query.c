@@ -247,34 +247,40 @@ static bool name_wanted(const struct search *s, const void *sealed, size_t n)
 	return key_wanted((void *)s, posting_name_key(sealed, n));
 }
 
-static bool path_wanted(struct search *s, int64_t id)
+/* 1 or 0, or negative: as the others here. */
+static int path_wanted(struct search *s, int64_t id)
 {
 	scoped(sql_resetp) sqlite3_stmt *st = s->sealed;
 	unsigned slot = (unsigned)id % PATHS_REMEMBERED;
+	int r;
 
 	if (!id || !s->paths)
-		return false;
+		return 0;
 	if (s->paths[slot].id == id)
 		return s->paths[slot].fits;
 	sqlite3_bind_int64(st, 1, id);
+	r = sql_step(st);
+	if (r < 0)
+		return r;
 	s->paths[slot].id = id;
-	s->paths[slot].fits = sql_step(st) > 0 && name_wanted(s, sqlite3_column_blob(st, 0),
-							    (size_t)sqlite3_column_bytes(st, 0));
+	s->paths[slot].fits = r > 0 && name_wanted(s, sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0));
 	return s->paths[slot].fits;
 }
 
-static bool record_fits(struct search *s, const struct pack_record *r)
+static int record_fits(struct search *s, const struct pack_record *r)
 {
+	int wanted;
+
 	if (r->time < s->since || r->time >= s->until)
-		return false;
+		return 0;
 	if (s->by_session && !session_wanted(s, (uint32_t)r->session))
-		return false;
+		return 0;
 	if ((s->op != -1 && r->op != s->op) || (s->f->outcome != LEDGER_ANY && (r->outcome != 0) != (s->f->outcome == LEDGER_FAILED)))
-		return false;
-	if (!s->by_name)
-		return true;
-	return (s->f->file && r->has_file && memcmp(&r->file, s->f->file, sizeof(r->file)) == 0) ||
-	       path_wanted(s, r->path) || path_wanted(s, r->path2);
+		return 0;
+	if (!s->by_name || (s->f->file && r->has_file && memcmp(&r->file, s->f->file, sizeof(r->file)) == 0))
+		return 1;
+	wanted = path_wanted(s, r->path);
+	return wanted == 0 ? path_wanted(s, r->path2) : wanted;
 }
 
 /* What has the next record: an archive, or the ledger.  An archive in which nothing can fit is passed over. */
@@ -327,8 +333,11 @@ static int next_record(struct search *s)
 		s->moved = true;
 		s->record = id <= end ? id - 1 : end;
 		for (size_t i = 0; i < n && !s->has_record && s->record < end; i++) {
+			r = record_fits(s, &rec[i]);
+			if (r < 0)
+				return r;
 			s->record++;
-			s->has_record = record_fits(s, &rec[i]);
+			s->has_record = r > 0;
 			s->next = rec[i];
 		}
 	}

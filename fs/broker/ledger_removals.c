@@ -9,34 +9,20 @@
 #include "common/record.h"
 #include "common/scope.h"
 #include "fs/broker/ledger_impl.h"
+#include "fs/broker/whose.h"
 
 #define LOOKED_AT_MAX 200000 /* records: some milliseconds */
 #define ROWS_MAX 2000
 
 struct looking {
 	struct ledger *l;
-	sqlite3_stmt *session;
-	const char *client_id;
+	struct whose whose;
 	json_t *rows;
-	int64_t known; /* the session asked about last */
-	bool ours;
 };
 
 static void looking_done(struct looking *g)
 {
-	sqlite3_finalize(g->session);
-}
-
-static bool is_ours(struct looking *g, int64_t session)
-{
-	if (session == g->known)
-		return g->ours;
-	sqlite3_bind_int64(g->session, 1, session);
-	sql_bind_text(g->session, 2, g->client_id);
-	g->ours = sql_step(g->session) > 0;
-	g->known = session;
-	sqlite3_reset(g->session);
-	return g->ours;
+	whose_done(&g->whose);
 }
 
 /* null: none, or its archive is gone. */
@@ -59,14 +45,21 @@ static int add_path(struct looking *g, json_t *row, int64_t id)
 		       : 0;
 }
 
+static bool takes_away(const struct pack_record *rec)
+{
+	return rec->op == RECORD_UNLINK || rec->op == RECORD_RMDIR || rec->op == RECORD_RENAME;
+}
+
 static int look_at(struct looking *g, const struct pack_record *rec)
 {
 	json_t *row;
 	int r;
 
-	if ((rec->op != RECORD_UNLINK && rec->op != RECORD_RMDIR && rec->op != RECORD_RENAME) || rec->outcome != 0 ||
-		!is_ours(g, rec->session))
+	if (!takes_away(rec) || rec->outcome != 0)
 		return 0;
+	r = whose_is(&g->whose, rec->session);
+	if (r <= 0)
+		return r;
 	row = json_pack("[s#, b]", rec->detail, (int)rec->detail_len, rec->op == RECORD_RENAME);
 	if (!row)
 		return -ENOMEM;
@@ -80,10 +73,10 @@ int ledger_removals(
 	struct ledger *l, const char *client_id, int64_t after, json_t **ret_rows, int64_t *ret_next, bool *ret_end)
 {
 	scoped(json_decrefp) json_t *rows = json_array();
-	scoped(looking_done) struct looking g = {.l = l, .client_id = client_id, .rows = rows};
+	scoped(looking_done) struct looking g = {.l = l, .rows = rows};
 	int64_t id = after + 1, last = l->last.to[CHAIN_RECORD];
 	int64_t end = last - after > LOOKED_AT_MAX ? after + LOOKED_AT_MAX : last;
-	int r = after < 0 ? -EINVAL : sql_prepare(l->db, "SELECT 1 FROM session WHERE id=? AND client_id=?", &g.session);
+	int r = after < 0 ? -EINVAL : whose_init(&g.whose, l->db, client_id);
 
 	while (r == 0 && id <= end && json_array_size(rows) < ROWS_MAX) {
 		const struct pack_record *rec;
@@ -102,7 +95,7 @@ int ledger_removals(
 		for (size_t i = 0; r == 0 && i < n && id <= end; i++, id++) {
 			one = rec[i];
 			r = look_at(&g, &one);
-			if (one.op == RECORD_UNLINK || one.op == RECORD_RMDIR || one.op == RECORD_RENAME) {
+			if (takes_away(&one)) {
 				id++;
 				break;
 			}

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fs/broker/ledger_impl.h"
+#include "fs/broker/whose.h"
 
 #define FILE_HEX (2 * FILE_ID_BYTES + 1)
 #define GATHERED_AT_ONCE 1000000 /* records: a fraction of a second */
@@ -46,36 +47,26 @@ static int add_accepted(json_t *rows, sqlite3 *db, const char *client)
 
 /* Table `version` of this connection, which nobody else sees: made when somebody asks, for one client at a time. */
 struct gathering {
-	struct ledger *l;
-	sqlite3_stmt *put, *session;
-	const char *client_id;
-	int64_t known; /* the session asked about last */
-	bool ours;
+	sqlite3_stmt *put;
+	struct whose whose;
 };
 
 static void gathering_done(struct gathering *g)
 {
 	sqlite3_finalize(g->put);
-	sqlite3_finalize(g->session);
-}
-
-static bool is_ours(struct gathering *g, int64_t session)
-{
-	if (session == g->known)
-		return g->ours;
-	sqlite3_bind_int64(g->session, 1, session);
-	sql_bind_text(g->session, 2, g->client_id);
-	g->ours = sql_step(g->session) > 0;
-	g->known = session;
-	sqlite3_reset(g->session);
-	return g->ours;
+	whose_done(&g->whose);
 }
 
 /* Of an open that cut the file the size is the one before. */
 static int gather_record(struct gathering *g, const struct pack_record *rec)
 {
-	if (!rec->detail_len || rec->detail[0] != 'v' || !rec->has_file || !is_ours(g, rec->session))
+	int r;
+
+	if (!rec->detail_len || rec->detail[0] != 'v' || !rec->has_file)
 		return 0;
+	r = whose_is(&g->whose, rec->session);
+	if (r <= 0)
+		return r;
 	sqlite3_bind_blob(g->put, 1, rec->file.b, sizeof(rec->file.b), SQLITE_STATIC);
 	sqlite3_bind_text(g->put, 2, rec->detail, rec->detail_len, SQLITE_STATIC);
 	sqlite3_bind_int64(g->put, 3, rec->op == RECORD_OPEN ? -1 : rec->size);
@@ -86,13 +77,13 @@ static int gather_record(struct gathering *g, const struct pack_record *rec)
 /* From record `from` + 1 on.  *ret: how far it came. */
 static int gather(struct ledger *l, const char *client_id, int64_t from, int64_t *ret)
 {
-	scoped(gathering_done) struct gathering g = {.l = l, .client_id = client_id};
+	scoped(gathering_done) struct gathering g = {0};
 	int64_t last = l->last.to[CHAIN_RECORD], id = from + 1;
 	int64_t end = last - from > GATHERED_AT_ONCE ? from + GATHERED_AT_ONCE : last;
 	int r = sql_prepare(l->db, "INSERT OR REPLACE INTO temp.version VALUES (?,?,?,?)", &g.put);
 
 	if (r == 0)
-		r = sql_prepare(l->db, "SELECT 1 FROM session WHERE id=? AND client_id=?", &g.session);
+		r = whose_init(&g.whose, l->db, client_id);
 	while (r == 0 && id <= end) {
 		const struct pack_record *rec;
 		struct ledger_records in;

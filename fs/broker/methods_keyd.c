@@ -310,7 +310,6 @@ int keyd_session_expected(struct varlink_call *call, json_t *params, void *userd
 		     : varlink_reply(call, NULL);
 }
 
-/* It may have ended meanwhile: then there is nothing to break. */
 /* The policy is keyd's to know. */
 int keyd_roles(struct varlink_call *call, json_t *params, void *userdata)
 {
@@ -324,6 +323,7 @@ int keyd_roles(struct varlink_call *call, json_t *params, void *userdata)
 	return varlink_reply(call, NULL);
 }
 
+/* It may have ended meanwhile: then there is nothing to break. */
 int keyd_breaker(struct varlink_call *call, json_t *params, void *userdata)
 {
 	json_int_t session;

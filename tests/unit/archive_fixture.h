@@ -1,5 +1,5 @@
-/* Months in archives: a ledger with a clock that the test sets, and a key that signs.  For test_archive and
- * test_archive_steps. */
+/* Months in archives: a ledger with a clock that the test sets, and a key that signs.  For the tests of
+ * archives. */
 #ifndef COFFER_TESTS_ARCHIVE_FIXTURE_H
 #define COFFER_TESTS_ARCHIVE_FIXTURE_H
 
@@ -237,6 +237,39 @@ static inline int destroy(struct fixture *f, const char *name)
 	assert_int_equal(archive_end_statement(&end, &statement), 0);
 	sign(ARCHIVE_CONTEXT, statement, signature);
 	return ledger_archive_destroy(f->l, statement, signature, &act);
+}
+
+static inline char *copy_of(struct fixture *f, const char *name)
+{
+	static char path[160];
+	char command[400];
+
+	snprintf(path, sizeof(path), "%s/copy%s/ledger.db", f->dir, name);
+	snprintf(command, sizeof(command), "rm -rf '%s/copy%s'; mkdir '%s/copy%s' && cp -r '%s/archive' '%s/copy%s/'", f->dir, name, f->dir,
+		name, f->dir, f->dir, name);
+	assert_int_equal(system(command), 0);
+	snprintf(command, sizeof(command), "VACUUM INTO '%s'", path);
+	assert_int_equal(sqlite3_exec(ledger_db(f->l), command, NULL, NULL, NULL), SQLITE_OK);
+	return path;
+}
+
+static inline void in_copy(struct fixture *f, const char *shell)
+{
+	char command[400];
+
+	snprintf(command, sizeof(command), "cd '%s/copy/archive' && %s", f->dir, shell);
+	assert_int_equal(system(command), 0);
+}
+
+static inline void edit_copy(const char *path, const char *sql)
+{
+	sqlite3 *db;
+	char *message = NULL;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
+		fail_msg("%s: %s", sql, message);
+	sqlite3_close(db);
 }
 
 #endif

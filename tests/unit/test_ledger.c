@@ -1,6 +1,8 @@
 /* Rows: what goes in, once, and what does not. */
 #include "tests/unit/ledger_fixture.h"
 
+#include "fs/broker/whose.h"
+
 static void test_exactly_once(void **state)
 {
 	struct fixture *f = *state;
@@ -253,6 +255,25 @@ static void test_rows_behind_the_last_batch(void **state)
 	assert_int_equal(ledger_open(f->path, &f->l), -EUCLEAN);
 }
 
+/* That it could not be looked up is neither yes nor no, and not what is remembered. */
+static void test_whose_a_record_is(void **state)
+{
+	struct fixture *f = *state;
+	sqlite3 *db = ledger_db(f->l);
+	struct whose w;
+
+	add_session(f->l, 7, ACME, "acme", "alice", 1000);
+	add_session(f->l, 8, UMBRELLA, "umbrella", "bob", 1001);
+	assert_int_equal(whose_init(&w, db, ACME), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(sqlite3_exec(db, "ALTER TABLE session RENAME TO away", NULL, NULL, NULL), SQLITE_OK);
+		assert_true(whose_is(&w, 1 + i) < 0);
+		assert_int_equal(sqlite3_exec(db, "ALTER TABLE away RENAME TO session", NULL, NULL, NULL), SQLITE_OK);
+		assert_int_equal(whose_is(&w, 1 + i), i == 0);
+	}
+	whose_done(&w);
+}
+
 static void test_not_a_ledger(void **state)
 {
 	struct fixture *f = *state;
@@ -278,6 +299,7 @@ int main(void)
 		T(test_rollback_leaves_nothing),
 		T(test_newest_row),
 		T(test_rows_behind_the_last_batch),
+		T(test_whose_a_record_is),
 		T(test_not_a_ledger),
 	};
 

@@ -251,6 +251,8 @@ static void test_paths_without_their_records(void **state)
 	assert_int_equal(count_paths(f, "nobody", &pages), 0);
 	assert_int_equal(ledger_paths(f->l, NULL, "x", &rows, &next), -EINVAL);
 	assert_int_equal(ledger_paths(f->l, NULL, "-1:0", &rows, &next), -EINVAL);
+	assert_int_equal(ledger_paths(f->l, NULL, "0:0x", &rows, &next), -EINVAL);
+	assert_int_equal(ledger_paths(f->l, NULL, "9223372036854775807:0", &rows, &next), -EINVAL);
 }
 
 static void test_searches_through_postings(void **state)
