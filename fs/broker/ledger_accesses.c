@@ -280,6 +280,16 @@ static int prepare(struct accesses *a)
 	return r;
 }
 
+/* What was left open would keep every batch of records out. */
+static int end_transaction(sqlite3 *db)
+{
+	int r = sql_exec(db, "COMMIT");
+
+	if (!sqlite3_get_autocommit(db))
+		(void)sql_exec(db, "ROLLBACK");
+	return r;
+}
+
 /* In one transaction: else each row of the temporary table is one. */
 static int count_some(struct accesses *a, const char *after, char **ret_next)
 {
@@ -300,9 +310,11 @@ static int count_some(struct accesses *a, const char *after, char **ret_next)
 	if (r == 0 && alone)
 		r = sql_exec(a->l->db, "BEGIN");
 	if (r == 0) {
+		int ended;
+
 		r = ledger_each(a->l, &f, ACCESSES_PAGE_NS, count_record, a, ret_next);
-		if (alone)
-			(void)sql_exec(a->l->db, "COMMIT");
+		ended = alone ? end_transaction(a->l->db) : 0;
+		r = r == 0 ? ended : r;
 	}
 	statements_done(a);
 	return r;

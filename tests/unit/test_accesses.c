@@ -180,6 +180,30 @@ static void test_who_did_what(void **state)
 	json_decref(c);
 }
 
+static int no_commit(void *arg, int action, const char *what, const char *b, const char *c, const char *d)
+{
+	return action == SQLITE_TRANSACTION && strcmp(what, "COMMIT") == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* A page that fails leaves no transaction, which would keep the next records out. */
+static void test_failed_commit(void **state)
+{
+	const struct ledger_accesses_wanted w = {.client = "acme", EVER};
+	struct fixture *f = *state;
+	char *next = NULL;
+	json_t *c = NULL;
+
+	fill(f);
+	sqlite3_set_authorizer(ledger_db(f->l), no_commit, NULL);
+	assert_true(ledger_accesses(f->l, &w, &c, &next, &(struct ledger_accesses_place){0}) < 0);
+	sqlite3_set_authorizer(ledger_db(f->l), NULL, NULL);
+	assert_null(next);
+	put_act(f, 7, "grant", "acme", "carol", NULL, MONDAY);
+	count_all(f, w, &c);
+	assert_int_equal(number(c, "records"), 9);
+	json_decref(c);
+}
+
 /* Neither people nor acts of another client come in, and nothing from outside of the time. */
 static void test_nothing_of_others(void **state)
 {
@@ -268,6 +292,7 @@ int main(void)
 #define T(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_who_did_what),
+		T(test_failed_commit),
 		T(test_nothing_of_others),
 		T(test_pages),
 	};
