@@ -130,22 +130,38 @@ static int move_entry(const struct check_entry *e, const char *new_name)
 	return 0;
 }
 
-const char *check_isolate(struct check *c, const struct check_entry *e)
+/* A session may have put a sound thing in the place of the damaged one. */
+static bool is_still_there(const struct check_entry *e)
+{
+	struct stat st;
+
+	return fstatat(e->dir->fd, e->entry, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == e->ino;
+}
+
+static int move_aside(const struct check *c, const struct check_entry *e)
 {
 	char name[NAME_MAX_BYTES + 1];
 	int r = -EEXIST, i;
+
+	for (i = 0; i < ISOLATED_TRIES && r == -EEXIST; i++) {
+		isolated_name(e->name ? e->name : "unnamed", c->opt->today, i, name);
+		r = move_entry(e, name);
+	}
+	return r;
+}
+
+const char *check_isolate(struct check *c, const struct check_entry *e)
+{
+	int r;
 
 	if (e->name && strstr(e->name, ISOLATED))
 		return "isolated"; /* by an earlier check */
 	if (!c->opt->isolate || c->quiet)
 		return "";
 	pthread_rwlock_wrlock(c->opt->names);
-	for (i = 0; i < ISOLATED_TRIES && r == -EEXIST; i++) {
-		isolated_name(e->name ? e->name : "unnamed", c->opt->today, i, name);
-		r = move_entry(e, name);
-	}
+	r = is_still_there(e) ? move_aside(c, e) : -EBUSY;
 	pthread_rwlock_unlock(c->opt->names);
-	return r == 0 ? "isolated" : "failed";
+	return r == 0 ? "isolated" : r == -EBUSY ? "busy" : "failed";
 }
 
 /* For what is neither file nor directory. */
@@ -448,6 +464,7 @@ static int look_entry(struct check *c, struct check_entry *e, char name[NAME_MAX
 
 	pthread_rwlock_rdlock(c->opt->names);
 	r = fstatat(e->dir->fd, e->entry, st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	e->ino = st->st_ino;
 	if (r == 0 && dir_entry_name(e->dir, e->entry, name) == 0)
 		e->name = name;
 	pthread_rwlock_unlock(c->opt->names);

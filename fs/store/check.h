@@ -37,7 +37,7 @@ struct check_finding {
 	const char *path;	/* below the share, as far as names open; "" is the share itself */
 	const char *store;	/* below the store's folder */
 	struct file_id file;	/* or zero */
-	const char *done;	/* "", "repaired", "isolated", "accepted", "busy" (in use: not now), "failed" */
+	const char *done;	/* "", "repaired", "isolated", "accepted", "busy" (in use, or replaced meanwhile: not now), "failed" */
 	char detail[160];
 	struct version version;	/* of a file whose sectors were looked at */
 	uint64_t size;

@@ -25,6 +25,7 @@ struct check_entry {
 	struct store_dir *dir;
 	const char *entry;
 	const char *name;	/* NULL: it does not open */
+	ino_t ino;		/* of what stood there when it was looked at */
 };
 
 /* Fills in what the check knows, and hands it on. */

@@ -11,9 +11,9 @@
 
 #define LOAD_SECTORS 2 /* files up to so many are read with their header: most files */
 
-static struct file **bucket(struct store *s, ino_t ino)
+static size_t bucket_of(ino_t ino)
 {
-	return &s->files[(ino * 0x9e3779b97f4a7c15u) >> 54];
+	return (ino * 0x9e3779b97f4a7c15u) >> 54;
 }
 _Static_assert(FILE_BUCKETS == 1 << 10, "the shift above");
 
@@ -21,7 +21,7 @@ static struct file *find_locked(struct store *s, ino_t ino)
 {
 	struct file *f;
 
-	for (f = *bucket(s, ino); f; f = f->next)
+	for (f = s->files[bucket_of(ino)]; f; f = f->next)
 		if (f->ino == ino) {
 			f->refs++;
 			return f;
@@ -39,21 +39,51 @@ struct file *file_find(struct store *s, ino_t ino)
 	return f;
 }
 
-/* Into the table; if another thread was first, its object is returned and f is the caller's to free. */
-static struct file *publish(struct file *f)
+/* As file_find; else *closed is what publish() wants to know. */
+static struct file *find_or_count(struct store *s, ino_t ino, unsigned *closed)
 {
-	struct store *s = f->store;
-	struct file *other;
+	struct file *f;
 
 	pthread_mutex_lock(&s->lock);
-	other = find_locked(s, f->ino);
-	if (!other) {
-		f->next = *bucket(s, f->ino);
-		*bucket(s, f->ino) = f;
+	f = find_locked(s, ino);
+	*closed = s->closed[bucket_of(ino)];
+	pthread_mutex_unlock(&s->lock);
+	return f;
+}
+
+/* Since find_or_count() found none, nobody had it open. */
+static bool is_untouched(struct store *s, ino_t ino, unsigned closed)
+{
+	bool untouched = true;
+
+	pthread_mutex_lock(&s->lock);
+	for (struct file *f = s->files[bucket_of(ino)]; f && untouched; f = f->next)
+		untouched = f->ino != ino;
+	untouched &= closed == s->closed[bucket_of(ino)];
+	pthread_mutex_unlock(&s->lock);
+	return untouched;
+}
+
+/* Into the table; *ret is f then.  If another thread was first, *ret is its object and f is the caller's to free.  -ERESTART: one
+ * was first and is gone again, and may have written what f knows nothing of; `closed`: from before f was read, NULL: it is new. */
+static int publish(struct file *f, const unsigned *closed, struct file **ret)
+{
+	struct store *s = f->store;
+	size_t b = bucket_of(f->ino);
+	int r = 0;
+
+	pthread_mutex_lock(&s->lock);
+	*ret = find_locked(s, f->ino);
+	if (!*ret && closed && *closed != s->closed[b]) {
+		r = -ERESTART;
+	} else if (!*ret) {
+		f->next = s->files[b];
+		s->files[b] = f;
 		f->refs = 1;
+		*ret = f;
 	}
 	pthread_mutex_unlock(&s->lock);
-	return other;
+	return r;
 }
 
 /* Lets one reference go.  False: it is the last one and hint or floor are not set yet, so that whoever opens the
@@ -69,9 +99,11 @@ static bool unpublish(struct file *f, bool flushed, bool *ret_last)
 	done = f->refs > 1 || (f->hint && !f->floor_due) || flushed;
 	*ret_last = done && --f->refs == 0;
 	if (*ret_last) {
-		for (at = bucket(s, f->ino); *at != f; at = &(*at)->next)
+		for (at = &s->files[bucket_of(f->ino)]; *at != f; at = &(*at)->next)
 			;
 		*at = f->next;
+		s->closed[bucket_of(f->ino)]++;
+		atomic_fetch_add(&s->closed_all, 1);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return done;
@@ -168,15 +200,26 @@ static void keep_head(struct file *f, const uint8_t sector[SECTOR_BYTES])
 
 /* A power cut kept the size and not the header, as ext4 does for half a minute after the first write: the file never had
  * content.  Its size is put right where nothing but holes is lost by that. */
-static int load_nothing(struct file *f)
+static int cut_nothing(struct file *f)
 {
 	if (!f->writable || lseek(f->fd, 0, SEEK_DATA) >= 0 || errno != ENXIO)
 		return 0;
 	return file_set_backing_size(f, 0);
 }
 
-/* The header and what the backing says of the size. */
-static int load(struct file *f, const struct stat *st)
+/* What only a crash leaves.  f is in the table: nobody writes but through it. */
+static int mend(struct file *f)
+{
+	int r;
+
+	pthread_rwlock_wrlock(&f->lock);
+	r = f->has_header ? file_set_hint(f) : cut_nothing(f);
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
+/* The header and what the backing says of the size.  *ret_mend: mend() has something to do. */
+static int load(struct file *f, const struct stat *st, bool *ret_mend)
 {
 	uint64_t count = (uint64_t)(st->st_size - HEADER_BYTES) / SECTOR_BYTES;
 	size_t excess = (size_t)(st->st_size % SECTOR_BYTES), n;
@@ -192,8 +235,9 @@ static int load(struct file *f, const struct stat *st)
 		return r;
 	if (n < HEADER_BYTES)
 		return store_damage("header");
-	if (bytes[0] == 0 && sodium_is_zero(bytes, HEADER_BYTES))
-		return load_nothing(f);
+	*ret_mend = bytes[0] == 0 && sodium_is_zero(bytes, HEADER_BYTES);
+	if (*ret_mend)
+		return 0;
 	r = unwrap(f, bytes);
 	if (r < 0)
 		return r;
@@ -209,6 +253,7 @@ static int load(struct file *f, const struct stat *st)
 	if (r == 0 && last && count > 1)
 		keep_head(f, bytes + HEADER_BYTES);
 	f->promised = f->size;
+	*ret_mend = !f->hint;
 	return r < 0 ? r : load_place(f);
 }
 
@@ -235,14 +280,43 @@ static int open_backing(struct store_dir *d, const char *entry, bool *ret_writab
 	return fd;
 }
 
-int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
+/* What nobody has open, as the disk tells it.  -ERESTART: somebody had meanwhile, and it may be another by now. */
+static int open_anew(struct store_dir *d, const char *entry, int *fd, bool writable, const struct stat *st, unsigned closed,
+	struct file **ret)
 {
 	scoped(file_freep) struct file *f = NULL;
+	bool to_mend = false;
+	int r = file_new(d->store, *fd, &f);
+
+	if (r < 0)
+		return r;
+	(void)take_fd(fd);
+	f->ino = st->st_ino;
+	f->writable = writable;
+	f->linked = st->st_nlink > 1;
+	f->stale = true;
+	atomic_init(&f->lost, store_is_lost(d->store, f->ino));
+	r = st->st_size > 0 ? load(f, st, &to_mend) : 0;
+	if (!f->has_header)
+		set_future(f, d, entry);
+	if (r < 0) /* a sector that somebody was writing reads as damage */
+		return is_untouched(d->store, st->st_ino, closed) ? r : -ERESTART;
+	r = publish(f, &closed, ret);
+	if (r < 0 || *ret != f)
+		return r;
+	(void)take_ptr(&f);
+	r = to_mend ? mend(*ret) : 0;
+	if (r < 0)
+		file_close(*ret);
+	return r;
+}
+
+static int open_once(struct store_dir *d, const char *entry, struct file **ret)
+{
+	unsigned closed, closed_all = atomic_load(&d->store->closed_all);
 	scoped(close_fdp) int fd = -1;
-	struct file *other;
 	struct stat st;
 	bool writable;
-	int r;
 
 	fd = open_backing(d, entry, &writable);
 	if (fd < 0)
@@ -251,34 +325,30 @@ int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-	other = file_find(d->store, st.st_ino);
-	if (!other) {
-		r = file_new(d->store, fd, &f);
-		if (r < 0)
-			return r;
-		(void)take_fd(&fd);
-		f->ino = st.st_ino;
-		f->writable = writable;
-		f->linked = st.st_nlink > 1;
-		f->stale = true;
-		atomic_init(&f->lost, store_is_lost(d->store, f->ino));
-		r = st.st_size > 0 ? load(f, &st) : 0;
-		if (!f->has_header)
-			set_future(f, d, entry);
-		if (r == 0)
-			r = file_set_hint(f); /* wrong only after a crash */
-		if (r < 0)
-			return r;
-		other = publish(f);
-	}
-	if (!other)
-		other = take_ptr(&f);
-	r = file_check_place(other, d, entry);
+	*ret = find_or_count(d->store, st.st_ino, &closed);
+	if (*ret)
+		return 0;
+	if (closed_all != atomic_load(&d->store->closed_all) && fstat(fd, &st) < 0)
+		return -errno; /* it may have been this one: what counts is how it stands now that nobody has it open */
+	return open_anew(d, entry, &fd, writable, &st, closed, ret);
+}
+
+int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
+{
+	struct file *f;
+	int r;
+
+	do
+		r = open_once(d, entry, &f);
+	while (r == -ERESTART);
+	if (r < 0)
+		return r;
+	r = file_check_place(f, d, entry);
 	if (r < 0) {
-		file_close(other);
+		file_close(f);
 		return r;
 	}
-	*ret = other;
+	*ret = f;
 	return 0;
 }
 
@@ -325,9 +395,9 @@ static int create(struct store_dir *d, const char *entry, mode_t mode, struct fi
 		(void)unlinkat(d->fd, entry, 0);
 		return r;
 	}
-	*ret = publish(f); /* another thread can have opened it by now */
-	if (!*ret)
-		*ret = take_ptr(&f);
+	(void)publish(f, NULL, ret);
+	if (*ret == f) /* else another thread has opened it by now */
+		(void)take_ptr(&f);
 	return 0;
 }
 

@@ -44,6 +44,8 @@ static void close_one(struct reaper *r)
 	close(fd);
 	pthread_mutex_lock(&r->lock);
 	r->first++;
+	if (r->hurry) /* whoever waits does so for what was there when he came: more may come all the time */
+		pthread_cond_broadcast(&r->done);
 }
 
 static void *reaper_main(void *arg)
@@ -109,7 +111,7 @@ bool reaper_drain(struct reaper *r)
 	pthread_mutex_lock(&r->lock);
 	until = r->end;
 	any = r->first != until;
-	r->hurry = any;
+	r->hurry |= any;
 	pthread_cond_signal(&r->wake);
 	while ((int)(until - r->first) > 0)
 		pthread_cond_wait(&r->done, &r->lock);

@@ -249,6 +249,7 @@ static int store_new(int root_fd, struct keytree *tree, const struct store_optio
 		return r;
 	}
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->ids, NULL);
 	*ret = s;
 	return 0;
 }
@@ -321,6 +322,7 @@ void store_close(struct store *s)
 	cipher_forget();
 	close_fdp(&s->root_fd);
 	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->ids);
 	free(s);
 }
 

@@ -227,8 +227,8 @@ static int give_id(struct store_dir *d, const struct store_dir *parent, const ch
 	return dir_write_id(d->fd, DIR_ID, parent ? &parent->keys->place : &d->keys->place, &d->id, entry);
 }
 
-/* The id of d, which must belong to (parent, entry). */
-static int find_id(struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose)
+/* What a crash left.  Looks again first: another thread that opens d may have been here. */
+static int find_loose_id(struct store_dir *d, const struct store_dir *parent, const char *entry)
 {
 	int r, was;
 
@@ -244,6 +244,19 @@ static int find_id(struct store_dir *d, const struct store_dir *parent, const ch
 	if (was == -ENOENT && r == -ENOENT)
 		return give_id(d, parent, entry);
 	return r == -ENOENT || r == -EBADMSG ? store_damage("directory") : r;
+}
+
+/* The id of d, which must belong to (parent, entry). */
+static int find_id(struct store_dir *d, const struct store_dir *parent, const char *entry, bool *ret_loose)
+{
+	int r = try_id(d, DIR_ID, parent, entry);
+
+	if (r != -ENOENT && r != -EBADMSG)
+		return r;
+	pthread_mutex_lock(&d->store->ids);
+	r = find_loose_id(d, parent, entry);
+	pthread_mutex_unlock(&d->store->ids);
+	return r;
 }
 
 /* A mode that locks out its owner also locks out the worker of an ordinary user. */

@@ -29,6 +29,7 @@ struct store {
 	uint16_t class;
 	atomic_uint today;
 	struct store_dir *root;
+	pthread_mutex_t ids;	/* one thread at a time gives a directory an id, or puts it right; before `lock` */
 	struct reaper *reaper;
 	struct crew *crew;
 	uint64_t *held;		/* documents on hold; changed under the namespace lock */
@@ -42,6 +43,8 @@ struct store {
 	struct key_chunk *chunks;
 	void *free_slots;
 	struct file *files[FILE_BUCKETS];	/* open ones by inode number */
+	unsigned closed[FILE_BUCKETS];	/* how many of these were let go: what somebody read of one before is old then */
+	atomic_uint closed_all;
 	ino_t lost[LOST_MAX];	/* an fsync of these failed, so nothing that was written to them is sure any more */
 	atomic_uint n_lost;	/* more than LOST_MAX: this disk promises nothing at all */
 };

@@ -33,7 +33,7 @@ static enum fate fate_of(const struct sweep *s, struct leaf_index leaf)
 
 /* ---- what opens it ---- */
 
-static enum fate file_fate(const struct sweep *s, int dir, const char *entry, bool dead, struct stat *st)
+static enum fate file_fate(const struct sweep *s, int dir, const char *entry, bool dead, const struct stat *st)
 {
 	scoped(close_fdp) int fd = -1;
 	uint8_t head[HEADER_BYTES];
@@ -116,7 +116,29 @@ static bool dir_is_dead(const struct sweep *s, int fd, bool parent_dead)
 
 /* ---- removing ---- */
 
-static int drop(struct sweep *s, int dir, const char *entry, int flags)
+/* A session may have put another thing where the dead one stood: an editor saves by a rename. */
+static bool is_still_dead(const struct sweep *s, int dir, const char *entry, bool dead, const struct stat *st)
+{
+	char side[NAME_MAX_BYTES + 1];
+
+	if (S_ISREG(st->st_mode))
+		return file_fate(s, dir, entry, dead, st) == FATE_DEAD;
+	if (S_ISLNK(st->st_mode))
+		return link_fate(s, dir, entry, side) == FATE_DEAD;
+	return dead && !S_ISDIR(st->st_mode);
+}
+
+/* The lock is held.  -ESTALE: it is not what was to go. */
+static int drop_locked(struct sweep *s, int dir, const char *entry, int flags, bool dead, struct stat *st)
+{
+	if (fstatat(dir, entry, st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (s->opt->names && entry[0] != '.' && !(flags & AT_REMOVEDIR) && !is_still_dead(s, dir, entry, dead, st))
+		return -ESTALE;
+	return unlinkat(dir, entry, flags) < 0 ? -errno : 0;
+}
+
+static int drop(struct sweep *s, int dir, const char *entry, int flags, bool dead)
 {
 	char side[NAME_MAX_BYTES + 4];
 	struct stat st;
@@ -126,7 +148,7 @@ static int drop(struct sweep *s, int dir, const char *entry, int flags)
 	if (s->opt->names)
 		pthread_rwlock_wrlock(s->opt->names);
 	backing_relax(dir, &mode);
-	r = fstatat(dir, entry, &st, AT_SYMLINK_NOFOLLOW) < 0 || unlinkat(dir, entry, flags) < 0 ? -errno : 0;
+	r = drop_locked(s, dir, entry, flags, dead, &st);
 	if (r == 0 && s->opt->gone && (st.st_nlink == 1 || S_ISDIR(st.st_mode)))
 		s->opt->gone(&st, s->opt->arg);
 	if (r == 0 && entry[0] == '+') {
@@ -136,7 +158,7 @@ static int drop(struct sweep *s, int dir, const char *entry, int flags)
 	backing_restore(dir, mode);
 	if (s->opt->names)
 		pthread_rwlock_unlock(s->opt->names);
-	if (r < 0 && r != -ENOENT)
+	if (r < 0 && r != -ENOENT && r != -ESTALE)
 		s->counts->failed++;
 	return r;
 }
@@ -147,7 +169,7 @@ static void sweep_file(struct sweep *s, int dir, const char *entry, bool dead, s
 
 	if (f != FATE_DEAD) {
 		s->counts->kept += dead;
-	} else if (drop(s, dir, entry, 0) == 0) {
+	} else if (drop(s, dir, entry, 0, dead) == 0) {
 		s->counts->files++;
 		s->counts->bytes += st->st_nlink == 1 ? (uint64_t)st->st_size : 0;
 	}
@@ -160,10 +182,10 @@ static void sweep_link(struct sweep *s, int dir, const char *entry, bool dead)
 
 	if (f != FATE_DEAD) {
 		s->counts->kept += dead;
-	} else if (drop(s, dir, entry, 0) == 0) {
+	} else if (drop(s, dir, entry, 0, dead) == 0) {
 		s->counts->links++;
 		if (side[0])
-			(void)drop(s, dir, side, 0);
+			(void)drop(s, dir, side, 0, dead);
 	}
 }
 
@@ -178,7 +200,7 @@ static void remove_dir(struct sweep *s, int parent, int fd, const char *entry)
 	backing_relax(fd, &mode);
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
 		(void)unlinkat(fd, ids[i], 0);
-	if (drop(s, parent, entry, AT_REMOVEDIR) == 0)
+	if (drop(s, parent, entry, AT_REMOVEDIR, true) == 0)
 		s->counts->directories++;
 }
 
@@ -215,7 +237,7 @@ static int sweep_entry(struct sweep *s, int dir, const char *entry, bool dead)
 		sweep_file(s, dir, entry, dead, &st);
 	else if (S_ISLNK(st.st_mode))
 		sweep_link(s, dir, entry, dead);
-	else if (dead && drop(s, dir, entry, 0) == 0)
+	else if (dead && drop(s, dir, entry, 0, dead) == 0)
 		s->counts->others++;
 	return s->opt->step(s->counts, s->opt->arg) ? 0 : -ECANCELED;
 }
@@ -234,7 +256,7 @@ static void sweep_sides(struct sweep *s, int fd, DIR *d)
 	while ((e = readdir(d)))
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && e->d_name[0] == '.' &&
 			!is_id(e->d_name))
-			(void)drop(s, fd, e->d_name, 0);
+			(void)drop(s, fd, e->d_name, 0, true);
 }
 
 static int sweep_dir(struct sweep *s, int fd, bool dead)

@@ -23,6 +23,8 @@ struct found {
 	unsigned limit, steps;	/* 0: no limit */
 	char finished[1024];
 	int result;
+	void (*meanwhile)(struct fixture *f);	/* once, when the first sectors have been looked at */
+	struct fixture *disk;
 };
 
 static inline void found_take(const struct check_finding *f, void *arg)
@@ -43,6 +45,10 @@ static inline bool found_step(const struct check_counts *c, const char *finished
 {
 	struct found *x = arg;
 
+	if (x->meanwhile && c->bytes > 0) {
+		x->meanwhile(x->disk);
+		x->meanwhile = NULL;
+	}
 	if (finished)
 		snprintf(x->finished, sizeof(x->finished), "%s", finished);
 	return x->limit == 0 || ++x->steps < x->limit;
@@ -57,6 +63,7 @@ static inline void check_run(struct fixture *f, struct found *x)
 	clock_gettime(CLOCK_REALTIME, &now);
 	x->n = x->steps = 0;
 	x->counts = (struct check_counts){0};
+	x->disk = f;
 	x->opt.names = &names;
 	x->opt.today = "2026-11-23";
 	x->opt.found = found_take;

@@ -125,6 +125,31 @@ static void test_sectors(void **state)
 	check_expect(&c, "sector", "big.damaged-2026-11-23", "isolated");
 }
 
+static void save_anew(struct fixture *x)
+{
+	assert_int_equal(store_rename(x->root, "new", x->root, "doc", 0), 0);
+}
+
+/* An editor saved while the check looked at what was there: the new one is not damaged. */
+static void test_replaced_is_not_isolated(void **state)
+{
+	struct fixture *x = *state;
+	struct found c = {.opt.isolate = true, .meanwhile = save_anew};
+	char text[4] = "";
+	struct file *f;
+
+	fixture_write_file(x, "doc", "old", 3);
+	flip(x, "doc", 4096 + 100);
+	fixture_write_file(x, "new", "new", 3);
+	check_run(x, &c);
+	assert_null(c.meanwhile);
+	assert_int_equal(c.counts.isolated, 0);
+	assert_int_equal(file_open(x->root, "doc", &f), 0);
+	assert_int_equal(file_read(f, text, 3, 0), 3);
+	assert_string_equal(text, "new");
+	file_close(f);
+}
+
 static void test_isolated_names(void **state)
 {
 	struct fixture *x = *state;
@@ -400,6 +425,7 @@ int main(void)
 		TEST(test_destroyed),
 		TEST(test_sectors),
 		TEST(test_isolated_names),
+		TEST(test_replaced_is_not_isolated),
 		TEST(test_leftovers),
 		TEST(test_open_files),
 		TEST(test_accept_place),

@@ -1,5 +1,9 @@
 /* What is given to the reaper is closed, in the background or at once, each descriptor exactly once. */
 #include "store_fixture.h"
+
+#include <pthread.h>
+#include <time.h>
+
 #include "fs/store/reaper.h"
 
 static bool is_open(int fd)
@@ -82,11 +86,58 @@ static void removed_room_is_told(void **state)
 	free(data);
 }
 
+static struct reaper *_Atomic fed;
+static _Thread_local bool is_main;
+
+int __real_close(int fd);
+int __wrap_close(int fd);
+
+/* While one is closed in the background, somebody gives the next. */
+int __wrap_close(int fd)
+{
+	struct reaper *r = atomic_load(&fed);
+	int e = __real_close(fd);
+
+	if (r && !is_main)
+		reaper_close(r, open("/", O_PATH | O_CLOEXEC));
+	return e;
+}
+
+static void *drain(void *arg)
+{
+	reaper_drain(arg);
+	return NULL;
+}
+
+/* Who waits does so for what was given before, and not until nothing comes any more. */
+static void drain_ends_while_more_comes(void **state)
+{
+	struct timespec until;
+	struct reaper *r = NULL;
+	pthread_t t;
+	int late;
+
+	is_main = true;
+	assert_int_equal(reaper_new(&r), 0);
+	atomic_store(&fed, r);
+	reaper_close(r, open("/", O_PATH | O_CLOEXEC));
+	assert_int_equal(pthread_create(&t, NULL, drain, r), 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20;
+	late = pthread_timedjoin_np(t, NULL, &until);
+	atomic_store(&fed, NULL);
+	if (late)
+		pthread_join(t, NULL);
+	assert_int_equal(late, 0);
+	reaper_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(drain_closes_all_given_before),
 		cmocka_unit_test(more_than_it_holds),
+		cmocka_unit_test(drain_ends_while_more_comes),
 		cmocka_unit_test_setup_teardown(removed_room_is_told, fixture_setup, fixture_teardown),
 	};
 

@@ -1,6 +1,9 @@
 /* What no key opens goes, what opens stays. */
 #include "tests/unit/store_fixture.h"
 
+#include <pthread.h>
+#include <time.h>
+
 #include "fs/store/file_impl.h"
 #include "fs/store/sweep.h"
 
@@ -201,12 +204,91 @@ static void test_destroyed_client(void **state)
 	fixture_open(x);
 }
 
+struct beside {
+	struct fixture *x;
+	pthread_rwlock_t names;
+	struct swept s;
+	int r;
+};
+
+static void *sweep_beside(void *arg)
+{
+	struct beside *b = arg;
+	const struct sweep_options o = {.tree = b->x->tree, .names = &b->names, .step = go_on, .arg = &b->s};
+
+	b->r = store_sweep(b->x->fd, &o, &b->s.n);
+	return NULL;
+}
+
+/* The lock is held for reading, and somebody waits to have it for writing. */
+static void wait_for_writer(pthread_rwlock_t *names)
+{
+	unsigned ms = 0;
+
+	for (; pthread_rwlock_tryrdlock(names) == 0 && ms < 20000; ms++) {
+		pthread_rwlock_unlock(names);
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	assert_true(ms < 20000);
+}
+
+/* A session saves over what is dead (by a rename) when the sweep has seen that it is: what stands there now is not removed. */
+static void saved_over(struct fixture *x)
+{
+	struct beside b = {.x = x};
+	pthread_rwlockattr_t attr;
+	pthread_t t;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&b.names, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	fixture_puncture(x, leaf_of(x->root, "dead"));
+	pthread_rwlock_rdlock(&b.names);
+	assert_int_equal(pthread_create(&t, NULL, sweep_beside, &b), 0);
+	wait_for_writer(&b.names);
+	assert_int_equal(store_rename(x->root, "new", x->root, "dead", 0), 0);
+	pthread_rwlock_unlock(&b.names);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(b.r, 0);
+	assert_int_equal(b.s.n.files + b.s.n.links + b.s.n.failed, 0);
+	pthread_rwlock_destroy(&b.names);
+}
+
+static void test_file_saved_over_a_dead_one(void **state)
+{
+	struct fixture *x = *state;
+	char text[4] = "";
+	struct file *f;
+
+	fixture_write_text(x->root, "dead", "old");
+	fixture_write_text(x->root, "new", "new");
+	saved_over(x);
+	assert_int_equal(file_open(x->root, "dead", &f), 0);
+	assert_int_equal(file_read(f, text, 3, 0), 3);
+	assert_string_equal(text, "new");
+	file_close(f);
+}
+
+static void test_symlink_put_over_a_dead_one(void **state)
+{
+	struct fixture *x = *state;
+	char target[16];
+	struct stat st;
+
+	assert_int_equal(store_symlink(x->root, "dead", "old", &st), 0);
+	assert_int_equal(store_symlink(x->root, "new", "new", &st), 0);
+	saved_over(x);
+	assert_int_equal(store_readlink(x->root, "dead", target, sizeof(target)), 0);
+	assert_string_equal(target, "new");
+}
+
 int main(void)
 {
 #define T(t) cmocka_unit_test_setup_teardown(t, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_dead_goes_live_stays), T(test_resumed), T(test_living_in_dead), T(test_unknown_stays),
-		T(test_destroyed_client),
+		T(test_destroyed_client), T(test_file_saved_over_a_dead_one), T(test_symlink_put_over_a_dead_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
