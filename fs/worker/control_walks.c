@@ -120,8 +120,7 @@ int control_retain(struct varlink_call *call, json_t *params, void *userdata)
 	if (r < 0)
 		return varlink_errorf(call, "InvalidParameter", NULL, "what to retain: %s", strerror(-r));
 	for (struct entry *e = c->entries; e; e = e->next)
-		if (atomic_load(&e->session->state) == SESSION_SERVING)
-			waits_close(e->session);
+		waits_close(e->session);
 	return varlink_reply(call, NULL);
 }
 

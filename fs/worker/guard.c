@@ -211,10 +211,12 @@ bool guard_is_serial(const void *buf)
 	return in->opcode == FUSE_WRITE && !(((const struct fuse_write_in *)(in + 1))->write_flags & FUSE_WRITE_CACHE);
 }
 
-bool guard_is_long(const void *buf)
+bool guard_is_long(const void *buf, size_t n)
 {
 	const struct fuse_in_header *in = buf;
 
+	if (n < sizeof(*in) || n - sizeof(*in) < shape_of(in->opcode)->fixed)
+		return false;
 	switch (in->opcode) {
 	case FUSE_READ:
 		return ((const struct fuse_read_in *)(in + 1))->size >= LONG_BYTES;

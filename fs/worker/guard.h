@@ -11,7 +11,7 @@
 struct fuse_in_header;
 
 struct guard_verdict {
-	int error;		/* 0: decode it; else the positive errno to answer; -1: no answer, the session ends */
+	int error;		/* 0: decode it; else the positive errno to answer; -1: no answer, since it names no request */
 	const char *word;	/* for the record, when it was a forged one; else NULL */
 };
 
@@ -22,8 +22,8 @@ struct guard_terms {
 	int refuse;		/* positive errno when the session has ended and only what closes things is let through; 0 else */
 };
 struct guard_verdict guard_check(const void *buf, size_t n, const struct guard_terms *t);
-/* It may take long: another thread should read the next one. */
-bool guard_is_long(const void *buf);
+/* It may take long: another thread should read the next one.  What is shorter than its kind is refused, and so is not. */
+bool guard_is_long(const void *buf, size_t n);
 /* Of those: its caller asks for nothing else meanwhile, as the kernel reads ahead or writes back. */
 bool guard_is_serial(const void *buf);
 /* Its caller sleeps until it is answered. */

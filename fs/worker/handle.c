@@ -118,9 +118,21 @@ struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind 
 	return get(t, fh, kind, node, false);
 }
 
-struct handle *handle_get_for_pages(struct handle_table *t, uint64_t fh, uint64_t node)
+struct handle *handle_get_even_dead(struct handle_table *t, uint64_t fh, uint64_t node)
 {
 	return get(t, fh, HANDLE_FILE, node, true);
+}
+
+bool handle_is_dead(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node)
+{
+	const struct handle *h;
+	bool dead;
+
+	pthread_mutex_lock(&t->lock);
+	h = find(t, fh, kind, node, true);
+	dead = h && h->dead;
+	pthread_mutex_unlock(&t->lock);
+	return dead;
 }
 
 bool handle_put(struct handle_table *t, struct handle *h)

@@ -50,8 +50,11 @@ int handle_new(struct handle_table *t, enum handle_kind kind, uint64_t node, str
 void handle_publish(struct handle_table *t, struct handle *h);
 /* With a reference; NULL: no such handle, of another kind or of another node. */
 struct handle *handle_get(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node);
-/* The same, also when its member's session has ended: what the kernel brings is not his doing alone. */
-struct handle *handle_get_for_pages(struct handle_table *t, uint64_t fh, uint64_t node);
+/* A file's, also when it is of no use any more: for what the kernel brings, which is not its member's doing alone, and for
+ * closing it. */
+struct handle *handle_get_even_dead(struct handle_table *t, uint64_t fh, uint64_t node);
+/* There is such a handle, and it is of no use any more: an honest kernel does not know that. */
+bool handle_is_dead(struct handle_table *t, uint64_t fh, enum handle_kind kind, uint64_t node);
 /* True: that was the last reference; the caller frees what is in it, then calls handle_free. */
 bool handle_put(struct handle_table *t, struct handle *h);
 /* The table's own reference becomes the caller's (who puts it); NULL as handle_get. */

@@ -32,8 +32,8 @@ ssize_t loop_read(struct loop *l, void *buf);
 
 /* ---- the near reader (loop_near.c): see there ---- */
 
-/* Does nothing where it cannot work: then near stays NULL.  0 or -ENOMEM. */
-int near_start(struct loop *l);
+/* Does nothing where it cannot work: then near stays NULL, and the others read. */
+void near_start(struct loop *l);
 void near_stop(struct loop *l); /* after l->stop and stop_fd */
 
 bool near_leads(const struct loop *l);

@@ -483,16 +483,15 @@ static void near_free(struct near *x)
 	free(x);
 }
 
-int near_start(struct loop *l)
+void near_start(struct loop *l)
 {
 	struct near *x;
-	int r;
 
 	if (!l->client.caller || l->client.proc_fd < 0)
-		return 0;
+		return;
 	x = calloc(1, sizeof(*x));
 	if (!x)
-		return -ENOMEM;
+		return;
 	x->proc_fd = l->client.proc_fd;
 	atomic_store(&x->cpu, -1);
 	x->hold = HOLD_NS;
@@ -502,17 +501,15 @@ int near_start(struct loop *l)
 	x->load_fd = openat(x->proc_fd, "loadavg", O_RDONLY | O_CLOEXEC);
 	if (!x->handed || x->go_fd < 0 || x->back_fd < 0 || x->load_fd < 0 ||
 		sched_getaffinity(0, sizeof(x->allowed), &x->allowed) < 0) {
-		near_free(x); /* the others read, as ever */
-		return 0;
+		near_free(x);
+		return;
 	}
 	x->cpus = (unsigned)CPU_COUNT(&x->allowed);
 	l->near = x;
-	r = thread_start(&x->thread, near_thread, l);
-	if (r < 0) {
+	if (thread_start(&x->thread, near_thread, l) < 0) {
 		l->near = NULL;
 		near_free(x);
 	}
-	return r == -EAGAIN ? 0 : r;
 }
 
 void near_stop(struct loop *l)

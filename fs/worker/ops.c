@@ -90,9 +90,9 @@ struct handle *op_handle(const struct op *o, uint64_t fh, int kind, fuse_ino_t n
 {
 	struct handle *h = handle_get(o->s->handles, fh, (enum handle_kind)kind, node);
 
-	if (!h)
+	if (!h && !handle_is_dead(o->s->handles, fh, (enum handle_kind)kind, node))
 		session_record_refused(o->s, "unknown-handle");
-	else if (o->s->sync)
+	else if (h && o->s->sync)
 		stable_due(h->due); /* its number can be guessed before its answer came */
 	return h;
 }

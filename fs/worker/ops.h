@@ -97,6 +97,8 @@ int op_acl_get(const struct op *o, struct inode *i, const char *attr, void *buf,
 int op_acl_set(const struct op *o, struct inode *i, const char *attr, const void *val, size_t n, int flags);
 /* A handle used by a member who did not open it is recorded as an open of his.  Without the namespace lock. */
 int op_passed_on(const struct op *o, struct handle *h);
+/* The permission alone, for what has a record of its own.  -EACCES. */
+int op_may_passed_on(const struct op *o, const struct handle *h);
 
 /* The outcome of an operation on the way out: damage is recorded and becomes -EIO. */
 int op_outcome(const struct op *o, struct inode *i, int r);

@@ -101,7 +101,9 @@ static int set_size(const struct op *o, struct inode *i, const struct fuse_file_
 		h = op_handle(o, fi->fh, HANDLE_FILE, inode_node(i));
 		if (!h)
 			return -EBADF;
-		r = h->flags & RECORD_WRITE ? file_truncate(h->file, size) : -EINVAL;
+		r = h->flags & RECORD_WRITE ? op_may_passed_on(o, h) : -EINVAL;
+		if (r == 0)
+			r = file_truncate(h->file, size);
 		set_version(h->file, a);
 		ops_handle_put(o->s, h);
 		return r;

@@ -102,8 +102,11 @@ static int make(
 		r = make_node(o, d, name, m, &st);
 	if (r == 0)
 		r = op_new_owner(o, dir, d, name, NULL, &st);
-	if (r == 0)
+	if (r == 0) {
 		r = op_entry_enter(o, dir, name, &st, e);
+		if (r < 0) /* no kernel would hear of it */
+			(void)(S_ISDIR(st.st_mode) ? store_rmdir(d, name) : store_unlink(d, name));
+	}
 	r = op_outcome(o, dir, r);
 	r = op_record_name(o, m->what, dir, name, r);
 	if (r < 0)
@@ -429,8 +432,10 @@ static void read_dir(
 		r = resolve_dir(o.w->resolver, l.dir, &l.d);
 		if (r == -ESTALE)
 			r = 0; /* removed while open: empty */
-		else if (r == 0)
+		else if (r == 0 && h->iter)
 			r = list(&l, h, (uint64_t)off);
+		if (r < 0 && l.used > 0)
+			r = 0; /* what came before it is the answer, the next call tells the error */
 		store_dir_unref(l.d);
 		pthread_rwlock_unlock(&o.w->names);
 		if (r < 0)

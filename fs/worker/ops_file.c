@@ -251,10 +251,13 @@ static int create_new(const struct op *o, struct inode *dir, const char *name, m
 	r = op_entry_enter(o, dir, name, &st, e);
 	if (r < 0) {
 		file_close(f);
-		return r;
+	} else {
+		f = resolve_file_adopt(o->w->resolver, e->inode, f);
+		r = handle_make(o, e->inode, f, record_flags(fi->flags & ~O_TRUNC), fi, ret);
 	}
-	f = resolve_file_adopt(o->w->resolver, e->inode, f);
-	return handle_make(o, e->inode, f, record_flags(fi->flags & ~O_TRUNC), fi, ret);
+	if (r < 0) /* no kernel would hear of it */
+		(void)store_unlink(d, name);
+	return r;
 }
 
 /* O_TMPFILE: it stands hidden in the share's root, since its own directory may go before it does. */
@@ -481,7 +484,7 @@ void op_write(
 {
 	struct op o = op_begin(req);
 	bool pages = o.s->exclusive && fi->writepage;
-	struct handle *h = pages ? handle_get_for_pages(o.s->handles, fi->fh, node) : file_handle(&o, fi, node);
+	struct handle *h = pages ? handle_get_even_dead(o.s->handles, fi->fh, node) : file_handle(&o, fi, node);
 	/* as it is now: fcntl(F_SETFL) changes it; an exclusive kernel has placed it where its own end is */
 	bool append = (fi->flags & O_APPEND) && !fi->writepage && !o.s->exclusive;
 	ssize_t n = -EBADF;
@@ -527,8 +530,10 @@ void op_flush(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		op_reply(&o, -ENOSYS);
 		return;
 	}
-	h = file_handle(&o, fi, node);
-	if (h) {
+	h = handle_get_even_dead(o.s->handles, fi->fh, node);
+	if (!h) {
+		session_record_refused(o.s, "unknown-handle");
+	} else {
 		lock_release_owner(o.w->locks, LOCK_POSIX, o.s->number, fi->lock_owner, node);
 		r = h->flags & RECORD_WRITE ? file_flush(h->file) : 0;
 		ops_handle_put(o.s, h);
@@ -583,6 +588,8 @@ static int allocate(const struct op *o, struct handle *h, int mode, uint64_t off
 	struct record_access a = {.size = 0};
 	int r = op_may_change(o);
 
+	if (r == 0)
+		r = op_may_passed_on(o, h);
 	if (r == 0)
 		r = file_allocate(h->file, mode, off, len);
 	a.size = file_version(h->file, a.detail);

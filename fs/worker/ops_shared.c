@@ -220,16 +220,26 @@ int op_acl_set(const struct op *o, struct inode *i, const char *attr, const void
 
 /* ---- descriptors that went to another member ---- */
 
+/* The kernel's own requests come as the session itself. */
+static bool is_passed_on(const struct op *o, const struct handle *h)
+{
+	return o->s->members && o->number != h->session && o->number != o->s->number;
+}
+
+int op_may_passed_on(const struct op *o, const struct handle *h)
+{
+	return h->file && is_passed_on(o, h) ? op_may_class(o, file_class(h->file)) : 0;
+}
+
+/* Only who was let in with a record of it need not be asked again. */
 int op_passed_on(const struct op *o, struct handle *h)
 {
 	struct record_access a = {.flags = h->flags};
+	int r;
 
-	/* the kernel's own requests come as the session itself */
-	if (!o->s->members || o->number == h->session || o->number == o->s->number ||
-		atomic_exchange(&h->passed_to, o->number) == o->number)
+	if (!is_passed_on(o, h) || atomic_load(&h->passed_to) == o->number)
 		return 0;
-	if (h->file && op_may_class(o, file_class(h->file)) < 0)
-		return -EACCES;
+	r = op_may_passed_on(o, h);
 	if (h->file) {
 		a.size = file_size(h->file);
 		file_id(h->file, &a.file);
@@ -237,5 +247,8 @@ int op_passed_on(const struct op *o, struct handle *h)
 	pthread_rwlock_rdlock(&o->w->names);
 	a.path = recorder_path(o->w->recorder, o->w->inodes, h->inode, NULL);
 	pthread_rwlock_unlock(&o->w->names);
-	return op_record(o, &a, h->kind == HANDLE_DIR ? RECORD_OPENDIR : RECORD_OPEN, 0);
+	r = op_record(o, &a, h->kind == HANDLE_DIR ? RECORD_OPENDIR : RECORD_OPEN, r);
+	if (r == 0)
+		atomic_store(&h->passed_to, o->number);
+	return r;
 }

@@ -81,6 +81,7 @@ int session_new(struct worker *w, const struct session_terms *terms, struct sess
 	s->loop_ops = &loop_leader_follower;
 	pthread_rwlock_init(&s->replies, NULL);
 	pthread_mutex_init(&s->end_lock, NULL);
+	pthread_mutex_init(&s->visit, NULL);
 	retries_init(&s->retries);
 	*ret = s;
 	return 0;
@@ -100,6 +101,7 @@ void session_free(struct session *s)
 	retries_done(&s->retries);
 	pthread_rwlock_destroy(&s->replies);
 	pthread_mutex_destroy(&s->end_lock);
+	pthread_mutex_destroy(&s->visit);
 	if (s->open_nodes)
 		munmap((void *)s->open_nodes, TABLE_BYTES);
 	free(s);
@@ -342,6 +344,8 @@ static void finish(struct session *s)
 		stable_cancel(s->worker->stable, s, s->end_error);
 	lock_release_session(s->worker->locks, s->number, s->end_error); /* what a last handler left */
 	tell_main(s, SESSION_UNREADABLE);
+	pthread_mutex_lock(&s->visit); /* a visit that began before this is over */
+	pthread_mutex_unlock(&s->visit);
 	close_all(s);
 	leave_worker(s);
 	handle_table_free(s->handles);
@@ -394,11 +398,6 @@ static void on_gone(void *arg, int error)
 	if (error != ENODEV)
 		log_error("/dev/fuse cannot be read: %s", strerror(error));
 	begin_end(arg, error, error == ENODEV ? "unmounted" : "requests cannot be read", error == ENODEV);
-}
-
-static bool is_long(const void *buf, size_t n)
-{
-	return n >= sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in) && guard_is_long(buf);
 }
 
 static uint32_t caller(const void *buf)
@@ -461,7 +460,7 @@ static void join_worker(struct session *s)
 static int threads_begin(struct session *s)
 {
 	struct loop_client client = {
-		.arg = s, .handle = session_handle_request, .is_long = is_long, .is_serial = guard_is_serial, .gone = on_gone,
+		.arg = s, .handle = session_handle_request, .is_long = guard_is_long, .is_serial = guard_is_serial, .gone = on_gone,
 		.caller = caller, .waits = guard_is_waited_for, .proc_fd = s->worker->proc_fd};
 	int r;
 

@@ -58,6 +58,7 @@ struct session {
 
 	struct inode_view view;		/* under the inode table's lock */
 	struct handle_table *handles;
+	pthread_mutex_t visit;		/* the main thread goes over the handles: they are not taken from it */
 	_Atomic uint64_t *open_nodes;	/* shared with fsd */
 	struct note_queue notes;
 	struct told *told;

@@ -185,14 +185,12 @@ json_t *waits_news(struct session *s)
 		(int)used, "refused", (int)refused);
 }
 
-void waits_close(struct session *s)
+static void close_waiting(struct session *s)
 {
 	struct worker *w = s->worker;
 	struct handle **open = NULL;
 	size_t n;
 
-	if (s->late || w->waits.classes_n == 0 || !s->handles)
-		return;
 	n = handle_files(s->handles, &open);
 	for (size_t k = 0; k < n; k++) {
 		struct handle *h = open[k];
@@ -208,4 +206,14 @@ void waits_close(struct session *s)
 		ops_handle_put(s, h);
 	}
 	free(open);
+}
+
+void waits_close(struct session *s)
+{
+	if (s->late || s->worker->waits.classes_n == 0)
+		return;
+	pthread_mutex_lock(&s->visit);
+	if (atomic_load(&s->state) == SESSION_SERVING) /* else nothing of it is readable, and its handles may be gone */
+		close_waiting(s);
+	pthread_mutex_unlock(&s->visit);
 }

@@ -19,6 +19,7 @@ struct stable;
 
 /* Locks, in the order they may be taken (a later one while holding an earlier one, never the other way):
  *
+ *	0  session.visit         the main thread goes over the handles of a session
  *	1  worker.names          read: resolve, open, attributes; write: whatever changes a name
  *	2  handle.lock           the reading position of one open directory
  *	3  resolver stripe       one of 64 by inode: opening, closing and looking at the size of one file
