@@ -1,5 +1,5 @@
-/* Plays scenarios on a store, and keeps account of what it should hold. */
-#include "play.h"
+/* Plays scenarios on a store. */
+#include "play_account.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,23 +15,6 @@
 #define WORDS_MAX 4
 #define TEXT_MAX 512
 #define REWRAP_DAY 2000
-
-static void *must(void *p)
-{
-	if (!p)
-		abort();
-	return p;
-}
-
-static char *text(const char *s)
-{
-	return must(strdup(s));
-}
-
-static void *grow(void *p, size_t n, size_t size)
-{
-	return must(realloc(p, (n ? n : 1) * size));
-}
 
 void play_pattern(uint64_t seed, uint64_t off, uint8_t *buf, size_t n)
 {
@@ -81,144 +64,6 @@ int play_resolve(struct store *s, const char *path, struct store_dir **ret_dir, 
 	return r;
 }
 
-/* ---- what should be ---- */
-
-static struct entry *entry_of(struct play *p, const char *path)
-{
-	size_t i;
-
-	for (i = 0; i < p->n_now; i++)
-		if (strcmp(p->now[i].path, path) == 0)
-			return &p->now[i];
-	return NULL;
-}
-
-static struct object *object_of(struct play *p, const char *path)
-{
-	struct entry *e = entry_of(p, path);
-
-	if (!e) {
-		fprintf(stderr, "%s: no %s in this scenario\n", p->name, path);
-		abort();
-	}
-	return e->o;
-}
-
-static struct object *new_object(struct play *p, char kind, mode_t mode)
-{
-	struct object *o = must(calloc(1, sizeof(*o)));
-
-	o->kind = kind;
-	o->mode = mode;
-	o->attrs = text("");
-	p->objects = grow(p->objects, p->n_objects + 1, sizeof(*p->objects));
-	p->objects[p->n_objects++] = o;
-	return o;
-}
-
-static void add_entry(struct play *p, const char *path, struct object *o)
-{
-	p->now = grow(p->now, p->n_now + 1, sizeof(*p->now));
-	p->now[p->n_now++] = (struct entry){.path = text(path), .o = o};
-}
-
-static void drop_entry(struct play *p, const char *path)
-{
-	struct entry *e = entry_of(p, path);
-
-	if (!e)
-		return;
-	free(e->path);
-	*e = p->now[--p->n_now];
-}
-
-static bool is_below(const char *path, const char *top)
-{
-	size_t n = strlen(top);
-
-	return strncmp(path, top, n) == 0 && (path[n] == 0 || path[n] == '/');
-}
-
-/* Everything at and below `from` is at `to` now; `mark` keeps what an exchange moved from being moved back.
- */
-static void move_entries(struct play *p, const char *from, const char *to, const char *mark)
-{
-	char path[TEXT_MAX * 2];
-	size_t i;
-
-	for (i = 0; i < p->n_now; i++)
-		if (is_below(p->now[i].path, from)) {
-			snprintf(path, sizeof(path), "%s%s%s", mark, to, p->now[i].path + strlen(from));
-			free(p->now[i].path);
-			p->now[i].path = text(path);
-		}
-}
-
-static void unmark_entries(struct play *p)
-{
-	size_t i;
-
-	for (i = 0; i < p->n_now; i++)
-		if (p->now[i].path[0] == '>')
-			memmove(p->now[i].path, p->now[i].path + 1, strlen(p->now[i].path));
-}
-
-static struct content *latest(struct object *o)
-{
-	return &o->v[o->n_v - 1];
-}
-
-static size_t playing_line;
-
-/* A new content, a copy of the one before with `size` bytes. */
-static struct content *new_content(struct object *o, size_t size, size_t began)
-{
-	struct content c = {.size = size,
-			       .began = began,
-			       .line = playing_line,
-			       .data = must(calloc(1, size ? size : 1))},
-		       *old;
-
-	if (o->n_v > 0) {
-		old = latest(o);
-		memcpy(c.data, old->data, old->size < size ? old->size : size);
-	}
-	o->v = grow(o->v, o->n_v + 1, sizeof(*o->v));
-	o->v[o->n_v++] = c;
-	return latest(o);
-}
-
-static void new_sync(struct object *o, size_t log)
-{
-	o->sync_at = grow(o->sync_at, o->n_sync + 1, sizeof(*o->sync_at));
-	o->sync_v = grow(o->sync_v, o->n_sync + 1, sizeof(*o->sync_v));
-	o->sync_at[o->n_sync] = log;
-	o->sync_v[o->n_sync++] = o->n_v - 1;
-}
-
-static size_t log_now(const struct play *p)
-{
-	return p->log_length ? p->log_length(p->log_arg) : 0;
-}
-
-void play_snapshot(struct play *p)
-{
-	struct snapshot *s;
-	size_t i;
-
-	p->snaps = grow(p->snaps, p->n_snaps + 1, sizeof(*p->snaps));
-	s = &p->snaps[p->n_snaps++];
-	*s = (struct snapshot){.n = p->n_now, .log = log_now(p)};
-	s->e = must(calloc(p->n_now + 1, sizeof(*s->e)));
-	s->n = 0;
-	for (i = 0; i < p->n_now; i++)
-		if (!p->now[i].o->unnamed)
-			s->e[s->n++] = (struct entry){.path = text(p->now[i].path),
-				.o = p->now[i].o,
-				.mode = p->now[i].o->mode,
-				.attrs = text(p->now[i].o->attrs)};
-}
-
 /* ---- operations ---- */
 
 struct call { /* one line, taken apart */
@@ -248,10 +93,10 @@ static void close_after(struct object *o, struct file *f)
 /* The empty file that stands at the call's path. */
 static struct object *new_file(struct call *c)
 {
-	struct object *o = new_object(c->p, 'f', 0640);
+	struct object *o = account_new_object(c->p, 'f', 0640);
 
-	new_content(o, 0, c->began);
-	add_entry(c->p, c->path, o);
+	account_new_content(o, 0, c->began);
+	account_add(c->p, c->path, o);
 	return o;
 }
 
@@ -287,7 +132,7 @@ static int do_tmpfile(struct call *c)
 
 static int do_linktmp(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 	int r = file_link_unnamed(o->open, c->dir, c->name);
 
 	if (r == 0)
@@ -297,30 +142,30 @@ static int do_linktmp(struct call *c)
 
 static int do_open(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 
 	return o->open ? 0 : file_open(c->dir, c->name, &o->open);
 }
 
 static int do_close(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 
 	if (o->open)
 		file_close(o->open);
 	o->open = NULL;
 	if (o->unnamed)
-		drop_entry(c->p, c->path);
+		account_drop(c->p, c->path);
 	return 0;
 }
 
 static int do_write(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 	bool append = strcmp(c->verb, "append") == 0;
-	size_t was = latest(o)->size, n = append ? c->a : c->b;
+	size_t was = account_latest(o)->size, n = append ? c->a : c->b;
 	uint64_t off = append ? was : c->a;
-	scoped(freep) uint8_t *buf = must(malloc(n + 1));
+	scoped(freep) uint8_t *buf = play_must(malloc(n + 1));
 	struct content *v;
 	struct file *f;
 	ssize_t r;
@@ -330,7 +175,7 @@ static int do_write(struct call *c)
 	if (r < 0)
 		return (int)r;
 	/* The content counts from now on: a part of it may be on disk although the write fails. */
-	v = new_content(o, off + n > was ? off + n : was, c->began);
+	v = account_new_content(o, off + n > was ? off + n : was, c->began);
 	memcpy(v->data + off, buf, n);
 	o->sparse |= off > was;
 	r = append ? file_append(f, buf, n, &off) : file_write(f, buf, n, off);
@@ -342,15 +187,15 @@ static int do_write(struct call *c)
 
 static int do_truncate(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 	struct file *f;
 	int r;
 
 	r = open_for(c, o, &f);
 	if (r < 0)
 		return r;
-	o->sparse |= c->a > latest(o)->size;
-	new_content(o, c->a, c->began);
+	o->sparse |= c->a > account_latest(o)->size;
+	account_new_content(o, c->a, c->began);
 	r = file_truncate(f, c->a);
 	close_after(o, f);
 	return r;
@@ -358,8 +203,8 @@ static int do_truncate(struct call *c)
 
 static int do_fallocate(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
-	size_t was = latest(o)->size, end = c->a + c->b, size = was;
+	struct object *o = account_object(c->p, c->path);
+	size_t was = account_latest(o)->size, end = c->a + c->b, size = was;
 	bool zeros = c->verb[0] != 'a' && c->verb[0] != 'r';
 	struct content *v;
 	struct file *f;
@@ -377,7 +222,7 @@ static int do_fallocate(struct call *c)
 	if (r < 0)
 		return r;
 	o->sparse |= zeros || size > was;
-	v = new_content(o, size, c->began);
+	v = account_new_content(o, size, c->began);
 	if (zeros && c->a < size)
 		memset(v->data + c->a, 0, (end < size ? end : size) - c->a);
 	r = file_allocate(f, mode, c->a, c->b);
@@ -402,13 +247,13 @@ static int do_sync(struct call *c)
 		store_dir_unref(d);
 		return r;
 	}
-	o = object_of(c->p, c->path);
+	o = account_object(c->p, c->path);
 	r = open_for(c, o, &f);
 	if (r < 0)
 		return r;
 	r = file_sync(f, strcmp(c->verb, "fdatasync") == 0);
 	if (r == 0)
-		new_sync(o, log_now(c->p));
+		account_new_sync(o, account_log_now(c->p));
 	close_after(o, f);
 	return r;
 }
@@ -428,11 +273,11 @@ static int do_rename(struct call *c)
 	if (r < 0)
 		return r;
 	if (flags != RENAME_EXCHANGE)
-		drop_entry(c->p, c->arg[0]);
+		account_drop(c->p, c->arg[0]);
 	else
-		move_entries(c->p, c->arg[0], c->path, ">");
-	move_entries(c->p, c->path, c->arg[0], ">");
-	unmark_entries(c->p);
+		account_move(c->p, c->arg[0], c->path, ">");
+	account_move(c->p, c->path, c->arg[0], ">");
+	account_unmark(c->p);
 	return 0;
 }
 
@@ -448,7 +293,7 @@ static int do_link(struct call *c)
 	r = store_link(c->dir, c->name, to, name);
 	store_dir_unref(to);
 	if (r == 0)
-		add_entry(c->p, c->arg[0], object_of(c->p, c->path));
+		account_add(c->p, c->arg[0], account_object(c->p, c->path));
 	return r;
 }
 
@@ -466,9 +311,9 @@ static int do_symlink(struct call *c)
 	r = store_symlink(c->dir, c->name, target, &st);
 	if (r < 0)
 		return r;
-	o = new_object(c->p, 'l', 0777);
-	o->target = text(target);
-	add_entry(c->p, c->path, o);
+	o = account_new_object(c->p, 'l', 0777);
+	o->target = play_text(target);
+	account_add(c->p, c->path, o);
 	return 0;
 }
 
@@ -481,7 +326,7 @@ static int do_make(struct call *c)
 	r = dir ? store_mkdir(c->dir, c->name, 0750, &st)
 		: store_mknod(c->dir, c->name, S_IFIFO | 0640, 0, &st);
 	if (r == 0)
-		add_entry(c->p, c->path, new_object(c->p, dir ? 'd' : 'p', dir ? 0750 : 0640));
+		account_add(c->p, c->path, account_new_object(c->p, dir ? 'd' : 'p', dir ? 0750 : 0640));
 	return r;
 }
 
@@ -490,7 +335,7 @@ static int do_remove(struct call *c)
 	int r = c->verb[0] == 'r' ? store_rmdir(c->dir, c->name) : store_unlink(c->dir, c->name);
 
 	if (r == 0)
-		drop_entry(c->p, c->path);
+		account_drop(c->p, c->path);
 	return r;
 }
 
@@ -506,7 +351,7 @@ static void note_attr(struct object *o, const char *name, const char *value)
 		end = strchr(at, ';') + 1;
 		memmove(at, end, strlen(end) + 1);
 	}
-	all = must(malloc(strlen(o->attrs) + strlen(value) + 1));
+	all = play_must(malloc(strlen(o->attrs) + strlen(value) + 1));
 	strcpy(all, o->attrs);
 	strcat(all, value);
 	free(o->attrs);
@@ -515,9 +360,9 @@ static void note_attr(struct object *o, const char *name, const char *value)
 
 static int do_xattr(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 	char attr[TEXT_MAX], value[TEXT_MAX] = "";
-	scoped(freep) uint8_t *buf = must(malloc(c->b + 1));
+	scoped(freep) uint8_t *buf = play_must(malloc(c->b + 1));
 	bool set = c->verb[0] == 's';
 	int r;
 
@@ -537,7 +382,7 @@ static int do_xattr(struct call *c)
 
 static int do_chmod(struct call *c)
 {
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 	mode_t mode = (mode_t)strtoul(c->arg[0], NULL, 8);
 	int r = store_chmod(c->dir, c->name, mode);
 
@@ -561,7 +406,7 @@ static int do_label(struct call *c)
 static int do_rewrap(struct call *c)
 {
 	const struct rewrap to = {.class = (uint16_t)c->a, .day = REWRAP_DAY, .origin_class = (uint16_t)c->a};
-	struct object *o = object_of(c->p, c->path);
+	struct object *o = account_object(c->p, c->path);
 	struct link_moved moved;
 	struct name_entry n;
 	struct file *f;
@@ -579,7 +424,7 @@ static int do_rewrap(struct call *c)
 	if (r == 0)
 		r = file_wait(f, true);
 	if (r == 0) {
-		o->wrapped_at = log_now(c->p);
+		o->wrapped_at = account_log_now(c->p);
 		o->wrapped_class = to.class;
 	}
 	close_after(o, f);
@@ -643,12 +488,12 @@ static int run_call(struct call *c)
 
 int play_line(struct play *p, size_t line)
 {
-	scoped(freep) char *copy = text(p->lines[line]);
+	scoped(freep) char *copy = play_text(p->lines[line]);
 	char *save = NULL, *word[WORDS_MAX] = {0};
-	struct call c = {.p = p, .number = line + 1, .began = log_now(p)};
+	struct call c = {.p = p, .number = line + 1, .began = account_log_now(p)};
 	size_t n = 0;
 
-	playing_line = line + 1;
+	account_line = line + 1;
 	for (word[n] = strtok_r(copy, " ", &save); word[n] && n < WORDS_MAX - 1;)
 		word[++n] = strtok_r(NULL, " ", &save);
 	if (!word[0])
@@ -685,7 +530,7 @@ void play_take_back(struct play *p, size_t line)
 
 	for (i = 0; i < p->n_objects; i++) {
 		o = p->objects[i];
-		if (o->n_v > 1 && latest(o)->line == line + 1)
+		if (o->n_v > 1 && account_latest(o)->line == line + 1)
 			free(o->v[--o->n_v].data);
 	}
 }
