@@ -29,7 +29,10 @@
 #include "fs/worker/process.h"
 
 #define TICK_MS 1		/* between two looks of the watcher */
-#define TICKS_UNREAD 2		/* a request lies there for so many: the watcher reads it */
+/* One tick alone proves nothing: a hypervisor takes a processor away for as long, and the watcher, woken first when it is
+ * back, sees that nothing has happened since its last look. */
+#define TICKS_RUNNING 2		/* the near reader wants to run, in a request, for so many: it starves */
+#define TICKS_UNREAD 3		/* a request lies there for so many: the watcher reads it */
 #define TICKS_WAITING 4		/* the near reader waits for something, in a request, for so many: the others read on */
 #define TICKS_IDLE 8		/* no request for so many: the watcher sleeps, too */
 #define SAMPLE_MAX 256		/* requests between two looks at where the caller runs */
@@ -42,7 +45,8 @@
 #define CROWDED_LIMIT 3		/* which so many looks in a row must find: our own threads run now and then, too */
 #define PAUSE_NS 20000000u	/* without requests: what was seen before is old */
 #define HOLD_NS 30000000u	/* the others read at least for so long; */
-#define HOLD_MAX_NS 1000000000u /* when it starved, twice as long each time that this happens within so long */
+#define HOLD_MAX_NS 1000000000u /* twice as long, up to this, each time that it starved before it */
+#define LED_WELL 4		/* had read for so many times as long */
 
 /* Short memories of what speaks against it: each weighs more than one request for it. */
 #define SCORE_MAX 64
@@ -64,12 +68,13 @@ struct near {
 	atomic_bool rescued; /* it has another policy than it should */
 	atomic_uint served;
 	_Atomic uint64_t not_before; /* ns: then it may lead again */
+	_Atomic uint64_t led_since;
 
 	void *handed; /* a long request, or a spare buffer */
 	atomic_size_t handed_n; /* 0: none */
 
 	/* Of the watcher alone. */
-	uint64_t starved_at, hold;
+	uint64_t hold;
 
 	/* Of who reads: a lost update among two does no harm. */
 	atomic_uint caller, long_score, other_score, seen;
@@ -111,6 +116,7 @@ void near_back(struct loop *l)
 
 static void let_lead(struct near *x)
 {
+	atomic_store(&x->led_since, loop_now_ns());
 	atomic_store(&x->leads, true);
 	wake(x->go_fd);
 }
@@ -329,13 +335,10 @@ static void *near_thread(void *arg)
 
 static void starved(struct near *x)
 {
-	uint64_t now = loop_now_ns();
-
-	if (now - x->starved_at > HOLD_MAX_NS * 2)
+	if (loop_now_ns() - atomic_load(&x->led_since) > LED_WELL * x->hold)
 		x->hold = HOLD_NS;
 	else if (x->hold < HOLD_MAX_NS)
 		x->hold *= 2;
-	x->starved_at = now;
 	let_others(x, x->hold);
 }
 
@@ -348,12 +351,12 @@ static void take_over(struct near *x, unsigned ticks)
 	char state;
 
 	cpu = process_cpu(x->proc_fd, (uint32_t)tid, &state);
+	if (state == 'R' ? ticks < TICKS_RUNNING : ticks < TICKS_WAITING)
+		return; /* that may be the disk */
 	if (state == 'R')
 		starved(x);
-	else if (ticks >= TICKS_WAITING)
-		let_others(x, HOLD_NS);
 	else
-		return; /* that may be the disk */
+		let_others(x, HOLD_NS);
 	if (cpu >= 0 && CPU_COUNT(&elsewhere) > 1) /* only who may not stay is moved at once */
 		CPU_CLR((unsigned)cpu, &elsewhere);
 	sched_setaffinity(tid, sizeof(elsewhere), &elsewhere);
