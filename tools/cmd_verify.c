@@ -134,8 +134,10 @@ static int anchors_read(const char *file, struct anchors *a)
 		if (!anchor_parse(line, &one))
 			continue;
 		list = realloc(a->list, (a->n + 1) * sizeof(*list));
-		if (!list)
-			break;
+		if (!list) {
+			fclose(f);
+			return fail(EXIT_FAILED, "out of memory");
+		}
 		a->list = list;
 		a->list[a->n++] = one;
 	}
@@ -234,7 +236,7 @@ static int remembered_head(struct tool *t, json_t **ret)
 }
 
 /* coffer-fsd does not start on a ledger that somebody wrote into: then the owner reads the file himself. */
-static int verify_own_file(struct tool *t, const json_t *head)
+static int verify_own_file(struct tool *t, const json_t *head, const struct anchors *anchors)
 {
 	const char *hash = json_string_value(json_object_get(head, "hash"));
 	const char *hex = json_string_value(json_object_get(head, "public_key"));
@@ -251,7 +253,7 @@ static int verify_own_file(struct tool *t, const json_t *head)
 			0 &&
 		n == sizeof(expect.hash.b);
 	signs = hex && public_key_parse(hex, json_string_value(json_object_get(head, "links")), &key);
-	return verify_file(t, db, signs ? &key : NULL, known ? &expect : NULL, NULL);
+	return verify_file(t, db, signs ? &key : NULL, known ? &expect : NULL, anchors);
 }
 
 /* Asked for until it is done, with a line that says how far it is. */
@@ -361,9 +363,11 @@ static int verify_with_daemons(struct tool *t, const char *anchors_file)
 		r = remembered_head(t, &head);
 	if (r != EXIT_OK)
 		return r;
-	if (tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_UNREACHABLE && head)
-		return verify_own_file(t, head);
 	hex = json_string_value(json_object_get(head, "public_key"));
+	if (anchors_file && head && !hex)
+		return fail(EXIT_SEALED, "the keys are sealed, and without the public key anybody can write heads: `coffer unseal`, or give --db and --pubkey, too");
+	if (tool_try(t, DAEMON_FSD, "Status", NULL, NULL) == EXIT_UNREACHABLE && head)
+		return verify_own_file(t, head, anchors_file ? &anchors : NULL);
 	params = json_object();
 	if (head) {
 		json_object_set_new(params, "expect",

@@ -10,7 +10,6 @@
 
 #include "common/record.h"
 #include "fs/broker/accesses_impl.h"
-#include "fs/broker/ledger_rows.h"
 
 #define WEEK_SECONDS (7 * 86400)
 #define MONDAY (4 * 86400) /* 1970-01-05 */

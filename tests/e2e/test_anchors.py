@@ -1,12 +1,14 @@
 """Heads of the record are brought where root cannot rewrite them: a file, a command, letters (anchors of the policy)."""
+import json
 import os
 import re
 import shutil
+import sqlite3
 
 import pytest
 
 import harness
-from harness import DAMAGED, OK, REFUSED, USAGE, wait_for
+from harness import DAMAGED, OK, REFUSED, SEALED, USAGE, wait_for
 
 LINE = re.compile(r"coffer-ledger-head (\d+) [0-9a-f]{64} [0-9a-f]{128} \d+\n")
 
@@ -82,6 +84,29 @@ def test_file_is_appended_to_and_shows_what_was_rewritten(make_vault):
     with open(file) as f, open(forged, "w") as g:
         g.write(f.readlines()[-1].replace("coffer-ledger-head ", "coffer-ledger-head 9", 1))
     assert "count for nothing" in v.coffer("log", "verify", "--anchors", forged).out
+
+
+def test_heads_are_compared_also_with_a_record_that_does_not_open(make_vault):
+    """coffer-fsd does not start on it: the owner reads the file, and what was kept elsewhere is compared all the same."""
+    v = vault_with(make_vault, lambda v: [f"{{file: {v.base}/heads}}"])
+    file = v.base + "/heads"
+    work(v)
+    wait_for(lambda: heads(file), "the first head")
+    v.down()
+    db = sqlite3.connect(v.dir + "/ledger/ledger.db")
+    db.execute("INSERT INTO act (id, time, kind) SELECT max(id) + 1, 1, 'grant' FROM act")
+    db.commit()
+    db.close()
+    assert v.up(check=None).rc == DAMAGED
+    with open(file) as f:
+        line = f.readlines()[-1]
+    with open(file, "a") as f:
+        f.write(line.replace("coffer-ledger-head ", "coffer-ledger-head 9", 1))
+    r = v.coffer("log", "verify", "--anchors", file, "--json", check=DAMAGED)
+    assert json.loads(r.out)["anchors_ignored"] == 1, r
+    v.coffer("seal")
+    r = v.coffer("log", "verify", "--anchors", file, check=SEALED)
+    assert "coffer unseal" in r.err, r
 
 
 def test_command_gets_the_head_and_nothing_of_ours(make_vault):
