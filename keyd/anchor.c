@@ -102,6 +102,8 @@ static int on_exit_of(sd_event_source *source, const siginfo_t *info, void *user
 	if (!t || run->generation != t->generation)
 		return 0; /* another policy by now */
 	t->places[run->place].pid = 0;
+	if (t->policy != run->k->policy)
+		return 0; /* the next tick sees it: by now there may be another in that place */
 	if (info->si_code == CLD_EXITED && info->si_status == 0) {
 		arrived(run->k, run->place, run->batch, NULL);
 		return 0;

@@ -226,12 +226,16 @@ static int abandon(
 	struct keyd *k, const struct fact_client *c, const struct fact_erasure *f, const char *why)
 {
 	const struct actor by = {.user = f->by, .uid = (uid_t)-1};
-	int r;
+	int r = facts_begin(k->facts);
 
 	log_error("something of %s is not erased: %s", c->client, why);
-	r = facts_erasure_finish(k->facts, f->row, false, NULL, NULL, keyd_now());
+	if (r == 0)
+		r = facts_erasure_finish(k->facts, f->row, false, NULL, NULL, keyd_now());
 	if (r == 0)
 		r = put(k, "erase-abandoned", "Failed", by, c, f, why);
+	if (r == 0)
+		r = facts_commit(k->facts);
+	facts_rollback(k->facts); /* of what failed: it is tried again */
 	if (r < 0)
 		log_error("that it is not erased is not recorded: %s", strerror(-r));
 	(void)outbox_deliver(k);

@@ -146,23 +146,34 @@ static void not_held(struct keyd *k, const struct survey_result *r, void *arg)
 		(void)take_found(e, r); /* says why not */
 }
 
+/* As facts and book may name it: sealed, as of then.  NULL: it cannot be. */
+static char *target_of(const struct erase *e, int64_t at)
+{
+	json_t *sealed = subjects_seal_at(e->k, &e->client, e->subject ? e->subject : e->paths[0], at);
+	scoped(json_decrefp) json_t *what = sealed && e->subject ? json_pack("{s:o, s:b}", "subject", sealed, "shared", e->shared) : sealed;
+
+	return what ? json_dumps(what, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+}
+
+/* Of what has no place in the store. */
+static bool sealed_takes_two(struct erase *e)
+{
+	scoped(freep) char *target = target_of(e, keyd_now()), *former = target_of(e, keyd_now() - ERASE_ASK_SECONDS);
+
+	if (target)
+		return erase_takes_two(e, target, former);
+	erase_refuse(e, "Failed", NULL, "what is to go cannot be sealed for the record");
+	return false;
+}
+
 /* There is something to erase: only now the sessions end. */
 static void of_subject_found(struct keyd *k, const struct survey_result *r, void *arg)
 {
 	scoped(erase_freep) struct erase *e = arg;
 
-	scoped(json_decrefp) json_t *what = NULL;
-	scoped(freep) char *target = NULL;
-
-	if (r->error || r->leaves_n == 0) {
+	if (r->error || r->leaves_n == 0)
 		(void)take_found(e, r); /* says why not */
-		return;
-	}
-	what = json_pack("{s:O, s:b}", "subject", sealed_subject(e), "shared", e->shared);
-	target = json_dumps(what, JSON_COMPACT | JSON_SORT_KEYS);
-	if (!target)
-		erase_failed(e, -ENOMEM, NULL);
-	else if (erase_takes_two(e, target))
+	else if (sealed_takes_two(e))
 		enumerate(take_ptr(&e), NULL, true, enumerated);
 }
 
@@ -173,31 +184,26 @@ static bool has_holds(const struct erase *e)
 	       0;
 }
 
-/* It has no place in the store: it is called by its path, sealed for the book. */
-static bool former_takes_two(struct erase *e)
-{
-	scoped(json_decrefp) json_t *sealed = subjects_seal(e->k, &e->client, e->paths[0]);
-	scoped(freep) char *target = sealed ? json_dumps(sealed, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
-
-	if (target)
-		return erase_takes_two(e, target);
-	erase_refuse(e, "Failed", NULL, "the path cannot be sealed for the record");
-	return false;
-}
-
 /* What was there is gone from the share: only older backups have it. */
 static void erase_former(struct erase *taken)
 {
 	scoped(erase_freep) struct erase *e = taken;
 	const struct survey_result nothing = {0};
 	struct keyd *k = e->k;
+	int r;
 
-	if (has_holds(e)) /* whose it was nobody can tell any more */
+	if (has_holds(e)) { /* whose it was nobody can tell any more */
 		erase_refuse(e, "Held", not_held_text[0],
 			"nothing is there any more, and there are holds on parts of the client: what was there may be on hold");
-	else if (erase_find_versions(e) == 0 && e->versions.n == 0)
+		return;
+	}
+	r = erase_find_versions(e);
+	if (r == 0 && e->versions.n == 0 && e->record_unread)
+		erase_refuse(e, "Failed", "log/keyd.log in the state directory says why",
+			"nothing is there any more, and the record, which knows the keys of what was there, cannot be read");
+	else if (r == 0 && e->versions.n == 0)
 		erase_refuse(e, "NotFound", NULL, "there is no such file or directory in the share, and the record knows no key of what was there");
-	else if (e->preview || former_takes_two(e))
+	else if (e->preview || sealed_takes_two(e))
 		enumerated(k, &nothing, take_ptr(&e));
 }
 
@@ -210,7 +216,7 @@ static void erase_found(struct erase *taken)
 
 	if (!store)
 		erase_former(take_ptr(&e));
-	else if (alone && !erase_takes_two(e, store))
+	else if (alone && !erase_takes_two(e, store, NULL))
 		return;
 	else if (alone && has_holds(e))
 		enumerate(take_ptr(&e), store, false, not_held);
@@ -279,7 +285,7 @@ static bool class_takes_two(struct keyd *k, struct varlink_call *call, const str
 	(void)snprintf(target, sizeof(target), "class %u before day %u", class->number, before);
 	e->class = class;
 	*ret_job = e->job = job_new(k, call);
-	yes = e->job && erase_takes_two(e, target);
+	yes = e->job && erase_takes_two(e, target, NULL);
 	(void)snprintf(asked_by, FACT_TEXT_MAX, "%s", e->asked_by ? e->asked_by : "");
 	e->job = NULL;
 	return yes;

@@ -64,7 +64,7 @@ static bool confirm(struct erase *e, const char *target, const struct fact_erase
 	return r == 0;
 }
 
-bool erase_takes_two(struct erase *e, const char *target)
+bool erase_takes_two(struct erase *e, const char *target, const char *former)
 {
 	struct fact_erase_ask there;
 	int r;
@@ -72,6 +72,8 @@ bool erase_takes_two(struct erase *e, const char *target)
 	if (person_is_alone(e->k, &e->peer))
 		return true;
 	r = facts_erase_asked(e->k->facts, e->client.row, target, keyd_now() - ERASE_ASK_SECONDS, &there);
+	if (r == -ENOENT && former)
+		r = facts_erase_asked(e->k->facts, e->client.row, former, keyd_now() - ERASE_ASK_SECONDS, &there);
 	if (r < 0 && r != -ENOENT) {
 		erase_refuse(e, "Failed", NULL, "what was asked for cannot be read");
 		return false;

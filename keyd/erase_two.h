@@ -8,7 +8,8 @@
 #define ERASE_ASK_SECONDS (7 * 86400) /* then it is asked for anew */
 
 /* True: go on; e->asked_by says who asked (NULL: he is alone).  Else whoever asked has his answer: it was recorded, or why not.
- * target: what is to go, as the facts and the book may name it. */
-bool erase_takes_two(struct erase *e, const char *target);
+ * target: what is to go, as the facts and the book may name it; former: as it was called ERASE_ASK_SECONDS ago, since what is sealed
+ * for the book is sealed by the month; NULL: the same. */
+bool erase_takes_two(struct erase *e, const char *target, const char *former);
 
 #endif

@@ -86,15 +86,23 @@ static int add_row(struct erase *e, const json_t *rows, const json_t *row)
 int erase_add_subject_paths(struct erase *e)
 {
 	scoped(json_decrefp) json_t *rows = json_array();
-	FILE *in = fdopen(dup(e->list_fd), "r");
+	scoped(close_fdp) int fd = dup(e->list_fd);
+	scoped(freep) char *line = NULL;
+	FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
 	json_t *row;
 	int r = rows && in ? 0 : -ENOMEM;
-	size_t i;
+	size_t i, cap = 0;
 
-	if (in)
+	if (in) {
+		(void)take_fd(&fd);
 		rewind(in);
-	while (r == 0 && (row = json_loadf(in, JSON_DISABLE_EOF_CHECK, NULL)))
-		r = json_array_append_new(rows, row) < 0 ? -ENOMEM : 0;
+	}
+	while (r == 0 && getline(&line, &cap, in) > 0) {
+		row = json_loads(line, 0, NULL);
+		r = !row ? -EBADMSG : json_array_append_new(rows, row) < 0 ? -ENOMEM : 0;
+	}
+	if (r == 0 && ferror(in))
+		r = -EIO;
 	if (in)
 		fclose(in);
 	json_array_foreach(rows, i, row)

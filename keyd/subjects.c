@@ -67,9 +67,9 @@ bool params_subject(struct varlink_call *call, const char *subject)
 	return false;
 }
 
-json_t *subjects_seal(struct keyd *k, const struct fact_client *c, const char *subject)
+json_t *subjects_seal_at(struct keyd *k, const struct fact_client *c, const char *subject, int64_t at)
 {
-	const struct leaf_index leaf = {.class = CLASS_AUDIT, .day = date_month_day(keyd_now())};
+	const struct leaf_index leaf = {.class = CLASS_AUDIT, .day = date_month_day(at)};
 	scoped(keytree_freep) struct keytree *tree = NULL;
 	scoped(key32_wipe) struct key32 key = {0};
 	uint8_t sealed[RECORD_PATH_MAX];
@@ -83,6 +83,11 @@ json_t *subjects_seal(struct keyd *k, const struct fact_client *c, const char *s
 	pathseal_seal(&key, NULL, 0, subject, n, sealed);
 	sodium_bin2base64(text, sizeof(text), sealed, n + PATHSEAL_OVERHEAD, sodium_base64_VARIANT_ORIGINAL);
 	return json_pack("{s:s, s:i, s:s}", "client_id", c->hex, "month", leaf.day, "sealed", text);
+}
+
+json_t *subjects_seal(struct keyd *k, const struct fact_client *c, const char *subject)
+{
+	return subjects_seal_at(k, c, subject, keyd_now());
 }
 
 /* ---- lists ---- */

@@ -12,6 +12,8 @@ struct keyd;
 bool params_subject(struct varlink_call *call, const char *subject);
 /* For the details of an act: {client_id, month, sealed}, which LedgerNames opens; NULL: sealed, destroyed, no memory. */
 json_t *subjects_seal(struct keyd *k, const struct fact_client *c, const char *subject);
+/* By the key of the month that was then. */
+json_t *subjects_seal_at(struct keyd *k, const struct fact_client *c, const char *subject, int64_t at);
 
 int keyd_subject_find(struct varlink_call *call, json_t *params, void *userdata);
 int keyd_subject_labels(struct varlink_call *call, json_t *params, void *userdata);

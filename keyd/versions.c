@@ -12,6 +12,8 @@
 #include "keyd/children.h"
 #include "keyd/keyd.h"
 
+#define REMOVALS_MAX 4000000u /* some 600 MB, which are locked as all our memory is: more counts as not readable */
+
 struct versions {
 	struct keyd *k;
 	struct fact_client client;
@@ -62,7 +64,7 @@ static int take_row(struct versions *v, const json_t *row)
 		return 0; /* of another making */
 	if (v->n == v->cap) {
 		size_t cap = v->cap * 2 + 256;
-		struct removal *more = reallocarray(v->all, cap, sizeof(*more));
+		struct removal *more = v->n < REMOVALS_MAX ? reallocarray(v->all, cap, sizeof(*more)) : NULL;
 
 		if (!more)
 			return -ENOMEM;

@@ -71,19 +71,21 @@ static void take_out(json_t *set, const char *path)
 /* A directory that was renamed took along what lies below it: those of `set` at `to` stood at `from`. */
 static int move_below(json_t *set, json_t *into, const char *to, const char *from)
 {
-	size_t n = strlen(to);
-	scoped(json_decrefp) json_t *old = json_copy(set);
+	scoped(json_decrefp) json_t *moved = json_array(); /* put afterwards: `into` may be `set` */
+	size_t n = strlen(to), i;
 	const char *key;
 	json_t *v;
-	int r = old ? 0 : -ENOMEM;
+	int r = moved ? 0 : -ENOMEM;
 
-	json_object_foreach(old, key, v)
+	json_object_foreach(set, key, v)
 	{
-		scoped(freep) char *was = NULL;
-
-		if (r < 0 || strncmp(key, to, n) != 0 || key[n] != '/')
-			continue;
-		r = asprintf(&was, "%s%s", from, key + n) < 0 ? -ENOMEM : put(into, was);
+		if (r == 0 && strncmp(key, to, n) == 0 && key[n] == '/')
+			r = json_array_append_new(moved, json_sprintf("%s%s", from, key + n)) < 0 ? -ENOMEM : 0;
+	}
+	json_array_foreach(moved, i, v)
+	{
+		if (r == 0)
+			r = put(into, json_string_value(v));
 	}
 	return r;
 }

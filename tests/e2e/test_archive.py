@@ -292,6 +292,8 @@ def test_an_erasure_finds_what_was_removed_in_an_archived_month(aged):
     v.up()
     r = v.coffer("shred", "acme", "file3", "--reason", "R", "--yes")
     assert "The record is not readable" in r.err, r
+    r = v.coffer("shred", "acme", "gone", "--reason", "R", "--yes", check=harness.FAILED)  # whether there was one is not known
+    assert "the record, which knows the keys of what was there, cannot be read" in r.err, r
     certificate, = glob.glob(v.dir + "/keyd/certificates/acme+erasure-2.json")
     with open(certificate) as f:
         assert json.load(f)["certificate"]["what"]["versions_unread"] is True

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/scope.h"
+#include "keyd/erase_two.h"
 #include "keyd/facts_leaves.h"
 #include "keyd/facts_sql.h"
 #include "keyd/facts_terms.h"
@@ -119,6 +120,25 @@ static void an_erasure_is_asked_for_once_and_for_a_while(void **state)
 	assert_int_equal(facts_erase_confirm(k.facts, a.row, bob, T0 + 1), 0);
 	assert_int_equal(facts_erase_asked(k.facts, acme.row, "d/f", 0, &a), -ENOENT);
 	refused("UPDATE erase_ask SET confirmed_by = 'ada'");
+}
+
+/* What is sealed for the book is sealed by the month: it is called otherwise in the next one. */
+static void what_was_asked_last_month_is_confirmed(void **state)
+{
+	struct erase e = {.k = &k, .client = acme, .user = (char *)"ada", .uid = 100, .reason = (char *)"why",
+		.peer = {.uid = 100, .person = 100, .user = "ada"}};
+
+	assert_false(erase_takes_two(&e, "T-nov", NULL));
+	e.user = (char *)"bob";
+	e.uid = e.peer.uid = e.peer.person = 200;
+	snprintf(e.peer.user, sizeof(e.peer.user), "bob");
+	e.confirm = true;
+	assert_false(erase_takes_two(&e, "T-dec", NULL));
+	assert_false(erase_takes_two(&e, "T-dec", "T-oct"));
+	assert_true(erase_takes_two(&e, "T-dec", "T-nov"));
+	assert_string_equal(e.asked_by, "ada");
+	assert_false(erase_takes_two(&e, "T-dec", "T-nov")); /* once */
+	free(e.asked_by);
 }
 
 static void a_review_may_be_of_no_client(void **state)
@@ -315,6 +335,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WITH(a_transfer_is_ended_by_two),
 		WITH(an_erasure_is_asked_for_once_and_for_a_while),
+		WITH(what_was_asked_last_month_is_confirmed),
 		WITH(a_review_may_be_of_no_client),
 		WITH(who_suspended_is_known),
 		WITH(a_consent_is_a_gain_for_who_has_the_grant),
