@@ -67,6 +67,9 @@ static json_t *forecast_row(struct keyd *k, const struct fact_client *c, int64_t
 		expiry_rule_text(rule, text, sizeof(text));
 	if (facts_holds(k->facts, c->client, &holds) < 0)
 		holds = json_array();
+	for (size_t i = json_array_size(holds); i-- > 0;) /* those that are in force */
+		if (!json_is_null(json_object_get(json_array_get(holds, i), "lifted_at")))
+			json_array_remove(holds, i);
 	expiry_name_classes(k->policy, holds);
 	row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s, s:o}", "of", "client", "client", c->client, "name", c->name,
 		"class", a.class->id, "rule", text, "source", rule ? rule->source : NULL, "event",

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/scope.h"
 #include "keyd/certificate.h"
@@ -212,6 +213,31 @@ static int load_file(const char *path, json_t **ret)
 	return EXIT_OK;
 }
 
+/* What it proves, and no more: an erasure is no destruction of the client, and a slot may still hold the old key. */
+static int say_genuine(const json_t *file)
+{
+	const json_t *c = json_object_get(file, "certificate"), *slot;
+	const char *client = text_of(file, "client", "client"), *at = text_of(file, NULL, "destroyed_at");
+	size_t i;
+
+	if (strcmp(text_of(file, NULL, "kind"), "erasure") == 0)
+		say("genuine: %lld keys of %s were destroyed at %s (%s); that is a part of it: the rest is not touched by this",
+			(long long)json_integer_value(json_object_get(json_object_get(c, "what"), "keys")), client, at,
+			text_of(file, "rule", "text"));
+	else
+		say("genuine: %s was destroyed at %s", client, at);
+	json_array_foreach(json_object_get(c, "slots"), i, slot)
+	{
+		const char *name = json_string_value(json_object_get(slot, "name"));
+		const char *state = json_string_value(json_object_get(slot, "state"));
+
+		if (!state || strcmp(state, "forgotten") != 0)
+			say("but when it was signed the slot %s had not forgotten the old root key: %s", name ? name : "?",
+				state ? state : "?");
+	}
+	return EXIT_OK;
+}
+
 int cmd_certificate_verify(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
@@ -239,8 +265,7 @@ int cmd_certificate_verify(struct tool *t, int argc, char **argv)
 		return fail(EXIT_DAMAGED, "%s: not signed by this key, or altered since", path);
 	if (t->json)
 		return print_json(json_object_get(file, "certificate"));
-	return say("genuine: %s was destroyed at %s", text_of(file, "client", "client"),
-		text_of(file, NULL, "destroyed_at"));
+	return say_genuine(file);
 }
 
 int cmd_certificate_show(struct tool *t, int argc, char **argv)
@@ -283,7 +308,8 @@ static json_t *row_of(int dir, const char *name, const struct public_key *key)
 
 	if (load(dir, name, &file, why, sizeof(why)))
 		return json_pack("{s:s, s:s, s:b}", "file", name, "verdict", "no certificate", "attention", 1);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "file", name, "client", text_of(file, "client", "client"),
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b}", "file", name, "client", text_of(file, "client", "client"), "kind",
+		text_of(file, NULL, "kind"),
 		"destroyed_at", text_of(file, NULL, "destroyed_at"), "rule", text_of(file, "rule", "text"), "verdict",
 		!key ? "not checked" : is_genuine(file, key) ? "genuine" : "not genuine", "attention",
 		key && !is_genuine(file, key));
@@ -302,6 +328,9 @@ static int list_folder(const char *path, const struct public_key *key, json_t *r
 	struct dirent **names = NULL;
 	int n = dir < 0 ? -1 : scandirat(dir, ".", &names, is_json, alphasort);
 
+	if (n < 0 && (errno == EACCES || errno == EPERM))
+		return fail(EXIT_REFUSED, "%s: closed to you; ask its owner for copies and name their folder (`coffer report CLIENT` lists a client's)",
+			path);
 	if (n < 0)
 		return fail(EXIT_USAGE, "%s: %s", path, strerror(errno));
 	for (int i = 0; i < n; i++) {
@@ -337,6 +366,7 @@ int cmd_certificate_list(struct tool *t, int argc, char **argv)
 		"daemons.\vOf a folder that is named, signatures are checked only with --pubkey."};
 	static const struct column columns[] = {
 		{"client", "CLIENT", CELL_TEXT},
+		{"kind", "OF", CELL_TEXT},
 		{"destroyed_at", "DESTROYED AT", CELL_TEXT},
 		{"rule", "RULE", CELL_WRAP},
 		{"verdict", "SIGNATURE", CELL_TEXT},
@@ -351,12 +381,12 @@ int cmd_certificate_list(struct tool *t, int argc, char **argv)
 	request_parse(t, &rq, argc, argv, &params);
 	folder = json_string_value(json_object_get(params, "folder"));
 	with = json_string_value(json_object_get(params, "pubkey"));
-	if (!folder || with)
-		r = public_key_get(t, with, &key);
-	if (r == EXIT_OK && !folder)
+	if (!folder)
 		r = tool_find_dir(t, true);
 	if (r == EXIT_OK && !folder && asprintf(&own, "%s/keyd/certificates", t->dir.root) < 0)
 		r = fail(EXIT_FAILED, "out of memory");
+	if (r == EXIT_OK && (with || (!folder && access(own, R_OK | X_OK) == 0))) /* closed: list_folder says so */
+		r = public_key_get(t, with, &key);
 	if (r == EXIT_OK)
 		r = list_folder(folder ? folder : own, !folder || with ? &key : NULL, rows);
 	if (r == EXIT_OK)

@@ -125,6 +125,13 @@ static bool path_matches(const json_t *row, const char *key, const char *wanted)
 	return fnmatch(wanted, path, 0) == 0;
 }
 
+/* The record knows paths below the share; other commands write them with a slash before. "/": all of them. */
+static char *path_wanted(const char *text)
+{
+	text += strspn(text, "/");
+	return strdup(*text ? text : "*");
+}
+
 static void keep_path(json_t *rows, const char *wanted)
 {
 	for (size_t i = json_array_size(rows); i-- > 0;) {
@@ -240,7 +247,7 @@ static void set_result(json_t *row)
 	json_object_set_new(row, "attention", json_boolean(bad));
 }
 
-static int print_rows(json_t *rows)
+static int print_rows(json_t *rows, const char *none)
 {
 	static const struct column columns[] = {
 		{"time", "TIME", CELL_TIME},
@@ -266,7 +273,7 @@ static int print_rows(json_t *rows)
 		set_text(row, "bytes", put_bytes);
 		set_result(row);
 	}
-	return table_print(rows, columns, ARRAY_SIZE(columns), "no records");
+	return table_print(rows, columns, ARRAY_SIZE(columns), none);
 }
 
 /* ---- JSON: one array, one row a line, written as the pages come ---- */
@@ -302,6 +309,7 @@ struct query {
 	json_int_t limit; /* rows to show; 0: all */
 	bool sealed;      /* names stay closed because the keys are */
 	bool follow;
+	bool own; /* the caller sees only what he did himself */
 	const struct log_format *format; /* NULL: a table, or JSON */
 	struct pseudonyms *pseudonyms;	 /* or NULL */
 	json_t *rows;     /* for the table */
@@ -343,10 +351,23 @@ static int take_page(struct tool *t, struct query *q, json_t *rows)
 	return json_array_extend(q->rows, rows) < 0 ? fail(EXIT_FAILED, "out of memory") : EXIT_OK;
 }
 
+/* "No records" must not be taken for "nobody did it" where the question could not find anything. */
+static const char *none_text(const struct query *q)
+{
+	static const char *const named[] = {"client", "user", "purpose", "session", "op", "file"};
+
+	if (q->own)
+		return "no records of yours; only auditors see what others did";
+	for (size_t i = 0; i < ARRAY_SIZE(named); i++)
+		if (json_object_get(q->params, named[i]))
+			return "no records (what is misspelt finds nothing, too)";
+	return q->path ? "no records; PATH is below the share, whole names or a pattern like '*.pdf'" : "no records";
+}
+
 /* Of a table that goes on: what came since the last time. */
 static int show_now(struct tool *t, struct query *q)
 {
-	int r = t->json || q->format || !json_array_size(q->rows) ? EXIT_OK : print_rows(q->rows);
+	int r = t->json || q->format || !json_array_size(q->rows) ? EXIT_OK : print_rows(q->rows, NULL);
 
 	json_array_clear(q->rows);
 	return r;
@@ -482,6 +503,7 @@ static int fetch(struct tool *t, struct query *q)
 		r = tool_call(t, DAEMON_FSD, "LogQuery", json_copy(q->params), NULL, 0, &answer);
 		if (r != EXIT_OK)
 			break;
+		q->own = json_is_false(json_object_get(answer, "all"));
 		r = take_page(t, q, json_object_get(answer, "rows"));
 		next = json_object_get(answer, "next");
 		more = json_is_string(next);
@@ -557,8 +579,11 @@ int cmd_log(struct tool *t, int argc, char **argv)
 
 	request_parse(t, &rq, argc, argv, &q.params);
 	if (json_object_get(q.params, "path"))
-		path = strdup(json_string_value(json_object_get(q.params, "path")));
+		path = path_wanted(json_string_value(json_object_get(q.params, "path")));
 	r = take_format(t, &q);
+	if (r == EXIT_OK && json_object_get(q.params, "since") && json_object_get(q.params, "until") &&
+		json_integer_value(json_object_get(q.params, "since")) >= json_integer_value(json_object_get(q.params, "until")))
+		r = fail(EXIT_USAGE, "--until is not after --since: nothing can lie between; --until is the first moment that is left out");
 	if (r != EXIT_OK) {
 		json_decref(q.rows);
 		json_decref(q.params);
@@ -581,7 +606,7 @@ int cmd_log(struct tool *t, int argc, char **argv)
 	else if (r == EXIT_OK && !q.format && !t->json) {
 		json_t *rows = sorted(q.rows);
 
-		r = print_rows(rows);
+		r = print_rows(rows, none_text(&q));
 		json_decref(rows);
 	}
 	pseudonyms_free(q.pseudonyms);

@@ -148,5 +148,7 @@ int public_key_find(struct tool *t, struct public_key *ret)
 
 int public_key_get(struct tool *t, const char *path, struct public_key *ret)
 {
-	return path ? public_key_read(path, ret) : public_key_find(t, ret);
+	int r = path ? public_key_read(path, ret) : public_key_find(t, ret);
+
+	return path || r == EXIT_OK ? r : fail(r, "without it, name the key that must have signed: --pubkey FILE (from `coffer public-key`, there)");
 }

@@ -1,5 +1,5 @@
-/* Tables for people, by libsmartcols: they fit the terminal; in a pipe nothing is cut or wrapped.  Control
- * characters are written as \xNN by the library. */
+/* Tables for people, by libsmartcols: they fit the terminal (what is empty in every row goes first; see table_fit.h);
+ * in a pipe nothing is cut or wrapped.  Control characters are written as \xNN by the library. */
 #ifndef COFFER_TABLE_H
 #define COFFER_TABLE_H
 
