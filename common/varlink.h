@@ -86,6 +86,11 @@ int varlink_client_fd(const struct varlink_client *c);
 int varlink_call(struct varlink_client *c, const char *method, json_t *params, const int *fds, unsigned n,
 	int timeout_ms, json_t **ret, int *ret_fds, struct varlink_failure *failure);
 
+/* The same in two steps, so that several peers can work on their answers at once.  After a begin that succeeded the finish
+ * must come before any other call on c; the deadline is that of the begin.  On failure of the begin there is none. */
+int varlink_call_begin(struct varlink_client *c, const char *method, json_t *params, const int *fds, unsigned n, int timeout_ms);
+int varlink_call_finish(struct varlink_client *c, json_t **ret, int *ret_fds, struct varlink_failure *failure);
+
 /* Starts a call with "more": every reply reaches on_reply(params) from the event loop; on_close when the peer goes,
  * or when it ends the watch, or when the answer to a call came too late.  varlink_call() works on the same connection
  * beside one watch: each answer to a call with "more" has "continues" (false in the last), the others have not. */

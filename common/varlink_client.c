@@ -22,6 +22,7 @@
 struct varlink_client {
 	struct wire wire;
 	bool broken;            /* out of step with the peer: no further call */
+	int64_t deadline;       /* of the call that was begun */
 	sd_event_source *io;    /* a watch runs */
 	sd_event_source *later; /* hands over what came for the watch during a call */
 	json_t *news;           /* array of these messages */
@@ -190,21 +191,22 @@ static void fill_failure(const json_t *message, struct varlink_failure *failure)
 			failure->message, sizeof(failure->message), "the daemon answered %s", failure->error);
 }
 
-int varlink_call(struct varlink_client *c, const char *method, json_t *params, const int *fds, unsigned n,
-	int timeout_ms, json_t **ret, int *ret_fds, struct varlink_failure *failure)
+int varlink_call_begin(struct varlink_client *c, const char *method, json_t *params, const int *fds, unsigned n, int timeout_ms)
 {
-	int64_t deadline = now_ms() + timeout_ms;
-	int got[VARLINK_FDS_MAX];
-	json_t *message = NULL, *answer;
-	int r = 0;
-
 	if (c->broken) {
 		json_decref(params);
 		return -ECONNRESET;
 	}
-	r = send_call(c, method, params, false, fds, n, deadline);
-	if (r == 0)
-		r = receive(c, deadline, &message, got);
+	c->deadline = now_ms() + timeout_ms;
+	return send_call(c, method, params, false, fds, n, c->deadline);
+}
+
+int varlink_call_finish(struct varlink_client *c, json_t **ret, int *ret_fds, struct varlink_failure *failure)
+{
+	int got[VARLINK_FDS_MAX];
+	json_t *message = NULL, *answer;
+	int r = receive(c, c->deadline, &message, got);
+
 	if (r < 0)
 		return r;
 	if (c->io && wire_has_message(&c->wire))
@@ -225,6 +227,14 @@ int varlink_call(struct varlink_client *c, const char *method, json_t *params, c
 		close_fdp(&got[i]);
 	}
 	return r;
+}
+
+int varlink_call(struct varlink_client *c, const char *method, json_t *params, const int *fds, unsigned n,
+	int timeout_ms, json_t **ret, int *ret_fds, struct varlink_failure *failure)
+{
+	int r = varlink_call_begin(c, method, params, fds, n, timeout_ms);
+
+	return r < 0 ? r : varlink_call_finish(c, ret, ret_fds, failure);
 }
 
 /* ---- watches ---- */

@@ -280,16 +280,30 @@ static void on_worker_closed(void *userdata)
 	child_closed(&w->child);
 }
 
-static int worker_send(struct worker *w, const char *method, json_t *params, const int *fds, unsigned n,
-	int timeout_ms, json_t **ret, struct varlink_failure *failure)
+/* w is gone when it did not answer. */
+static int worker_answered(struct worker *w, const char *method, int r)
 {
-	int r = varlink_call(w->child.client, method, params, fds, n, timeout_ms, ret, NULL, failure);
-
 	if (r < 0 && r != -EREMOTEIO) {
 		log_error("%s is not answered by " WORKER_NAME " of %s: %s", method, w->client, strerror(-r));
 		worker_kill(w);
 	}
 	return r;
+}
+
+static int worker_send(struct worker *w, const char *method, json_t *params, const int *fds, unsigned n,
+	int timeout_ms, json_t **ret, struct varlink_failure *failure)
+{
+	return worker_answered(w, method, varlink_call(w->child.client, method, params, fds, n, timeout_ms, ret, NULL, failure));
+}
+
+int worker_call_begin(struct worker *w, const char *method, json_t *params, int timeout_ms)
+{
+	return varlink_call_begin(w->child.client, method, params, NULL, 0, timeout_ms);
+}
+
+int worker_call_finish(struct worker *w, const char *method, int begun)
+{
+	return worker_answered(w, method, begun < 0 ? begun : varlink_call_finish(w->child.client, NULL, NULL, NULL));
 }
 
 int worker_call(

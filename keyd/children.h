@@ -15,7 +15,6 @@
 struct keyd;
 
 #define FSD_TIMEOUT_MS 5000
-#define WORKER_END_TIMEOUT_MS 1000	/* a revocation that is not acknowledged within a second ends in SIGKILL */
 #define WORKER_TIMEOUT_MS 5000		/* what is not a revocation may meet a loaded machine */
 #define WORKER_OPEN_TIMEOUT_MS 10000
 
@@ -69,6 +68,10 @@ int worker_start_apart(struct keyd *k, const struct fact_client *c, int folder_f
 void worker_dismiss(struct worker *w);	/* asks it to go, and waits; w is gone */
 /* Steals params.  A worker that does not answer in time is killed and gone when this returns (-ETIME, -ECONNRESET). */
 int worker_call(struct worker *w, const char *method, json_t *params, int timeout_ms, struct varlink_failure *failure);
+/* In two steps, so that many workers can work at once.  Nothing else is asked of w between them; `begun` is what the first
+ * returned, and only the second kills. */
+int worker_call_begin(struct worker *w, const char *method, json_t *params, int timeout_ms);
+int worker_call_finish(struct worker *w, const char *method, int begun);
 /* The same; *ret (new reference) is what it answered. */
 int worker_ask(struct worker *w, const char *method, json_t *params, int timeout_ms, json_t **ret);
 /* The same with a descriptor, which stays the caller's. */

@@ -13,6 +13,12 @@
 #include "keyd/methods.h"
 #include "keyd/outbox.h"
 
+/* A worker breaks a connection that has not ended after LATE_MS, and is killed END_GRACE_MS later: a second in all. */
+#define LATE_MS 600
+#define END_GRACE_MS 400
+#define LATE_MORE_MS 100u /* for each other session that ends at the same time, which ... */
+#define LATE_MORE_MAX_MS 2400u /* ... is at most this */
+
 struct session *session_find(const struct keyd *k, uint64_t id)
 {
 	for (struct session *s = k->sessions; s; s = s->next)
@@ -209,21 +215,97 @@ static void record_end(struct keyd *k, const struct session *s, const char *reas
 			reason, strerror(-r));
 }
 
+/* What is asked of one worker. */
+struct ending {
+	struct worker *worker;
+	json_t *numbers;
+	int begun;
+};
+
+static size_t sort_by_worker(const struct keyd *k, const uint64_t *ids, size_t n, struct ending *endings)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct session *s = session_find(k, ids[i]);
+		size_t w = 0;
+
+		if (!s || !s->worker)
+			continue;
+		while (w < count && endings[w].worker != s->worker)
+			w++;
+		if (w == count)
+			endings[count++] = (struct ending){.worker = s->worker, .numbers = json_array()};
+		json_array_append_new(endings[w].numbers, json_integer((json_int_t)s->id));
+	}
+	return count;
+}
+
+/* The facts and the records of all in one transaction: a commit for each would make the last one wait for the disk as often
+ * as there are sessions.  A full disk keeps no door open. */
+static bool note_ends(struct keyd *k, const uint64_t *ids, size_t n, const char *reason, struct actor by)
+{
+	bool ours = facts_begin(k->facts) == 0; /* else each for itself, or in the transaction that there is */
+
+	for (size_t i = 0; i < n; i++) {
+		const struct session *s = session_find(k, ids[i]);
+
+		if (!s)
+			continue;
+		record_end(k, s, reason, by);
+		(void)facts_session_end(k->facts, (int64_t)ids[i], reason, keyd_now());
+	}
+	return ours;
+}
+
+/* Many share the processors, so each is given more time: its own connection is not to be broken, and its worker not killed
+ * with the sessions of others, because of theirs. */
+static int late_ms(size_t n)
+{
+	size_t more = LATE_MORE_MS * (n > 0 ? n - 1 : 0);
+
+	return LATE_MS + (int)(more < LATE_MORE_MAX_MS ? more : LATE_MORE_MAX_MS);
+}
+
+/* All at once.  The doors are asked for before the commit, and waited for after it; if a worker dies of it, the reason given
+ * here is in the transaction already, and stays. */
+static void end_sessions(struct keyd *k, const uint64_t *ids, size_t n, const char *reason, int error, struct actor by)
+{
+	scoped(freep) struct ending *endings = calloc(n + 1, sizeof(*endings));
+	const char *method = "org.coffer.worker.End";
+	int late = late_ms(n), r;
+	size_t count;
+	bool ours;
+
+	if (n == 0)
+		return;
+	if (!endings) { /* one after the other needs no memory of ours */
+		for (size_t i = 0; n > 1 && i < n; i++)
+			end_sessions(k, &ids[i], 1, reason, error, by);
+		return;
+	}
+	ours = note_ends(k, ids, n, reason, by);
+	count = sort_by_worker(k, ids, n, endings);
+	for (size_t w = 0; w < count; w++)
+		endings[w].begun = worker_call_begin(endings[w].worker, method,
+			json_pack("{s:o, s:s, s:i, s:i}", "sessions", endings[w].numbers, "reason", reason, "errno", error, "late_ms",
+				late),
+			late + END_GRACE_MS);
+	r = ours ? facts_commit(k->facts) : 0;
+	if (r < 0) {
+		facts_rollback(k->facts);
+		log_error("%zu ends of sessions (%s) are not recorded: %s", n, reason, strerror(-r));
+	}
+	for (size_t w = 0; w < count; w++)
+		(void)worker_call_finish(endings[w].worker, method, endings[w].begun);
+	for (size_t i = 0; i < n; i++)
+		session_gone(k, ids[i], reason);
+}
+
 void session_end(struct keyd *k, uint64_t id, const char *reason, int error, struct actor by)
 {
-	struct session *s = session_find(k, id);
-
-	if (!s)
-		return;
-	record_end(k, s, reason, by);
-	/* Noted before the worker is asked: if it dies of it, this reason is the one that stays. */
-	(void)facts_session_end(k->facts, (int64_t)id, reason, keyd_now());
-	if (s->worker)
-		(void)worker_call(s->worker, "org.coffer.worker.End",
-			json_pack("{s:I, s:s, s:i}", "session", (json_int_t)id, "reason", reason, "errno",
-				error),
-			WORKER_END_TIMEOUT_MS, NULL);
-	session_gone(k, id, reason);
+	if (session_find(k, id))
+		end_sessions(k, &id, 1, reason, error, by);
 }
 
 /* The ids first: ending one may, with its worker, end others. */
@@ -244,8 +326,7 @@ int sessions_end(struct keyd *k, const char *client, const char *reason, int err
 	scoped(freep) uint64_t *ids = NULL;
 	size_t n = ids_of(k, client, &ids);
 
-	for (size_t i = 0; i < n; i++)
-		session_end(k, ids[i], reason, error, by);
+	end_sessions(k, ids, n, reason, error, by);
 	return (int)n;
 }
 
@@ -320,18 +401,16 @@ static int recheck(struct keyd *k, const char *client, const char *user, bool if
 	int error, struct actor by)
 {
 	scoped(freep) uint64_t *ids = NULL;
-	size_t n = ids_of(k, client, &ids);
-	int ended = 0;
+	size_t n = ids_of(k, client, &ids), fall = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		struct session *s = session_find(k, ids[i]);
 
-		if (!s || (user && strcmp(s->user, user) != 0) || still_stands(k, s, if_unsure))
-			continue;
-		session_end(k, ids[i], reason, error, by);
-		ended++;
+		if (s && (!user || strcmp(s->user, user) == 0) && !still_stands(k, s, if_unsure))
+			ids[fall++] = ids[i];
 	}
-	return ended;
+	end_sessions(k, ids, fall, reason, error, by);
+	return (int)fall;
 }
 
 /* After a change: what cannot be decided does not stand. */
@@ -356,18 +435,16 @@ void sessions_rules_changed(struct keyd *k, uint64_t id)
 int sessions_class_changed(struct keyd *k, const char *client, uint16_t class, struct actor by)
 {
 	scoped(freep) uint64_t *ids = NULL;
-	size_t n = ids_of(k, client, &ids);
-	int ended = 0;
+	size_t n = ids_of(k, client, &ids), fall = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		struct session *s = session_find(k, ids[i]);
+		const struct session *s = session_find(k, ids[i]);
 
-		if (!s || s->shared || opens_class(s, class))
-			continue;
-		session_end(k, ids[i], "a class label changed", EKEYREVOKED, by);
-		ended++;
+		if (s && !s->shared && !opens_class(s, class))
+			ids[fall++] = ids[i];
 	}
-	return ended;
+	end_sessions(k, ids, fall, "a class label changed", EKEYREVOKED, by);
+	return (int)fall;
 }
 
 /* Groups change without our hearing of it.  A name service that does not answer for a moment ends nothing. */
@@ -393,20 +470,21 @@ static void hand_down_breaker(struct keyd *k, struct session *s)
 
 void sessions_tick(struct keyd *k)
 {
-	scoped(freep) uint64_t *ids = NULL;
-	size_t n = ids_of(k, NULL, &ids);
+	scoped(freep) uint64_t *over = NULL, *unused = NULL;
+	size_t n = ids_of(k, NULL, &over), over_n = 0, unused_n = 0;
 	int64_t now = keyd_now();
 
+	n = ids_of(k, NULL, &unused) < n ? 0 : n; /* no memory: at the next tick */
 	for (size_t i = 0; i < n; i++) {
-		struct session *s = session_find(k, ids[i]);
+		const struct session *s = session_find(k, over[i]);
 
-		if (!s)
-			continue;
 		if (s->until && s->until <= now)
-			session_end(k, s->id, "its time is over", EKEYEXPIRED, FACTS_CLOCK);
+			over[over_n++] = s->id;
 		else if (!s->attached && k->tick - s->expected_at > SESSION_TOKEN_SECONDS)
-			session_end(k, s->id, "never mounted", EKEYEXPIRED, FACTS_CLOCK);
+			unused[unused_n++] = s->id;
 	}
+	end_sessions(k, over, over_n, "its time is over", EKEYEXPIRED, FACTS_CLOCK);
+	end_sessions(k, unused, unused_n, "never mounted", EKEYEXPIRED, FACTS_CLOCK);
 	recheck_groups(k);
 }
 

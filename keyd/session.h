@@ -62,7 +62,8 @@ const struct session *session_in_the_way(const struct keyd *k, const char *clien
 void session_enter(struct keyd *k, struct session *s, struct worker *w);
 void session_free(struct session *s);
 
-/* Ends it at the worker, in the facts and in the record.  When this returns nothing of it is readable: the worker
+/* All ends below: of many sessions at once, however many workers have them.
+ * Ends it at the worker, in the facts and in the record.  When this returns nothing of it is readable: the worker
  * said so, or is dead.  `error`: what programs get, EKEYREVOKED or EKEYEXPIRED. */
 void session_end(struct keyd *k, uint64_t id, const char *reason, int error, struct actor by);
 /* It ended by itself (unmount, worker): facts only. */

@@ -28,7 +28,7 @@
 
 #define LEASE_SECONDS 30 /* without a Ping nobody can revoke: fail closed */
 #define TICK_USEC 1000000u
-#define END_USEC 600000u /* keyd waits a second for the end of a session, then kills us */
+#define END_MS 600 /* after which a session that does not end is broken, unless keyd says another time */
 
 uint64_t control_seconds(void)
 {
@@ -66,6 +66,14 @@ void control_tell_end(struct varlink_call *watch, uint64_t number, const char *r
 						  (json_int_t)number, "reason", reason));
 }
 
+void control_ended(struct ending *end)
+{
+	if (!end || --end->left > 0)
+		return;
+	varlink_reply(end->call, NULL);
+	free(end);
+}
+
 static void tell(struct varlink_call *watch, const struct session *s)
 {
 	control_tell_end(watch, s->number, s->end_reason);
@@ -100,16 +108,16 @@ static int on_late(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void entry_end(struct control *c, struct entry *e, int error, const char *reason)
+static void entry_end(struct control *c, struct entry *e, int error, const char *reason, int late_ms)
 {
 	session_end(e->session, error, reason);
 	if (atomic_load(&e->session->state) != SESSION_EXPECTED) {
 		if (!e->late)
-			(void)sd_event_add_time_relative(c->event, &e->late, CLOCK_MONOTONIC, END_USEC, 10000, on_late, e);
+			(void)sd_event_add_time_relative(
+				c->event, &e->late, CLOCK_MONOTONIC, (uint64_t)late_ms * 1000, 10000, on_late, e);
 		return; /* its keeper goes on from here */
 	}
-	if (e->end)
-		varlink_reply(e->end, NULL);
+	control_ended(e->end);
 	tell(c->watch_keyd, e->session);
 	tell(c->watch_fsd, e->session);
 	entry_free(c, e);
@@ -130,10 +138,8 @@ static void entry_look(struct control *c, struct entry *e)
 		varlink_reply(e->attach, NULL);
 		e->attach = NULL;
 	}
-	if (e->end && state >= SESSION_UNREADABLE) {
-		varlink_reply(e->end, NULL);
-		e->end = NULL;
-	}
+	if (state >= SESSION_UNREADABLE)
+		control_ended(take_ptr(&e->end));
 	if (state != SESSION_DEAD)
 		return;
 	if (e->attach)
@@ -177,7 +183,7 @@ static void end_all(struct control *c, int error, const char *reason)
 	c->exiting = true;
 	for (struct entry *e = c->entries, *next; e; e = next) {
 		next = e->next;
-		entry_end(c, e, error, reason);
+		entry_end(c, e, error, reason, END_MS);
 	}
 	exit_when_done(c);
 }
@@ -210,9 +216,9 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 	for (struct entry *e = c->entries, *next; e; e = next) {
 		next = e->next;
 		if (e->until && now >= e->until)
-			entry_end(c, e, EKEYEXPIRED, "expired");
+			entry_end(c, e, EKEYEXPIRED, "expired", END_MS);
 		else if (session_is_idle(e->session))
-			entry_end(c, e, EKEYEXPIRED, "not used");
+			entry_end(c, e, EKEYEXPIRED, "not used", END_MS);
 		else if (e->session->members)
 			members_tick(e->session->members, now);
 	}
@@ -368,29 +374,53 @@ static int method_expect(struct varlink_call *call, json_t *params, void *userda
 	return varlink_reply(call, NULL);
 }
 
+static void end_one(struct control *c, struct ending *end, uint64_t number, const char *reason, int error, int late_ms)
+{
+	struct entry *e = control_entry_find(c, (json_int_t)number);
+
+	if (!e) {
+		control_member_end(c, end, number, reason, error);
+		return;
+	}
+	if (e->end) { /* the call names it twice */
+		control_ended(end);
+		return;
+	}
+	e->end = end;
+	entry_end(c, e, error, reason, late_ms);
+	/* It may have become unreadable by itself a moment ago. */
+	e = control_entry_find(c, (json_int_t)number);
+	if (e)
+		entry_look(c, e);
+}
+
 static int method_end(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct control *c = userdata;
-	json_int_t number;
+	int error, late_ms = END_MS;
+	json_t *numbers, *number;
+	struct ending *end;
 	const char *reason;
 	struct entry *entry;
 	json_error_t e;
-	int error;
+	size_t k;
 
-	if (json_unpack_ex(params, &e, 0, "{s:I,s:s,s:i}", "session", &number, "reason", &reason, "errno",
-		    &error) < 0)
+	if (json_unpack_ex(params, &e, 0, "{s:o,s:s,s:i,s?i}", "sessions", &numbers, "reason", &reason, "errno", &error, "late_ms",
+		    &late_ms) < 0)
 		return control_bad_parameters(call, &e);
-	entry = control_entry_find(c, number);
-	if (!entry)
-		return control_member_end(c, call, (uint64_t)number, reason, error > 0 ? error : EKEYREVOKED);
-	if (entry->end)
-		return varlink_error(call, "Busy", "this session is ending", NULL);
-	entry->end = call;
-	entry_end(c, entry, error > 0 ? error : EKEYREVOKED, reason);
-	/* It may have become unreadable by itself a moment ago. */
-	entry = control_entry_find(c, number);
-	if (entry)
-		entry_look(c, entry);
+	json_array_foreach(numbers, k, number)
+	{
+		entry = control_entry_find(c, json_integer_value(number));
+		if (entry && entry->end)
+			return varlink_error(call, "Busy", "this session is ending", NULL);
+	}
+	end = calloc(1, sizeof(*end));
+	if (!end)
+		return -ENOMEM;
+	*end = (struct ending){.call = call, .left = (unsigned)json_array_size(numbers) + 1};
+	json_array_foreach(numbers, k, number)
+		end_one(c, end, (uint64_t)json_integer_value(number), reason, error > 0 ? error : EKEYREVOKED, late_ms);
+	control_ended(end);
 	return 0;
 }
 

@@ -17,12 +17,18 @@ struct restore_job;
 struct store;
 struct survey_job;
 
+/* One call for the end of sessions: it is answered when the last of them has ended. */
+struct ending {
+	struct varlink_call *call;
+	unsigned left;
+};
+
 /* A member of a shared session whose end somebody may wait for. */
 struct parting {
 	struct parting *next;
 	uint64_t number;
 	char reason[SESSION_WORD];
-	struct varlink_call *end;
+	struct ending *end;
 };
 
 struct entry {
@@ -30,7 +36,8 @@ struct entry {
 	struct session *session;
 	char token[TOKEN_MAX]; /* "": used */
 	int64_t until;         /* seconds since 1970; 0: no end */
-	struct varlink_call *attach, *end;
+	struct varlink_call *attach;
+	struct ending *end;    /* or NULL */
 	sd_event_source *late; /* its end was asked for, and does not come */
 	struct parting *partings;
 };
@@ -56,13 +63,14 @@ uint64_t control_seconds(void); /* monotonic */
 int control_bad_parameters(struct varlink_call *call, const json_error_t *e);
 struct entry *control_entry_find(struct control *c, json_int_t number);
 int control_no_session(struct varlink_call *call);
+void control_ended(struct ending *end); /* one of its sessions; NULL is fine */
 void control_tell_end(struct varlink_call *watch, uint64_t number, const char *reason); /* watch: NULL is fine */
 
 /* ---- control_members.c: of a shared session ---- */
 void control_members_look(struct control *c, struct entry *e); /* tells who is wanted, and who is gone */
 void control_partings_done(struct entry *e); /* the whole session has ended: nothing of any member is readable */
-/* Ends the member with that number, of whatever session; answers when nothing of it is readable. */
-int control_member_end(struct control *c, struct varlink_call *call, uint64_t number, const char *reason, int error);
+/* Ends the member with that number, of whatever session; control_ended(end) when nothing of it is readable. */
+void control_member_end(struct control *c, struct ending *end, uint64_t number, const char *reason, int error);
 int control_member_decided(struct varlink_call *call, json_t *params, void *userdata);
 int control_access_list(struct varlink_call *call, json_t *params, void *userdata);
 

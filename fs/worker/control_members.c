@@ -33,7 +33,7 @@ static void member_gone(struct control *c, struct entry *e, uint64_t number, con
 	if (!gone)
 		return;
 	*p = gone->next;
-	varlink_reply(gone->end, NULL);
+	control_ended(gone->end);
 	free(gone);
 }
 
@@ -57,31 +57,31 @@ void control_partings_done(struct entry *e)
 {
 	for (struct parting *p = e->partings, *next; p; p = next) {
 		next = p->next;
-		varlink_reply(p->end, NULL);
+		control_ended(p->end);
 		free(p);
 	}
 	e->partings = NULL;
 }
 
-int control_member_end(
-	struct control *c, struct varlink_call *call, uint64_t number, const char *reason, int error)
+void control_member_end(struct control *c, struct ending *end, uint64_t number, const char *reason, int error)
 {
-	struct parting *p;
+	struct parting *p = calloc(1, sizeof(*p));
 	struct entry *e = c->entries;
 
 	while (e && !(e->session->members && members_end(e->session->members, number, error) == 0))
 		e = e->next;
-	if (!e)
-		return varlink_reply(call, NULL); /* it has ended: nothing of it is readable */
-	p = calloc(1, sizeof(*p));
-	if (!p)
-		return -ENOMEM;
+	if (!e || !p) {
+		/* It has ended: nothing of it is readable.  Without memory nobody is told when it is so, and keyd kills. */
+		if (!e)
+			control_ended(end);
+		free(p);
+		return;
+	}
 	p->number = number;
 	snprintf(p->reason, sizeof(p->reason), "%s", reason);
-	p->end = call;
+	p->end = end;
 	p->next = e->partings;
 	e->partings = p;
-	return 0;
 }
 
 int control_member_decided(struct varlink_call *call, json_t *params, void *userdata)
