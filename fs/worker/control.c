@@ -28,6 +28,7 @@
 
 #define LEASE_SECONDS 30 /* without a Ping nobody can revoke: fail closed */
 #define TICK_USEC 1000000u
+#define TICK_ACCURACY_USEC 1000u /* unless told, a timer may come a quarter of a second late */
 #define END_MS 600 /* after which a session that does not end is broken, unless keyd says another time */
 
 uint64_t control_seconds(void)
@@ -204,25 +205,42 @@ static void on_fsd_gone(void *userdata)
 	end_all(c, EKEYREVOKED, "coffer-fsd is gone");
 }
 
+/* The time of a permission ends at the second that it names, not somewhere in the one after it.  By the clock on the wall: a
+ * change of that is seen after TICK_USEC at most. */
+static uint64_t until_tick(const struct timespec *now, int64_t end)
+{
+	int64_t left;
+
+	if (end - now->tv_sec > 1)
+		return TICK_USEC;
+	left = (end - now->tv_sec) * 1000000 - now->tv_nsec / 1000 + 1;
+	return left < (int64_t)TICK_USEC ? (uint64_t)left : TICK_USEC;
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct control *c = userdata;
-	int64_t now = (int64_t)time(NULL);
+	struct timespec precise; /* time() may still be in the second before */
+	int64_t now, first = INT64_MAX;
 
+	clock_gettime(CLOCK_REALTIME, &precise);
+	now = precise.tv_sec;
 	if (!c->exiting && control_seconds() - c->last_ping > LEASE_SECONDS) {
 		log_error("no sign of life from coffer-keyd for %d seconds: all sessions end", LEASE_SECONDS);
 		end_all(c, EKEYREVOKED, "coffer-keyd is silent");
 	}
 	for (struct entry *e = c->entries, *next; e; e = next) {
 		next = e->next;
+		if (e->until > now && e->until < first)
+			first = e->until;
 		if (e->until && now >= e->until)
 			entry_end(c, e, EKEYEXPIRED, "expired", END_MS);
 		else if (session_is_idle(e->session))
 			entry_end(c, e, EKEYEXPIRED, "not used", END_MS);
 		else if (e->session->members)
-			members_tick(e->session->members, now);
+			members_tick(e->session->members, now, &first);
 	}
-	sd_event_source_set_time(source, usec + TICK_USEC);
+	sd_event_source_set_time_relative(source, until_tick(&precise, first));
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
@@ -581,7 +599,7 @@ static int control_begin(struct control *c)
 	if (r >= 0)
 		r = sd_event_add_io(c->event, NULL, c->worker.event_fd, EPOLLIN, on_session_event, c);
 	if (r >= 0)
-		r = sd_event_add_time(c->event, NULL, CLOCK_MONOTONIC, now + TICK_USEC, 0, on_tick, c);
+		r = sd_event_add_time(c->event, NULL, CLOCK_MONOTONIC, now + TICK_USEC, TICK_ACCURACY_USEC, on_tick, c);
 	if (r >= 0)
 		r = varlink_server_new(c->event, methods, (uid_t)-1, c, &c->server);
 	if (r >= 0)

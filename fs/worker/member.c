@@ -526,7 +526,7 @@ bool members_next_gone(struct members *m, uint64_t *ret_number, const char **ret
 	return u != NULL;
 }
 
-void members_tick(struct members *m, int64_t now)
+void members_tick(struct members *m, int64_t now, int64_t *first)
 {
 	pthread_mutex_lock(&m->lock);
 	for (unsigned b = 0; b < BUCKETS; b++) {
@@ -537,6 +537,8 @@ void members_tick(struct members *m, int64_t now)
 				begin_end(m, u, EKEYEXPIRED, "not used");
 			else if (u->state == MEMBER_ASKED && now_ns() - u->since > ASK_LIMIT_NS)
 				refuse(m, u, EACCES);
+			if (u->state == MEMBER_ALLOWED && u->until > now && u->until < *first)
+				*first = u->until;
 		}
 	}
 	pthread_mutex_unlock(&m->lock);

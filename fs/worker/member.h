@@ -63,8 +63,9 @@ int members_end(struct members *m, uint64_t number, int error);
 void members_invalidate(struct members *m);
 /* A member whose end is complete, once each.  *ret_why: why he ended; NULL: members_end() was called. */
 bool members_next_gone(struct members *m, uint64_t *ret_number, const char **ret_why);
-/* Ends those whose time is over (seconds since 1970), or who come no more, and refuses those about whom keyd does not answer. */
-void members_tick(struct members *m, int64_t now);
+/* Ends those whose time is over (seconds since 1970), or who come no more, and refuses those about whom keyd does not answer.
+ * *first becomes the end of the next one, if that is before it. */
+void members_tick(struct members *m, int64_t now, int64_t *first);
 
 /* ---- the access list, as the root's ACL ---- */
 /* rows: [{id, group (bool), rights}].  -EINVAL. */

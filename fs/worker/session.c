@@ -281,6 +281,27 @@ static void invalidate_all(struct session *s)
 	free(nodes);
 }
 
+/* What can have dirty pages, and what a program can still have mapped: that of which we have a handle.  The kernel tells us
+ * of a close when the last mapping has gone and its pages have arrived. */
+static void invalidate_open(struct session *s)
+{
+	for (size_t k = 0; k < HANDLE_MAX; k++) {
+		uint64_t node = atomic_load(&s->open_nodes[k]);
+
+		if (node)
+			fuse_lowlevel_notify_inval_inode(s->se, node, 0, 0);
+	}
+}
+
+#define NOTIFY_INC_EPOCH 8 /* Linux 6.16: every name that is cached is asked for again; older headers do not have it */
+
+static int forget_names(struct session *s)
+{
+	const struct fuse_out_header out = {.len = sizeof(out), .error = NOTIFY_INC_EPOCH};
+
+	return write(s->fd, &out, sizeof(out)) < 0 ? -errno : 0;
+}
+
 static void close_all(struct session *s)
 {
 	struct handle *h;
@@ -320,8 +341,8 @@ static bool is_gone(struct session *s)
 	return gone;
 }
 
-/* Invalidate while writes are still taken (dirty mapped pages arrive), refuse, invalidate what was read
- * between. */
+/* Invalidate what is open while writes are still taken (dirty mapped pages arrive), refuse, invalidate what was read between;
+ * then all that is known: that is attributes, mostly, and many.  No path leads to them any more. */
 static void finish(struct session *s)
 {
 	struct record_access a = {.session = s->number, .op = RECORD_SESSION_END};
@@ -329,10 +350,12 @@ static void finish(struct session *s)
 	if (s->members)
 		members_free_pages(s->members);
 	if (!is_gone(s)) {
-		invalidate_all(s);
+		invalidate_open(s);
 		atomic_store(&s->refuse, s->end_error);
 		pthread_rwlock_wrlock(&s->replies); /* what is stored ahead is stored before this, or not at all */
 		pthread_rwlock_unlock(&s->replies);
+		invalidate_open(s);
+		(void)forget_names(s); /* an older kernel asks when it has forgotten the attributes */
 		invalidate_all(s);
 	}
 	atomic_store(&s->refuse, s->end_error);
@@ -355,15 +378,11 @@ static void finish(struct session *s)
 	tell_main(s, SESSION_DEAD);
 }
 
-#define NOTIFY_INC_EPOCH 8 /* Linux 6.16: every name that is cached is asked for again; older headers do not have it */
-
 /* Some changes were not told.  What of them are names cannot be found in our tables: there they are gone. */
 static void forget_all(struct session *s)
 {
-	const struct fuse_out_header out = {.len = sizeof(out), .error = NOTIFY_INC_EPOCH};
-
 	log_warning("session %llu: too many changes at once, all that is cached is dropped", (unsigned long long)s->number);
-	if (write(s->fd, &out, sizeof(out)) < 0 && errno == EINVAL)
+	if (forget_names(s) == -EINVAL)
 		begin_end(s, ESTALE, "too many changes at once", false); /* an older kernel would go on showing old names */
 	invalidate_all(s);
 }

@@ -141,6 +141,71 @@ def test_worker_that_hangs_is_killed(reading):
     wait_for(lambda: not share.mounted(), "the mount's end", limit=3)
 
 
+def test_cached_names_and_attributes(share):
+    """What the kernel keeps of files that are not open: names, attributes, targets, a list."""
+    share.python("import os; os.mkdir('d'); [open(f'd/{i}', 'w').close() for i in range(50)]; os.symlink('d/1', 'l')")
+    a = share.vault.actor(share.user, share.point)
+    a.do("""
+known = [os.open('d', os.O_PATH), os.open('d/7', os.O_PATH), os.open('.', os.O_PATH)]
+def look(): return [os.stat(f'd/{i}').st_ino for i in os.listdir('d')], os.readlink('l'), [os.fstat(fd).st_ino for fd in known]
+first = look()
+""")
+    assert a.get("len(first[0])") == 50 and a.get("look() == first")
+    share.vault.revoke("acme", share.user)
+    for i in range(50):
+        assert refuses(a, f"os.stat('d/{i}')"), i
+    for statement in ("os.fstat(known[0])", "os.fstat(known[1])", "os.fstat(known[2])", "os.stat('.')", "os.readlink('l')",
+                      "os.listdir('d')", "os.stat('l', follow_symlinks=False)", "os.stat('.', dir_fd=known[0])"):
+        assert refuses(a, statement), statement
+    revoked(share)
+
+
+def test_many_sessions_end_in_one_go(acme):
+    """Each of them, with its reason in the record, and nobody else's."""
+    acme.grant("acme", acme.bob)
+    mounts, other = [acme.mount(acme.alice) for _ in range(6)], acme.mount(acme.bob)
+    other.write("theirs", "x")
+    mounts[0].python(f"open('f', 'wb').write(b'secret..' * {SIZE // 8})")
+    actors = [acme.actor(acme.alice, m.point) for m in mounts]
+    for a in actors:
+        a.do(f"fd = os.open('f', os.O_RDONLY); m = mmap.mmap(fd, {SIZE}, prot=mmap.PROT_READ); assert m[0:8] == b'secret..'")
+    assert acme.json("revoke", "acme", acme.alice.name)["sessions_ended"] == 6
+    for a in actors:
+        assert refuses(a, "os.pread(fd, 8, 0)") and refuses(a, "os.stat('f')")
+        with pytest.raises(Died) as died:
+            a.get("m[0:8]")
+        assert died.value.code == -signal.SIGBUS
+    assert [s["user"] for s in acme.rows("sessions")] == [acme.bob.name]
+    assert other.read("theirs") == b"x"
+    wait_for(lambda: not any(m.mounted() for m in mounts), "the mounts' end", limit=SOON)
+
+    def told():
+        rows = [r for r in acme.log("--client", "acme") if r["op"] == "session-end" and "revoked" in str(r.get("detail"))]
+        return len({r["session"] for r in rows}) == 6
+    wait_for(told, "the records of all six", limit=SOON)
+
+
+def test_a_worker_that_hangs_holds_up_no_other(acme):
+    """A suspension of a user of two clients: one worker cannot answer, the doors of the other are shut before it is killed."""
+    acme.add("beta")
+    acme.grant("beta", acme.alice)
+    m, n = acme.mount(acme.alice), acme.mount(acme.alice, "beta")
+    pairs = []
+    for share in (m, n):
+        share.python(f"open('f', 'wb').write(b'secret..' * {SIZE // 8})")
+        a = acme.actor(acme.alice, share.point)
+        a.do(f"fd = os.open('f', os.O_RDONLY); assert len(os.pread(fd, {SIZE}, 0)) == {SIZE}")
+        pairs.append((share, a))
+    os.kill(m.worker(), signal.SIGSTOP)
+    acme.coffer("suspend", "--user", acme.alice.name, "--reason", "lost")
+    for share, a in pairs:
+        wait_for(lambda: refuses(a, "os.pread(fd, 8, 0)"), "the refusal of cached pages", limit=SOON)
+        wait_for(lambda: not share.mounted(), "the mount's end", limit=SOON)
+    assert acme.rows("sessions") == []
+    wait_for(lambda: len({r["session"] for r in acme.log() if r["op"] == "session-end" and "suspended" in str(r.get("detail"))}) == 2,
+             "both records with the reason", limit=SOON)
+
+
 def test_second_users_session_goes_on(acme):
     acme.grant("acme", acme.bob)
     ma, mb = acme.mount(acme.alice), acme.mount(acme.bob)

@@ -409,6 +409,34 @@ static void a_watch_may_be_freed_from_its_callback(void **state)
 	varlink_reply(f->kept, NULL);
 }
 
+static void two_peers_work_on_their_answers_at_once(void **state)
+{
+	static const char text[] = "{\"parameters\":{\"n\":42}}";
+	struct varlink_client *c[2];
+	json_t *answer;
+	int sv[2][2];
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv[i]), 0);
+		assert_int_equal(varlink_client_new_fd(sv[i][0], &c[i]), 0);
+		assert_int_equal(varlink_call_begin(c[i], "a.Long", NULL, NULL, 0, 5000), 0);
+	}
+	/* between the two steps there is no other call */
+	assert_int_equal(varlink_call(c[0], "a.Other", NULL, NULL, 0, 5000, NULL, NULL, NULL), -ECONNRESET);
+	assert_int_equal(send(sv[0][1], text, sizeof(text), MSG_NOSIGNAL), sizeof(text));
+	assert_int_equal(varlink_call_finish(c[0], &answer, NULL, NULL), 0);
+	assert_int_equal(json_integer_value(json_object_get(answer, "n")), 42);
+	json_decref(answer);
+	close(sv[1][1]);
+	assert_int_equal(varlink_call_finish(c[1], NULL, NULL, NULL), -ECONNRESET);
+	assert_int_equal(varlink_call_begin(c[1], "a.Long", NULL, NULL, 0, 5000), -ECONNRESET);
+	assert_int_equal(varlink_call_begin(c[0], "a.Long", NULL, NULL, 0, 1), 0);
+	assert_int_equal(varlink_call_finish(c[0], NULL, NULL, NULL), -ETIME);
+	for (int i = 0; i < 2; i++)
+		varlink_client_free(c[i]);
+	close(sv[0][1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -423,6 +451,7 @@ int main(void)
 		TEST(a_watch_may_be_freed_from_its_callback),
 		TEST(a_call_beside_a_watch_gets_its_own_answer),
 		TEST(a_watch_holds_up_no_other_call),
+		TEST(two_peers_work_on_their_answers_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
