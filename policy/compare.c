@@ -5,7 +5,7 @@
 
 #include "common/scope.h"
 
-#define TEXT_MAX 512
+#define TEXT_MAX 20480 /* the longest list is one of 256 purposes, of 64 bytes each (policy_schema.c) */
 
 struct compare {
 	void (*say)(const struct policy_change *c, void *arg);
@@ -28,13 +28,13 @@ const char *policy_period_text(const struct period *p, char buf[PERIOD_TEXT_MAX]
 	return buf;
 }
 
-static const char *list_text(char *const *list, size_t n, char buf[TEXT_MAX])
+static const char *list_text(char *const *list, size_t n, char *buf, size_t size)
 {
 	size_t at = 0;
 
 	buf[0] = '\0';
-	for (size_t i = 0; i < n && at < TEXT_MAX; i++)
-		at += (size_t)snprintf(buf + at, TEXT_MAX - at, "%s%s", i ? ", " : "", list[i]);
+	for (size_t i = 0; i < n && at < size; i++)
+		at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? ", " : "", list[i]);
 	return buf;
 }
 
@@ -59,7 +59,7 @@ static const char *purpose_text(const struct policy *p, const struct policy_purp
 	case P_LAW:
 		return words[u->law];
 	case P_SERVICES:
-		return list_text(u->services, u->services_count, buf);
+		return list_text(u->services, u->services_count, buf, TEXT_MAX);
 	case P_BASIS:
 		return u->basis ? u->basis : "";
 	case P_RIGHTS:
@@ -79,7 +79,7 @@ static const char *purpose_text(const struct policy *p, const struct policy_purp
 	case P_DURABILITY:
 		return policy_durability_name(u->durability);
 	case P_PARTIES:
-		return u->parties_count ? list_text(u->parties, u->parties_count, buf) : "all";
+		return u->parties_count ? list_text(u->parties, u->parties_count, buf, TEXT_MAX) : "all";
 	case P_AFTER_END:
 		return words[u->after_end];
 	default:
@@ -121,7 +121,7 @@ static const char *class_text(const struct policy_class *c, enum class_key key, 
 	case C_DEFAULT:
 		return words[c->is_default];
 	case C_PURPOSES:
-		return c->purposes_count ? list_text(c->purposes, c->purposes_count, buf) : "all";
+		return c->purposes_count ? list_text(c->purposes, c->purposes_count, buf, TEXT_MAX) : "all";
 	case C_SHAREABLE:
 		return words[c->shareable];
 	case C_APPROVAL:
@@ -190,13 +190,32 @@ static const char *party_text(const struct policy_party *y, char buf[TEXT_MAX])
 
 static const char *emergency_text(const struct policy_emergency *e, char buf[TEXT_MAX])
 {
-	char groups[TEXT_MAX], period[PERIOD_TEXT_MAX];
+	char period[PERIOD_TEXT_MAX];
+	int n;
 
 	if (!e)
 		return "";
-	snprintf(buf, TEXT_MAX, "%s for %s: %.300s", policy_rights_name(e->rights), policy_period_text(&e->max_session, period),
-		list_text(e->groups, e->groups_count, groups));
+	n = snprintf(buf, TEXT_MAX, "%s for %s: ", policy_rights_name(e->rights), policy_period_text(&e->max_session, period));
+	(void)list_text(e->groups, e->groups_count, buf + n, TEXT_MAX - (size_t)n);
 	return buf;
+}
+
+/* Whether a purpose needs the client's consent hangs on it. */
+static void compare_bases(const struct compare *c, const struct policy *a, const struct policy *b)
+{
+	static const char *const words[] = {"no", "yes"};
+
+	for (size_t i = 0; i < a->bases_count; i++) {
+		const struct policy_basis *u = &a->bases[i], *v = policy_basis(b, u->id);
+
+		if (v)
+			said(c, "basis", u->id, "consent", words[u->consent], words[v->consent]);
+		else
+			said(c, "basis", u->id, "", u->title, "");
+	}
+	for (size_t i = 0; i < b->bases_count; i++)
+		if (!policy_basis(a, b->bases[i].id))
+			said(c, "basis", b->bases[i].id, "", "", b->bases[i].title);
 }
 
 /* ---- what holds for all ---- */
@@ -274,6 +293,7 @@ void policy_compare(const struct policy *a, const struct policy *b, void (*say)(
 	char was[TEXT_MAX], will[TEXT_MAX];
 
 	compare_settings(&c, a, b);
+	compare_bases(&c, a, b);
 	compare_purposes(&c, a, b);
 	compare_classes(&c, a, b);
 	for (unsigned y = PARTY_EMPLOYEE; y <= PARTY_AFFILIATE; y++)

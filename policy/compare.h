@@ -5,7 +5,7 @@
 #include "policy/policy.h"
 
 struct policy_change {
-	const char *kind;		/* "setting", "purpose", "class", "party", "emergency" */
+	const char *kind;		/* "setting", "basis", "purpose", "class", "party", "emergency" */
 	const char *id, *key;		/* what of it: "rights", "parties", ...; "" for the whole */
 	const char *was, *will;		/* "" where it is not there */
 };
