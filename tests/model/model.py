@@ -22,7 +22,8 @@ PATHS = ["a", "b", "c", "d", "d/a", "d/b", "e", "e/a", "e/f", "e/f/a", "s", "s/a
 TEXTS = ["a", "d", "e/f", "nowhere", "./" * 9, "t" * 700, "u" * 1100]
 KEYS = ["user.a", "user.b", "user." + "k" * 100]
 EDGES = [b + d for b in (0, 4032, 4096, 8064, 8192, 16128, 40320, 65536) for d in (-1, 0, 1) if b + d >= 0]
-# In a directory that may not be written the kernel looks at the kinds of names before it asks us whether it may.
+# In a directory that may not be written the kernel looks at the kinds of names before it asks us whether it may, and whether what
+# gets a name there was unlinked.
 KINDS_FIRST = ("ENOTDIR", "EISDIR", "EEXIST", "ENOTEMPTY", "EPERM")
 HANDLES = 3  # of each session
 
@@ -197,7 +198,8 @@ class Stage:
         if op["op"] == "map" and ours == "ENODEV":
             return None  # another session writes: refused, and the twin does not do it either
         theirs = self.twins[i].ask(op)
-        if ours != theirs and not (theirs == "EACCES" and ours in KINDS_FIRST):
+        first = (*KINDS_FIRST, "ENOENT") if op["op"] == "name" else KINDS_FIRST
+        if ours != theirs and not (theirs == "EACCES" and ours in first):
             raise Differs(at, op, ours, theirs)
 
     def run(self, ops):
