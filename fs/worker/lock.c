@@ -7,6 +7,9 @@
 
 #define BUCKETS 256u
 #define DEADLOCK_STEPS 10u
+/* Where something changed; no node has these numbers. */
+#define NODE_ANY 0u
+#define NODE_NONE UINT64_MAX
 
 struct held {
 	struct held *next;
@@ -22,8 +25,14 @@ struct waiting {
 	int answer; /* positive errno, once it is taken off the list */
 };
 
+struct user {
+	struct user *next;
+	uint32_t uid, held, waiting;
+};
+
 struct lock_table {
 	pthread_mutex_t lock;
+	struct user *users; /* who ever locked something here */
 	struct held *buckets[BUCKETS];
 	struct waiting *waiting; /* oldest first */
 	uint32_t count;
@@ -50,9 +59,80 @@ void lock_table_free(struct lock_table *t)
 			free(h);
 		}
 	}
+	for (struct user *u = t->users, *next; u; u = next) {
+		next = u->next;
+		free(u);
+	}
 	pthread_mutex_destroy(&t->lock);
 	free(t);
 }
+
+/* ---- each user's share ---- */
+
+/* NULL: not known, and with `make` no memory. */
+static struct user *user_of(struct lock_table *t, uint32_t uid, bool make)
+{
+	struct user *u = t->users;
+
+	while (u && u->uid != uid)
+		u = u->next;
+	if (u || !make)
+		return u;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return NULL;
+	u->uid = uid;
+	u->next = t->users;
+	t->users = u;
+	return u;
+}
+
+/* One lock more; its user is known (set_locked). */
+static void count_held(struct lock_table *t, uint32_t uid)
+{
+	struct user *u = user_of(t, uid, false);
+
+	t->count++;
+	if (u)
+		u->held++;
+}
+
+static void free_held(struct lock_table *t, struct held *h)
+{
+	struct user *u = user_of(t, h->c.uid, false);
+
+	t->count--;
+	if (u && u->held > 0)
+		u->held--;
+	free(h);
+}
+
+static bool has_room(struct lock_table *t, uint32_t uid)
+{
+	struct user *u = user_of(t, uid, true);
+
+	return u && u->held < LOCKS_USER_MAX && t->count < LOCKS_MAX;
+}
+
+static bool may_wait(struct lock_table *t, uint32_t uid)
+{
+	struct user *u = user_of(t, uid, true);
+
+	if (!u || u->waiting >= LOCKS_USER_WAITING_MAX)
+		return false;
+	u->waiting++;
+	return true;
+}
+
+static void waits_no_more(struct lock_table *t, uint32_t uid)
+{
+	struct user *u = user_of(t, uid, false);
+
+	if (u && u->waiting > 0)
+		u->waiting--;
+}
+
+/* ---- what is held ---- */
 
 static struct held **bucket(struct lock_table *t, uint64_t node)
 {
@@ -113,7 +193,7 @@ static void cut_out(struct lock_table *t, const struct lock_claim *c, struct hel
 			h->c.end = c->start - 1;
 			upper->next = h->next;
 			h->next = upper;
-			t->count++;
+			count_held(t, c->uid);
 			return; /* nothing else of this owner can overlap */
 		}
 		if (h->c.start < c->start) {
@@ -124,8 +204,7 @@ static void cut_out(struct lock_table *t, const struct lock_claim *c, struct hel
 			p = &h->next;
 		} else {
 			*p = h->next;
-			free(h);
-			t->count--;
+			free_held(t, h);
 		}
 	}
 }
@@ -146,8 +225,7 @@ static void join_neighbours(struct lock_table *t, struct lock_claim *c)
 		else
 			c->end = h->c.end;
 		*p = h->next;
-		free(h);
-		t->count--;
+		free_held(t, h);
 	}
 }
 
@@ -162,7 +240,17 @@ static void insert(struct lock_table *t, struct held *mine)
 		p = &(*p)->next;
 	mine->next = *p;
 	*p = mine;
-	t->count++;
+	count_held(t, mine->c.uid);
+}
+
+/* An owner who unlocks the middle of what he holds has two locks then. */
+static bool splits(struct lock_table *t, const struct lock_claim *c)
+{
+	for (const struct held *h = *bucket(t, c->node); h; h = h->next) {
+		if (same_owner(&h->c, c) && h->c.start < c->start && h->c.end > c->end)
+			return true;
+	}
+	return false;
 }
 
 /* Under the lock. */
@@ -172,7 +260,7 @@ static int set_locked(struct lock_table *t, const struct lock_claim *c)
 
 	if (c->type != F_UNLCK && find_conflict(t, c))
 		return -EAGAIN;
-	if (c->type != F_UNLCK && t->count >= FUSE_LOCKS_MAX)
+	if (!has_room(t, c->uid) && (c->type != F_UNLCK || splits(t, c)))
 		return -ENOLCK;
 	mine = calloc(1, sizeof(*mine));
 	spare = calloc(1, sizeof(*spare));
@@ -193,19 +281,21 @@ static int set_locked(struct lock_table *t, const struct lock_claim *c)
 	return 0;
 }
 
-/* Under the lock: takes every waiting request off the list that can be answered now. */
-static struct waiting *take_ready(struct lock_table *t)
+/* Under the lock: takes every waiting request off the list that was interrupted, or can be answered
+ * now that something changed at `node`. */
+static struct waiting *take_ready(struct lock_table *t, uint64_t node)
 {
 	struct waiting *ready = NULL, **tail = &ready;
 
 	for (struct waiting **p = &t->waiting, *w; (w = *p);) {
-		int r = w->interrupted ? -EINTR : set_locked(t, &w->c);
+		int r = w->interrupted ? -EINTR : node != NODE_ANY && w->c.node != node ? -EAGAIN : set_locked(t, &w->c);
 
 		if (r == -EAGAIN) {
 			p = &w->next;
 			continue;
 		}
 		*p = w->next;
+		waits_no_more(t, w->c.uid);
 		w->next = NULL;
 		w->answer = -r;
 		*tail = w;
@@ -225,12 +315,12 @@ static void answer_all(struct waiting *w)
 	}
 }
 
-static void wake(struct lock_table *t)
+static void wake(struct lock_table *t, uint64_t node)
 {
 	struct waiting *ready;
 
 	pthread_mutex_lock(&t->lock);
-	ready = take_ready(t);
+	ready = take_ready(t, node);
 	pthread_mutex_unlock(&t->lock);
 	answer_all(ready);
 }
@@ -243,7 +333,7 @@ int lock_set(struct lock_table *t, const struct lock_claim *c)
 	pthread_mutex_lock(&t->lock);
 	r = set_locked(t, c);
 	if (r == 0 && t->waiting)
-		ready = take_ready(t);
+		ready = take_ready(t, c->node);
 	pthread_mutex_unlock(&t->lock);
 	answer_all(ready);
 	return r;
@@ -286,7 +376,6 @@ static bool deadlock(struct lock_table *t, const struct lock_claim *c)
 void lock_set_wait(struct lock_table *t, const struct lock_claim *c, struct fuse_req *req)
 {
 	struct waiting *w = calloc(1, sizeof(*w)), **tail;
-	bool stuck;
 
 	if (!w) {
 		fuse_reply_err(req, ENOLCK);
@@ -295,18 +384,18 @@ void lock_set_wait(struct lock_table *t, const struct lock_claim *c, struct fuse
 	*w = (struct waiting){.table = t, .c = *c, .req = req};
 	fuse_req_interrupt_func(req, on_interrupt, w);
 	pthread_mutex_lock(&t->lock);
-	stuck = c->kind == LOCK_POSIX && deadlock(t, c);
-	for (tail = &t->waiting; *tail && !stuck; tail = &(*tail)->next)
+	w->answer = c->kind == LOCK_POSIX && deadlock(t, c) ? EDEADLK : may_wait(t, c->uid) ? 0 : ENOLCK;
+	for (tail = &t->waiting; *tail && w->answer == 0; tail = &(*tail)->next)
 		;
-	if (!stuck)
+	if (w->answer == 0)
 		*tail = w;
+	else
+		tail = NULL;
 	pthread_mutex_unlock(&t->lock);
-	if (!stuck) {
-		wake(t);
-		return;
-	}
-	w->answer = EDEADLK;
-	answer_all(w);
+	if (tail)
+		wake(t, c->node);
+	else
+		answer_all(w);
 }
 
 void lock_answer_interrupted(struct lock_table *t, uint64_t session)
@@ -318,7 +407,7 @@ void lock_answer_interrupted(struct lock_table *t, uint64_t session)
 		any = w->interrupted && w->c.session == session;
 	pthread_mutex_unlock(&t->lock);
 	if (any)
-		wake(t);
+		wake(t, NODE_NONE);
 }
 
 static void release_if(struct lock_table *t, struct held **from,
@@ -330,8 +419,7 @@ static void release_if(struct lock_table *t, struct held **from,
 			continue;
 		}
 		*p = h->next;
-		free(h);
-		t->count--;
+		free_held(t, h);
 	}
 }
 
@@ -353,7 +441,7 @@ static void release_node(struct lock_table *t,
 	pthread_mutex_lock(&t->lock);
 	if (t->count > 0) {
 		release_if(t, bucket(t, what->node), match, what);
-		ready = take_ready(t);
+		ready = take_ready(t, what->node);
 	}
 	pthread_mutex_unlock(&t->lock);
 	answer_all(ready);
@@ -386,13 +474,14 @@ void lock_release_session(struct lock_table *t, uint64_t session, int error)
 			continue;
 		}
 		*p = w->next;
+		waits_no_more(t, w->c.uid);
 		w->answer = error;
 		w->next = mine;
 		mine = w;
 	}
 	for (unsigned b = 0; b < BUCKETS; b++)
 		release_if(t, &t->buckets[b], same_session, &what);
-	ready = take_ready(t);
+	ready = take_ready(t, NODE_ANY);
 	pthread_mutex_unlock(&t->lock);
 	answer_all(mine);
 	answer_all(ready);

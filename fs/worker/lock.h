@@ -7,7 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FUSE_LOCKS_MAX 65536u	/* locks held in one worker: -ENOLCK above */
+/* -ENOLCK above: of all users of the worker, and of one in all his sessions, so that none stops the others. */
+#define LOCKS_MAX (1u << 20)
+#define LOCKS_USER_MAX 16384u
+#define LOCKS_USER_WAITING_MAX 1024u
 
 struct lock_table;
 struct fuse_req;
@@ -17,6 +20,7 @@ enum lock_kind { LOCK_POSIX, LOCK_FLOCK };
 struct lock_claim {
 	uint64_t session, owner;	/* who: owner is a number of that session's kernel */
 	uint64_t node, fh;
+	uint32_t uid;			/* whose share of the table it takes */
 	enum lock_kind kind;
 	short type;			/* F_RDLCK, F_WRLCK, F_UNLCK */
 	uint64_t start, end;		/* inclusive; end UINT64_MAX: to the end of all */

@@ -1,0 +1,59 @@
+"""One user asks for more than his share of what all users of a client have together; the others go on."""
+import errno
+
+from harness import wait_for
+
+
+def test_locks_of_one_user_leave_room_for_the_others(acme):
+    """Taken one by one, and by cutting holes into one lock; and requests that wait."""
+    acme.grant("acme", acme.bob)
+    mine, theirs = acme.mount(acme.alice), acme.mount(acme.bob)
+    mine.sh("touch f g h")
+    theirs.sh("touch theirs")
+    a, b = acme.actor(acme.alice, mine.point, limit=60), acme.actor(acme.bob, theirs.point)
+    a.do("""
+import fcntl, threading
+f, g, h = (os.open(n, os.O_RDWR) for n in 'fgh')
+def until_refused(step):
+    for n in range(70000):
+        try: step(n)
+        except OSError as e: return e.errno
+    return None
+""")
+    b.do("import fcntl; fd = os.open('theirs', os.O_RDWR)")
+    assert a.get("until_refused(lambda n: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 2 * n))") == errno.ENOLCK
+    again = acme.mount(acme.alice)  # another session is the same user
+    other = acme.actor(acme.alice, again.point)
+    assert other.errno("import fcntl; fd = os.open('g', os.O_RDWR); fcntl.lockf(fd, fcntl.LOCK_EX)") == errno.ENOLCK
+    b.do("fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 10)")
+    a.do("os.close(f); fcntl.lockf(g, fcntl.LOCK_EX)")
+    assert a.get("until_refused(lambda n: fcntl.lockf(g, fcntl.LOCK_UN, 1, 2 * n + 1))") == errno.ENOLCK
+    b.do("fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)")
+    a.do("os.close(g)")
+    a.do("g = os.open('g', os.O_RDWR); fcntl.lockf(g, fcntl.LOCK_EX)")  # what was given back can be had again
+
+
+def test_requests_for_locks_that_wait_are_bounded(acme):
+    acme.grant("acme", acme.bob)
+    mine, theirs = acme.mount(acme.alice), acme.mount(acme.bob)
+    mine.sh("touch f")
+    a, b = acme.actor(acme.alice, mine.point, limit=60), acme.actor(acme.bob, theirs.point)
+    b.do("import fcntl; fd = os.open('f', os.O_RDWR); fcntl.lockf(fd, fcntl.LOCK_EX)")
+    a.do("""
+import fcntl, threading
+threading.stack_size(65536)
+said = []
+def one():
+    fd = os.open('f', os.O_RDONLY)
+    try: fcntl.flock(fd, fcntl.LOCK_SH)   # of another kind: nobody is in the way
+    except OSError as e: said.append(e.errno)
+    try: fcntl.fcntl(fd, 38, __import__('struct').pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))   # F_OFD_SETLKW
+    except OSError as e: said.append(e.errno)
+    else: said.append(0)
+for _ in range(1100): threading.Thread(target=one, daemon=True).start()
+""")
+    wait_for(lambda: a.get("len(said)") >= 76, "the refusals of what is too much")
+    assert set(a.get("said")) == {errno.ENOLCK} and a.get("len(said)") == 76
+    b.do("g = os.open('g', os.O_RDWR | os.O_CREAT); fcntl.lockf(g, fcntl.LOCK_EX); fcntl.lockf(fd, fcntl.LOCK_UN)")
+    wait_for(lambda: a.get("len(said)") == 1100, "the others' locks")
+    assert a.get("said.count(0)") == 1024
