@@ -290,7 +290,7 @@ static int print_json_rows(struct json_rows *j, const json_t *rows)
 	json_array_foreach(rows, i, row)
 	{
 		fputs(j->printed++ ? ",\n" : "[\n", stdout);
-		if (json_dumpf(row, stdout, JSON_COMPACT | JSON_SORT_KEYS) < 0)
+		if (print_json_text(stdout, row, JSON_COMPACT) < 0)
 			return fail(EXIT_FAILED, "the output could not be written");
 	}
 	return EXIT_OK;
@@ -340,7 +340,7 @@ static int take_page(struct tool *t, struct query *q, json_t *rows)
 			if (q->format) {
 				q->format->row(row);
 			} else {
-				json_dumpf(row, stdout, JSON_COMPACT | JSON_SORT_KEYS);
+				(void)print_json_text(stdout, row, JSON_COMPACT);
 				putchar('\n');
 			}
 		}

@@ -86,6 +86,10 @@ static void csv_outside_text(const char *s)
 {
 	scoped(freep) char *marked = NULL;
 
+	if (isatty(STDOUT_FILENO)) { /* to be looked at: no name moves the cursor */
+		put_escaped(stdout, s);
+		return;
+	}
 	csv_text(is_formula(s) && asprintf(&marked, "'%s", s) >= 0 ? marked : s);
 }
 

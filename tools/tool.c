@@ -329,9 +329,37 @@ void tool_done(struct tool *t)
 
 /* ---- small things ---- */
 
+/* As turns_text, and what of DEL and the C1 controls a terminal obeys; jansson has written those below a space so already. */
+static unsigned terminal_obeys(const char *text, unsigned *ret_bytes)
+{
+	const unsigned char *u = (const unsigned char *)text;
+
+	*ret_bytes = u[0] == 0x7f ? 1 : u[0] == 0xc2 ? 2 : 3;
+	return u[0] == 0x7f ? 0x7f : u[0] == 0xc2 ? (u[1] <= 0x9f ? u[1] : 0) : turns_text(text);
+}
+
+int print_json_text(FILE *to, const json_t *value, size_t flags)
+{
+	scoped(freep) char *text = json_dumps(value, flags | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+
+	if (!text)
+		return -1;
+	for (const char *p = text; *p; p++) {
+		unsigned n, c = terminal_obeys(p, &n);
+
+		if (!c) {
+			putc(*p, to);
+			continue;
+		}
+		fprintf(to, "\\u%04x", c); /* nothing but text of a string has such characters */
+		p += n - 1;
+	}
+	return ferror(to) ? -1 : 0;
+}
+
 int print_json(const json_t *value)
 {
-	if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_SORT_KEYS) < 0)
+	if (print_json_text(stdout, value, JSON_INDENT(2)) < 0)
 		return fail(EXIT_FAILED, "the answer cannot be printed");
 	putchar('\n');
 	return EXIT_OK;

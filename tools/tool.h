@@ -63,6 +63,9 @@ enum exit_code exit_code_of(const char *varlink_error);
 void tool_disconnect(struct tool *t);
 void tool_done(struct tool *t);
 
+/* Sorted; flags of jansson's. What a terminal would obey, or what turns the reading direction, stands as \uNNNN: the same value,
+ * and harmless to look at.  -1: not written. */
+int print_json_text(FILE *to, const json_t *value, size_t flags);
 int print_json(const json_t *value); /* pretty, sorted; an exit code */
 
 /* A date option into params[key]; -> usage error with the forms that are understood. */

@@ -1,9 +1,13 @@
 """What leaves the share by ways that nobody thought of, and text that others take for more than text."""
+import contextlib
 import csv
 import inspect
 import io
 import json
 import os
+import pty
+import re
+import subprocess
 
 import pytest
 
@@ -71,6 +75,36 @@ def test_no_character_ends_a_line_of_an_export(share):
     assert len(lines) == 4 and all(li.startswith("CEF:0|Coffer|") for li in lines), lines
     lines = v.coffer("log", "--op", "create", "--format", "ocsf").out.splitlines()
     assert sorted(json.loads(li)["file"]["path"][:2] for li in lines) == ["a\u2028", "b\u2029", "c\u0085", "d\u009b"]
+
+
+def on_a_terminal(argv):
+    """What the program writes on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    text = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while more := os.read(ours, 65536):
+            text += more
+    os.close(ours)
+    assert p.wait(30) == 0, text
+    return text.decode()
+
+
+def test_no_name_reaches_the_terminal_of_who_reads_json_or_csv(share):
+    """Terminals obey U+009B as they obey ESC [; JSON has a way to write it that means the same."""
+    names = ["a\u009b2J", "b\x7f", "c\u202egpj.exe", "d\u2028x", "e\x1b[2Jf", "gr\u00fc\u00dfe \u20ac \U0001f600"]
+    for n in names:
+        share.write(n, "x")
+    v = share.vault
+    bad = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+    asked = ["log", "--op", "create"]
+    assert sorted(r["path"] for r in v.log("--op", "create")) == sorted(names)  # the same value
+    program = [v.programs + "/tools/coffer", "--dir", v.dir]
+    for argv in ([*program, "--json", *asked], [*program, *asked, "--format", "csv"], [*program, *asked]):
+        out = on_a_terminal(argv)
+        assert not bad.search(out), (argv, bad.findall(out))
+        assert "\u20ac" in out and len(out.splitlines()) >= len(names)
 
 
 LOOP = SOURCE + r"""
