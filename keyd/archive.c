@@ -77,6 +77,14 @@ static int check_head(struct keyd *k, const char *statement)
 	return r < 0 ? r : batch <= known.batch ? 0 : -ESTALE;
 }
 
+/* An error of coffer-fsd's own says more than its number. */
+static int told(int r, const struct varlink_failure *failure)
+{
+	if (r == -EREMOTEIO && *failure->message)
+		log_warning("coffer-fsd: %s (%s)", failure->message, failure->error);
+	return r;
+}
+
 /* One step: begins, or looks how far it is, or signs what is ready.  *ret: {state, name?, records?, error?} */
 static int step(struct keyd *k, int64_t until, struct actor by, json_t **ret)
 {
@@ -88,7 +96,7 @@ static int step(struct keyd *k, int64_t until, struct actor by, json_t **ret)
 
 	state = json_string_value(json_object_get(answer, "state"));
 	if (r < 0 || !state)
-		return r < 0 ? r : -EBADMSG;
+		return r < 0 ? told(r, &failure) : -EBADMSG;
 	k->archive_making = strcmp(state, "making") == 0 || strcmp(state, "ready") == 0;
 	if (strcmp(state, "ready") != 0) {
 		*ret = take_ptr(&answer);
@@ -105,7 +113,7 @@ static int step(struct keyd *k, int64_t until, struct actor by, json_t **ret)
 				by.uid == (uid_t)-1 ? (json_int_t)-1 : (json_int_t)by.uid),
 			&taken, &failure);
 	if (r < 0)
-		return r;
+		return told(r, &failure);
 	k->traffic = true;
 	*ret = json_pack("{s:s, s:s, s:O}", "state", "archived", "name", name, "records", json_object_get(taken, "records"));
 	return *ret ? 0 : -ENOMEM;
@@ -153,7 +161,7 @@ static int destroy_oldest(struct keyd *k, bool *ret_again)
 	if (r == -EREMOTEIO && strcmp(failure.error, "org.coffer.fsd.NoArchive") == 0)
 		return 0;
 	if (r < 0)
-		return r;
+		return told(r, &failure);
 	if (json_unpack(answer, "{s:s, s:I, s:s}", "name", &name, "last_time", &last_time, "statement", &statement) < 0)
 		return -EBADMSG;
 	if (!is_over(k, last_time))
@@ -163,7 +171,7 @@ static int destroy_oldest(struct keyd *k, bool *ret_again)
 		r = fsd_call(k, "org.coffer.fsd.ArchiveDestroy", json_pack("{s:s, s:s}", "statement", statement, "signature", hex), NULL,
 			&failure);
 	if (r < 0)
-		return r;
+		return told(r, &failure);
 	log_info("the record of %s is destroyed: %s", name, why);
 	k->traffic = true;
 	*ret_again = true;

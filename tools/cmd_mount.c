@@ -135,7 +135,7 @@ int cmd_mount(struct tool *t, int argc, char **argv)
 
 /* ---- unmount ---- */
 
-/* The session that is mounted at path; NULL: none.  A new reference. */
+/* The newest session that is mounted at path; NULL: none.  A new reference. */
 static json_t *find_session(struct tool *t, const char *path, json_int_t number)
 {
 	json_t *answer = NULL, *row, *found = NULL;
@@ -148,8 +148,10 @@ static json_t *find_session(struct tool *t, const char *path, json_int_t number)
 		const char *at = json_string_value(json_object_get(row, "mountpoint"));
 
 		if (path ? at && strcmp(at, path) == 0
-			 : json_integer_value(json_object_get(row, "session")) == number)
-			found = json_incref(row);
+			 : json_integer_value(json_object_get(row, "session")) == number) {
+			found = json_incref(row); /* they come newest first */
+			break;
+		}
 	}
 	json_decref(answer);
 	return found;
