@@ -69,6 +69,7 @@ struct keyd {
 	struct report *report;	/* the one that is being made, or NULL */
 
 	unsigned window_seconds;	/* how long old leaves wait for a destruction */
+	unsigned sessions_max; /* of one user */
 	unsigned recheck_seconds;	/* between two looks at the groups of who has a session */
 	uint64_t tick;		/* seconds of our own timer: no clock moves it */
 	bool expiry_again;	/* something changed what the next run depends on */

@@ -380,9 +380,10 @@ static void keyd_done(struct keyd *k)
 
 #define RECHECK_SECONDS 60
 #define WINDOW_SECONDS 86400
+#define SESSIONS_MAX 256 /* of one user: each costs the worker threads and descriptors, and the host one of its mounts */
 
-/* COFFER_RECHECK, COFFER_WINDOW: for tests, which have no minute and no day to wait. */
-static unsigned seconds_of(const char *name, unsigned most)
+/* COFFER_RECHECK, COFFER_WINDOW, COFFER_SESSIONS: for tests, which have no minute and no day to wait. */
+static unsigned least_of(const char *name, unsigned most)
 {
 	const char *text = getenv(name);
 	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
@@ -395,8 +396,9 @@ DEFINE_SCOPED(struct policy *, policy_free)
 int main(int argc, char **argv)
 {
 	scoped(keyd_done) struct keyd k = {.keyd_fd = -1, .fusectl_fd = -1,
-		.recheck_seconds = seconds_of("COFFER_RECHECK", RECHECK_SECONDS),
-		.window_seconds = seconds_of("COFFER_WINDOW", WINDOW_SECONDS)};
+		.recheck_seconds = least_of("COFFER_RECHECK", RECHECK_SECONDS),
+		.window_seconds = least_of("COFFER_WINDOW", WINDOW_SECONDS),
+		.sessions_max = least_of("COFFER_SESSIONS", SESSIONS_MAX)};
 	struct arguments a = {0};
 	scoped(policy_freep) struct policy *named = NULL;
 	scoped(freep) char *text = NULL;

@@ -327,6 +327,9 @@ int keyd_mount(struct varlink_call *call, json_t *params, void *userdata)
 	if (survey_excludes_sessions(k, client.client))
 		return varlink_errorf(call, "Unavailable", "try again in a moment",
 			"something of %s is being destroyed", client.client);
+	if (p->uid != 0 && sessions_of(k, p->uid) >= k->sessions_max)
+		return varlink_errorf(call, "TooMany", "unmount what you do not need: `coffer sessions` shows it",
+			"%s has %u sessions: nobody has more at a time", p->user, k->sessions_max);
 	if (sessions_unattached(k, p->uid) >= UNATTACHED_MAX)
 		return varlink_errorf(call, "TooMany", "wait a minute: they end by themselves",
 			"%s has asked for %u mounts that were not made", p->user, UNATTACHED_MAX);

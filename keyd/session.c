@@ -513,6 +513,15 @@ size_t sessions_unattached(const struct keyd *k, uid_t uid)
 	return n;
 }
 
+size_t sessions_of(const struct keyd *k, uid_t uid)
+{
+	size_t n = 0;
+
+	for (const struct session *s = k->sessions; s; s = s->next)
+		n += s->uid == uid && !s->member_of;
+	return n;
+}
+
 void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint, unsigned connection)
 {
 	struct session *s = session_find(k, id);

@@ -86,6 +86,8 @@ int sessions_class_changed(struct keyd *k, const char *client, uint16_t class, s
 /* Ends what is past its time, and what was never mounted. */
 void sessions_tick(struct keyd *k);
 
+/* Of this user, mounted or asked for; without those in which he is a member of a shared mount. */
+size_t sessions_of(const struct keyd *k, uid_t uid);
 /* Of this user: asked for, and nothing mounted yet. */
 size_t sessions_unattached(const struct keyd *k, uid_t uid);
 void sessions_attached(struct keyd *k, uint64_t id, const char *mountpoint, unsigned connection);

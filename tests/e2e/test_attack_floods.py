@@ -1,7 +1,8 @@
 """One user asks for more than his share of what all users of a client have together; the others go on."""
 import errno
 
-from harness import wait_for
+from harness import USAGE, wait_for
+from test_shared import Shared
 
 
 def test_locks_of_one_user_leave_room_for_the_others(acme):
@@ -57,3 +58,21 @@ for _ in range(1100): threading.Thread(target=one, daemon=True).start()
     b.do("g = os.open('g', os.O_RDWR | os.O_CREAT); fcntl.lockf(g, fcntl.LOCK_EX); fcntl.lockf(fd, fcntl.LOCK_UN)")
     wait_for(lambda: a.get("len(said)") == 1100, "the others' locks")
     assert a.get("said.count(0)") == 1024
+
+
+def test_sessions_of_one_user_are_bounded(make_vault):
+    """Each costs threads and descriptors of the worker that is everybody's, and one of the mounts that the host has for users."""
+    v = make_vault(up=False)
+    v.up_with_groups(env={"COFFER_SESSIONS": "3"})
+    v.add()
+    v.grant("acme", v.alice)
+    v.grant("acme", v.bob)
+    mounts = [v.mount(v.alice) for _ in range(3)]
+    r = v.mount(v.alice, check=USAGE)
+    assert "3 sessions" in r.err and "coffer sessions" in r.err, r
+    v.mount(v.bob)
+    mounts[0].unmount()
+    wait_for(lambda: not mounts[0].session(), "the session's end")
+    v.mount(v.alice)
+    shared = Shared(v)  # root's, and alice's part in it does not count
+    shared.sh(v.alice, "echo x > f")
