@@ -8,6 +8,8 @@ ssize_t __real_pread64(int fd, void *buf, size_t n, off_t off);
 ssize_t __wrap_pread64(int fd, void *buf, size_t n, off_t off);
 ssize_t __real_readlinkat(int dir, const char *path, char *buf, size_t n);
 ssize_t __wrap_readlinkat(int dir, const char *path, char *buf, size_t n);
+ssize_t __wrap___pread64_chk(int fd, void *buf, size_t n, off_t off, size_t room); /* as a hardened build calls them */
+ssize_t __wrap___readlinkat_chk(int dir, const char *path, char *buf, size_t n, size_t room);
 
 enum call { CALL_FSTAT, CALL_PREAD, CALL_READLINK };
 
@@ -52,6 +54,18 @@ ssize_t __wrap_readlinkat(int dir, const char *path, char *buf, size_t n)
 
 	called(CALL_READLINK);
 	return r;
+}
+
+ssize_t __wrap___pread64_chk(int fd, void *buf, size_t n, off_t off, size_t room)
+{
+	assert_true(n <= room);
+	return __wrap_pread64(fd, buf, n, off);
+}
+
+ssize_t __wrap___readlinkat_chk(int dir, const char *path, char *buf, size_t n, size_t room)
+{
+	assert_true(n <= room);
+	return __wrap_readlinkat(dir, path, buf, n);
 }
 
 /* ---- files ---- */
