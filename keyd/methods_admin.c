@@ -43,6 +43,14 @@ static int client_create(struct keyd *k, char hex[CLIENT_ID_HEX], struct keys_er
 	return r;
 }
 
+/* Not a check of all that a mail address may be: what is plainly none is noticed before a letter goes astray. */
+static bool address_is_good(const char *text)
+{
+	const char *at = strrchr(text, '@');
+
+	return at && at > text && at[1] && !text[strcspn(text, " \t<>,;")];
+}
+
 int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
@@ -65,6 +73,8 @@ int keyd_client_add(struct varlink_call *call, json_t *params, void *userdata)
 			"use a-z, 0-9, dot, dash and underscore, beginning with a letter or digit, 63 at "
 			"most",
 			"%s is not a name for a client", e.client);
+	if (*email && !address_is_good(email))
+		return varlink_errorf(call, "InvalidName", "notices go there: write NAME@DOMAIN", "%s is no mail address", email);
 	r = facts_client(k->facts, e.client, FACTS_LATEST, &c);
 	if (r == 0)
 		return varlink_errorf(call, "ClientExists", "choose another name; names are never used twice",

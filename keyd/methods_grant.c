@@ -50,6 +50,15 @@ static bool params_subject(struct varlink_call *call, struct subject *s)
 	return params_text(call, "the name", s->name);
 }
 
+/* Who forgot --group is told. */
+static bool is_only_a_group(const struct subject *s)
+{
+	uid_t uid;
+	gid_t gid;
+
+	return s->user && nss_user(s->user, &uid, &gid) == -ENOENT && nss_group(s->user, &gid) == 0;
+}
+
 static bool subject_exists(const struct subject *s, struct fact_grant *g, struct problem *p)
 {
 	gid_t gid;
@@ -60,8 +69,9 @@ static bool subject_exists(const struct subject *s, struct fact_grant *g, struct
 	g->is_group = s->group;
 	if (r == -ENOENT)
 		return refuse(p, s->user ? "UnknownUser" : "UnknownGroup",
-			s->user ? "`getent passwd` lists the users of this host"
-				: "`getent group` lists the groups of this host",
+			is_only_a_group(s) ? "it is a group: --group"
+			: s->user	   ? "`getent passwd` lists the users of this host"
+					   : "`getent group` lists the groups of this host",
 			"this host knows no %s %s", s->user ? "user" : "group", s->name);
 	if (r < 0)
 		return refuse(p, "Failed", NULL, "the name %s cannot be looked up: %s", s->name, strerror(-r));
@@ -303,7 +313,8 @@ int keyd_revoke(struct varlink_call *call, json_t *params, void *userdata)
 			k->facts, c.row, subject.name, subject.group, e.purpose, e.by, keyd_now(), &count);
 	if (r == 0 && count == 0) {
 		facts_rollback(k->facts);
-		return varlink_errorf(call, "NoGrant", "`coffer access` shows who has which grant",
+		return varlink_errorf(call, "NoGrant", is_only_a_group(&subject) ? "it is a group: --group"
+								   : "`coffer access` shows who has which grant",
 			"%s has no such grant on %s", subject.name, c.client);
 	}
 	e.client = c.client;

@@ -1,4 +1,5 @@
 /* Clients: add, list, end, suspend, resume. */
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,7 +36,7 @@ int cmd_client_add(struct tool *t, int argc, char **argv)
 	};
 	static const struct request rq = {fields, "CLIENT",
 		"Adds a client and makes its keys.\vCLIENT is the short name that all commands use: "
-		"lower-case letters, digits, '-'."};
+		"a-z, 0-9, dot, dash and underscore, beginning with a letter or digit."};
 	json_t *params, *answer = NULL;
 	int r;
 
@@ -54,11 +55,32 @@ int cmd_client_add(struct tool *t, int argc, char **argv)
 	return r;
 }
 
+static void keep_clients(json_t *rows, const char *wanted)
+{
+	static const char *const keys[] = {"client", "name", "email"};
+
+	for (size_t i = json_array_size(rows); i-- > 0;) {
+		bool fits = false;
+
+		for (size_t k = 0; k < ARRAY_SIZE(keys); k++) {
+			const char *text = json_string_value(json_object_get(json_array_get(rows, i), keys[k]));
+
+			fits = fits || (text && strcasestr(text, wanted));
+		}
+		if (!fits)
+			json_array_remove(rows, i);
+	}
+}
+
 int cmd_client_list(struct tool *t, int argc, char **argv)
 {
-	static const struct field fields[] = {{0}};
-	static const struct request rq = {fields, NULL,
-		"Lists the clients: all of them for administrators, else those you have grants for."};
+	static const struct field fields[] = {
+		{"wanted", NULL, "TEXT", FIELD_TEXT, false, NULL},
+		{0},
+	};
+	static const struct request rq = {fields, "[TEXT]",
+		"Lists the clients: all of them for administrators, else those you have grants for.\vWith TEXT those in whose "
+		"short name, name or address it stands, in capitals or not."};
 	static const struct column columns[] = {
 		{"client", "CLIENT", CELL_TEXT},
 		{"name", "NAME", CELL_WRAP},
@@ -69,15 +91,20 @@ int cmd_client_list(struct tool *t, int argc, char **argv)
 		{"sessions", "SESSIONS", CELL_NUMBER},
 		{"email", "ADDRESS", CELL_WRAP},
 	};
-	json_t *params, *answer = NULL;
+	json_auto_t *params = NULL;
+	json_t *answer = NULL;
+	const char *wanted;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	r = tool_call(t, DAEMON_KEYD, "ClientList", params, NULL, 0, &answer);
+	wanted = json_string_value(json_object_get(params, "wanted"));
+	r = tool_call(t, DAEMON_KEYD, "ClientList", NULL, NULL, 0, &answer);
+	if (r == EXIT_OK && wanted)
+		keep_clients(json_object_get(answer, "clients"), wanted);
 	if (r == EXIT_OK)
 		r = t->json ? print_json(answer)
 			    : table_print(json_object_get(answer, "clients"), columns, ARRAY_SIZE(columns),
-				      "no clients");
+				      wanted ? "no client that you may see is called so" : "no clients");
 	json_decref(answer);
 	return r;
 }
@@ -126,6 +153,9 @@ static int suspend_or_resume(
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
+	if (json_object_get(params, "user") && !getpwnam(json_string_value(json_object_get(params, "user"))))
+		fail(EXIT_OK, "mind: this host knows no user %s; is that how the name is written?",
+			json_string_value(json_object_get(params, "user"))); /* one that is gone may come back: done all the same */
 	r = tool_call(t, DAEMON_KEYD, method, params, NULL, 0, &answer);
 	if (r == EXIT_OK && t->json)
 		r = print_json(answer);

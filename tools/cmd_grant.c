@@ -58,21 +58,101 @@ int cmd_grant(struct tool *t, int argc, char **argv)
 	return r;
 }
 
+/* Of one client; adds up. */
+static int revoke_one(struct tool *t, const char *client, const json_t *params, json_int_t *revoked, json_int_t *ended)
+{
+	json_auto_t *answer = NULL;
+	int r = tool_call(t, DAEMON_KEYD, "Revoke",
+		json_pack("{s:s, s:O, s:O*}", "client", client, "user", json_object_get(params, "of"), "purpose",
+			json_object_get(params, "purpose")),
+		NULL, 0, &answer);
+
+	*revoked += json_integer_value(json_object_get(answer, "revoked"));
+	*ended += json_integer_value(json_object_get(answer, "sessions_ended"));
+	return r;
+}
+
+static json_t *keys_of(json_t *object)
+{
+	json_t *list = json_array(), *v;
+	const char *key;
+
+	json_object_foreach(object, key, v)
+		json_array_append_new(list, json_string(key));
+	return list;
+}
+
+/* Who leaves: his own grants of every client, and which groups still let him in.  Steals params. */
+static int revoke_all(struct tool *t, json_t *stolen)
+{
+	json_auto_t *params = stolen, *answer = NULL, *done = json_object(), *groups = json_object();
+	const char *user = json_string_value(json_object_get(params, "of")), *name;
+	const char *purpose = json_string_value(json_object_get(params, "purpose"));
+	json_int_t revoked = 0, ended = 0;
+	json_t *g;
+	size_t i;
+	int r;
+
+	if (json_object_get(params, "client") || json_object_get(params, "is_group"))
+		return fail(EXIT_USAGE, "revoke: --user stands alone: it is about all clients; of a group name each client");
+	r = tool_call(t, DAEMON_KEYD, "Access", json_pack("{s:s}", "user", user), NULL, 0, &answer);
+	json_array_foreach(json_object_get(answer, "grants"), i, g)
+	{
+		const char *client = json_string_value(json_object_get(g, "client"));
+		const char *subject = json_string_value(json_object_get(g, "subject"));
+
+		if (purpose && strcmp(json_string_value(json_object_get(g, "purpose")), purpose) != 0)
+			continue;
+		if (json_is_true(json_object_get(g, "group")))
+			json_object_set_new(groups, subject, json_true());
+		else if (r == EXIT_OK && strcmp(subject, user) == 0 && !json_object_get(done, client)) {
+			r = revoke_one(t, client, params, &revoked, &ended);
+			json_object_set_new(done, client, json_true());
+		}
+	}
+	if (r != EXIT_OK)
+		return r;
+	if (revoked == 0)
+		r = fail(EXIT_NOT_FOUND, "%s has no grants of his own that you see (admins see all); nothing was taken back", user);
+	if (t->json && r == EXIT_OK) {
+		json_auto_t *said = json_pack("{s:I, s:I, s:I, s:o}", "revoked", revoked, "clients",
+			(json_int_t)json_object_size(done), "sessions_ended", ended, "groups", keys_of(groups));
+
+		return print_json(said);
+	}
+	if (r == EXIT_OK)
+		say("grants revoked: %lld, of %zu clients; sessions ended: %lld", (long long)revoked, json_object_size(done),
+			(long long)ended);
+	json_object_foreach(groups, name, g)
+		say("the group %s still lets him in: take him out of it", name);
+	return r;
+}
+
 int cmd_revoke(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {
-		SUBJECT_FIELDS,
+		{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL},
+		{"subject", NULL, "USER", FIELD_TEXT, false, NULL},
+		{"is_group", "group", NULL, FIELD_FLAG, false, "USER is the name of a group"},
+		{"of", "user", "USER", FIELD_TEXT, false, "instead of CLIENT USER: what he was granted of all clients"},
 		{"purpose", "purpose", "PURPOSE", FIELD_TEXT, false,
 			"only the grants for this purpose (default: all)"},
 		{0},
 	};
-	static const struct request rq = {fields, "CLIENT USER",
-		"Takes back the grants of a user or group for a client.\vSessions that rest on them end "
-		"within a second, open files and mappings included."};
+	static const struct request rq = {fields, "CLIENT USER\n--user=USER",
+		"Takes back the grants of a user or group for a client, or of a user for all clients.\vSessions that rest on them end "
+		"within a second, open files and mappings included. What a user may as a member of a group stays and is named: take "
+		"him out of the group."};
 	json_t *params, *answer = NULL;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
+	if (json_object_get(params, "of"))
+		return revoke_all(t, params);
+	if (!json_object_get(params, "subject")) {
+		json_decref(params);
+		return fail(EXIT_USAGE, "revoke: name CLIENT and USER, or --user USER for all clients");
+	}
 	name_subject(params);
 	r = tool_call(t, DAEMON_KEYD, "Revoke", params, NULL, 0, &answer);
 	if (r == EXIT_OK && t->json)

@@ -355,6 +355,20 @@ static bool stays(const json_t *row, bool shared)
 	return json_is_true(json_object_get(row, "held")) || (!shared && json_is_true(json_object_get(row, "shared")));
 }
 
+/* There is something, and none of it may go. */
+static bool all_stay(const json_t *rows, bool shared)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach((json_t *)rows, i, row)
+	{
+		if (!stays(row, shared))
+			return false;
+	}
+	return json_array_size(rows) > 0;
+}
+
 static json_int_t going(const json_t *rows, bool shared)
 {
 	json_t *row;
@@ -424,6 +438,8 @@ int cmd_subject_shred(struct tool *t, int argc, char **argv)
 	if (r != EXIT_OK)
 		return r;
 	say_what_stays(rows, shared);
+	if (!yes && all_stay(rows, shared))
+		return fail(EXIT_REFUSED, "nothing was destroyed: all there is about %s stays", text(params, "subject"));
 	if (!yes) {
 		fprintf(stderr, "The keys of %lld files and symlinks are destroyed for good, backups included.\n",
 			(long long)going(rows, shared));

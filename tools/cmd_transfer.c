@@ -1,6 +1,7 @@
 /* transfer, adopt: a client goes to another installation: a folder with its ciphertext, a list of that, and a bundle that only
  * the successor opens. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,9 @@ static int copy_out(struct tool *t, const char *id, const char *out, json_t **re
 	if (asprintf(&from, "%s/store", t->dir.root) < 0 || asprintf(&to, "%s/store", out) < 0 ||
 		asprintf(&list, "%s/" BACKUP_FILES, out) < 0)
 		return fail(EXIT_FAILED, "out of memory");
+	if (faccessat(AT_FDCWD, from, R_OK | X_OK, AT_EACCESS) < 0 && errno == EACCES)
+		return fail(EXIT_REFUSED, "%s is closed to you: its owner hands the ciphertext over by this command; --finish and --confirm are for custodians",
+			from);
 	if (mkdir(out, 0700) < 0 || mkdir(to, 0700) < 0)
 		return fail(EXIT_USAGE, "%s: %s; name a directory that is not there yet", out, strerror(errno));
 	c.list = fopen(list, "wxe");

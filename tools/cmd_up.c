@@ -318,16 +318,17 @@ int cmd_down(struct tool *t, int argc, char **argv)
 	static const struct field fields[] = {{0}};
 	static const struct request rq = {
 		fields, NULL, "Ends all sessions, then stops the daemons; nothing stays mounted."};
-	json_t *params;
+	json_auto_t *params = NULL, *status = NULL;
+	json_int_t sessions;
 	bool running;
 	int r;
 
 	request_parse(t, &rq, argc, argv, &params);
-	json_decref(params);
 	r = tool_find_dir(t, true);
 	if (r != EXIT_OK)
 		return r;
-	running = tool_try(t, DAEMON_KEYD, "Status", NULL, NULL) == EXIT_OK;
+	running = tool_try(t, DAEMON_KEYD, "Status", NULL, &status) == EXIT_OK;
+	sessions = json_integer_value(json_object_get(status, "sessions"));
 	if (!running && is_held(t))
 		return fail(EXIT_UNREACHABLE,
 			"coffer-keyd (pid %d) runs on %s but does not answer; see %s/log/keyd.log, end it "
@@ -338,6 +339,8 @@ int cmd_down(struct tool *t, int argc, char **argv)
 		r = stop(t);
 	if (r == EXIT_OK && t->json)
 		puts("{\"running\": false}");
+	else if (r == EXIT_OK && running && sessions > 0)
+		say("stopped; sessions ended: %lld", (long long)sessions);
 	else if (r == EXIT_OK)
 		puts(running ? "stopped" : "not running");
 	return r;

@@ -56,6 +56,10 @@ const struct help_topic help_topics[] = {
 		"    coffer policy show\n"
 		"    coffer grant acme alice --purpose data-migration --rights rw --until 2030-01-01\n"
 		"    coffer access acme\n"
+		"To all in a group of the host, and to many at once (coffer help policy):\n"
+		"    coffer grant acme support-team --group --purpose support --rights r\n"
+		"To find one among many:\n"
+		"    coffer client list corp\n"
 		"Nobody grants to himself: ask another admin.\n"},
 	{"admin", "consent", "record what a client consented to, engaged you for, or agreed otherwise",
 		"Purposes that rest on consent are open only while there is one; the document's hash is recorded:\n"
@@ -83,6 +87,10 @@ const struct help_topic help_topics[] = {
 		"    coffer grants import grants.csv --dry-run\n"},
 	{"admin", "withdraw", "take permission back, at once",
 		"    coffer revoke acme alice\n"
+		"Who leaves: first nothing opens for him, then his grants of all clients go; it names the groups that let him in:\n"
+		"    coffer suspend --user alice --reason \"leaves on 31 May\"\n"
+		"    coffer revoke --user alice\n"
+		"    coffer access --user alice\n"
 		"All use of a client, for as long as a suspicion lasts:\n"
 		"    coffer suspend acme --reason \"phishing, incident 7\"\n"
 		"    coffer resume acme --reason \"cleared\"\n"
@@ -102,11 +110,20 @@ const struct help_topic help_topics[] = {
 		"    coffer backup /mnt/backup\n"
 		"    coffer backup check /mnt/backup\n"
 		"    coffer drill /mnt/backup\n"
-		"Never copy the slot with it (`coffer status` says where it is).\n"},
+		"Never copy the slot with it (`coffer status` says where it is).\n"
+		"A file or tree of then comes back beside what is there; a whole installation into a new directory, with the slot:\n"
+		"    coffer restore /mnt/backup acme reports/2025\n"
+		"    coffer restore /mnt/backup --all --to /srv/coffer-new --slot /media/stick/coffer\n"
+		"After an exchange of keys (coffer rotate) older backups do not open: make a new one.\n"},
 	{"owner", "install", "see that an installation is as it should be",
 		"    coffer up\n"
 		"    coffer status\n"
-		"    coffer doctor\n"},
+		"    coffer doctor\n"
+		"After a reboot: coffer up again (coffer.service of the package does it); everybody mounts anew, nothing else is to do.\n"
+		"For a new version: end what runs, exchange the programs, start again; the state stays:\n"
+		"    coffer sessions\n"
+		"    coffer down\n"
+		"    coffer up\n"},
 	{"custodian", "hold", "keep data from destruction",
 		"    coffer hold place acme --matter \"case 17\" --reason \"litigation\"\n"
 		"    coffer hold list acme\n"
@@ -147,7 +164,7 @@ const struct help_topic help_topics[] = {
 		"    coffer rotate signing\n"
 		"Each says what it changes and what not; make a new backup after it.\n"},
 	{"custodian", "transfer", "hand a client over to another installation",
-		"There: coffer transfer-key. Here, with the key that it prints:\n"
+		"There: coffer transfer-key. Here, as the owner of the state directory (he reads the ciphertext), with the key that it prints:\n"
 		"    coffer suspend acme --reason \"handed over\"\n"
 		"    coffer transfer acme --to KEY --out /mnt/disk/acme\n"
 		"When the successor has it (there: coffer adopt), ours is destroyed:\n"

@@ -52,7 +52,8 @@ static bool is_alarming(const char *op)
 /* ---- CSV ---- */
 
 static const char *const csv_columns[] = {"time", "user", "uid", "client", "purpose", "ticket", "session", "op", "result",
-	"path", "path2", "file", "size", "bytes_read", "bytes_written", "comm", "pid", "id"};
+	"path", "path2", "file", "size", "bytes_read", "bytes_written", "comm", "pid", "id",
+	"detail"};
 
 static void csv_begin(void)
 {
@@ -93,6 +94,13 @@ static void csv_outside_text(const char *s)
 	csv_text(is_formula(s) && asprintf(&marked, "'%s", s) >= 0 ? marked : s);
 }
 
+static void csv_object(const json_t *v)
+{
+	scoped(freep) char *text = json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS);
+
+	csv_text(text ? text : "");
+}
+
 static void csv_row(const json_t *row)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(csv_columns); i++) {
@@ -110,6 +118,8 @@ static void csv_row(const json_t *row)
 			csv_outside_text(json_string_value(v));
 		else if (json_is_integer(v))
 			printf("%lld", (long long)json_integer_value(v));
+		else if (json_is_object(v)) /* of an act: whom a grant was for, why it was refused */
+			csv_object(v);
 	}
 	fputs("\r\n", stdout);
 }

@@ -190,6 +190,25 @@ static const struct command *find(int argc, char **argv, int *ret_words)
 	return found;
 }
 
+/* `coffer client --help`: what there is of it. */
+static bool print_group(const char *first)
+{
+	size_t n = strlen(first);
+	bool found = false;
+
+	for (const struct command *c = commands; c->name; c++) {
+		if (!c->doc || strncmp(c->name, first, n) != 0 || c->name[n] != ' ')
+			continue;
+		if (!found)
+			printf("Usage: coffer %s COMMAND [ARGUMENT...], where COMMAND is one of:\n\n", first);
+		printf("  %-20s %s\n", c->name, c->doc);
+		found = true;
+	}
+	if (found)
+		printf("\n`coffer %s COMMAND --help` says more.\n", first);
+	return found;
+}
+
 static int unknown(int argc, char **argv)
 {
 	scoped(freep) char *known = NULL;
@@ -198,6 +217,11 @@ static int unknown(int argc, char **argv)
 
 	if (!f)
 		return EXIT_FAILED;
+	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 || strcmp(argv[1], "help") == 0) &&
+		print_group(argv[0])) {
+		fclose(f);
+		return EXIT_OK;
+	}
 	for (const struct command *c = commands; c->name; c++) {
 		size_t first = strcspn(c->name, " ");
 
@@ -206,8 +230,8 @@ static int unknown(int argc, char **argv)
 	}
 	fclose(f);
 	if (known && *known)
-		return fail(EXIT_USAGE, "%s %s: write one of: %s", argv[0], argc > 1 ? argv[1] : "(nothing)",
-			known);
+		return fail(EXIT_USAGE, "%s%s%s: write one of: %s; `coffer %s --help` says what each does", argv[0],
+			argc > 1 ? " " : "", argc > 1 ? argv[1] : "", known, argv[0]);
 	return fail(EXIT_USAGE, "%s: no such command; `coffer --help` lists them", argv[0]);
 }
 

@@ -1,5 +1,9 @@
 """What somebody types who has read the help and no more: answers that must not be taken for what they are not."""
+import csv
 import fcntl
+import grp
+import io
+import json
 import os
 import pty
 import re
@@ -7,7 +11,7 @@ import struct
 import termios
 
 import harness
-from harness import PURPOSE, REFUSED, USAGE
+from harness import NOT_FOUND, OTHER_PURPOSE, PURPOSE, REFUSED, USAGE, wait_for
 from test_command import Terminal
 
 
@@ -120,3 +124,120 @@ def test_a_lifted_hold_holds_nothing_in_the_forecast(acme):
     assert row["holds"] == []
     assert "case 17" not in acme.coffer("retention", "forecast").out
     assert "case 17" in acme.coffer("hold", "list").out  # its history stays
+
+
+# ---- the administrator of many ----
+
+def test_a_group_of_commands_explains_itself(tmp_path):
+    def tool(*args):
+        return harness.run([harness.BUILD + "/tools/coffer", "--dir", tmp_path, *args])
+    r = tool("agreement", "--help")
+    assert r.rc == 0 and r.err == "", r
+    for command in ("agreement set", "agreement show", "agreement diff", "agreement end"):
+        assert command in r.out
+    assert "client add" not in r.out
+    for args in (["agreement"], ["agreement", "nonsense"]):
+        r = tool(*args)
+        assert r.rc == USAGE and r.out == "" and "coffer agreement --help" in r.err and "nothing" not in r.err, r
+
+
+def test_one_client_is_found_among_many(vault):
+    for i in range(12):
+        vault.add(f"c{i:02}", f"Customer {i} Ltd", f"dpo@c{i:02}.example")
+    vault.add("globex", "Globex Corporation", "privacy@globex.example")
+
+    def found(*args):
+        return [r["client"] for r in vault.rows("client", "list", *args)]
+    assert len(found()) == 13
+    assert found("globex corp") == ["globex"] and found("C07.EXAMPLE") == ["c07"] and found("r 11 L") == ["c11"]
+    assert found("nobody") == []
+    assert "called so" in vault.coffer("client", "list", "nobody").out
+
+
+def test_what_is_no_address_is_refused(vault):
+    for bad in ("notanaddress", "@example.org", "dpo@", "two dpo@c.example", "a@b,c@d"):
+        r = vault.add("acme", "Acme", bad, check=USAGE)
+        assert "mail address" in r.err, r
+    assert vault.rows("client", "list") == []
+    vault.add("acme", "Acme", "o'neill+privacy@acme.example")
+
+
+def test_who_leaves_loses_all_his_grants_and_the_groups_are_named(acme):
+    v = acme
+    v.add("globex", "Globex", "dpo@globex.example")
+    v.grant("globex", v.alice)
+    v.grant("globex", v.alice, OTHER_PURPOSE)
+    v.grant("globex", v.bob)
+    v.coffer("grant", "globex", "ct_team", "--group", "--purpose", PURPOSE, "--rights", "r")
+    m = v.mount(v.alice)
+    r = v.coffer("revoke", "--user", v.alice.name)
+    assert "revoked: 3, of 2 clients; sessions ended: 1" in r.out, r
+    wait_for(lambda: not os.path.ismount(m.point), "the end of his mount")
+    left = {(g["client"], g["subject"]) for c in ("acme", "globex") for g in v.rows("access", c)}
+    assert left == {("globex", v.bob.name), ("globex", "ct_team")}
+    if v.alice.name in grp.getgrnam("ct_team").gr_mem:
+        assert "ct_team" in r.out
+    r = v.coffer("revoke", "--user", v.alice.name, check=NOT_FOUND)
+    assert "no grants of his own" in r.err and "revoked" not in r.out, r
+    for args in (["--user", v.bob.name, "globex"], ["--user", v.bob.name, "--group"], ["globex"], []):
+        v.coffer("revoke", *args, check=USAGE)
+    assert v.rows("access", "globex", "--user", v.bob.name)
+
+
+def test_who_leaves_by_purpose(acme):
+    acme.grant("acme", acme.alice, OTHER_PURPOSE)
+    assert acme.json("revoke", "--user", acme.alice.name, "--purpose", OTHER_PURPOSE) == {
+        "revoked": 1, "clients": 1, "sessions_ended": 0, "groups": []}
+    assert [g["purpose"] for g in acme.rows("access", "acme")] == [PURPOSE]
+    acme.coffer("revoke", "--user", acme.alice.name, user=acme.bob, check=NOT_FOUND)  # sees no grants of others
+    acme.coffer("revoke", "--user", acme.alice.name, user=acme.alice, check=REFUSED)
+    assert [g["purpose"] for g in acme.rows("access", "acme")] == [PURPOSE]
+
+
+def test_a_group_without_group_is_told(acme):
+    r = acme.coffer("grant", "acme", "ct_team", "--purpose", PURPOSE, "--rights", "r", check=NOT_FOUND)
+    assert "--group" in r.err, r
+    acme.coffer("grant", "acme", "ct_team", "--group", "--purpose", PURPOSE, "--rights", "r")
+    assert "--group" in acme.coffer("revoke", "acme", "ct_team", check=NOT_FOUND).err
+    assert "--group" not in acme.coffer("revoke", "acme", acme.bob.name, check=NOT_FOUND).err
+    assert "--group" not in acme.coffer("grant", "acme", "ct_nobody", "--purpose", PURPOSE, "--rights", "r", check=NOT_FOUND).err
+
+
+def test_a_suspension_of_nobody_is_minded(acme):
+    r = acme.coffer("suspend", "--user", "ct_alcie", "--reason", "password lost")
+    assert "knows no user ct_alcie" in r.err
+    assert acme.coffer("suspend", "--user", acme.alice.name, "--reason", "password lost").err == ""
+
+
+def test_down_says_whose_work_it_ended(share):
+    assert "sessions ended: 1" in share.vault.coffer("down").out
+    assert share.vault.coffer("down").out.strip() == "not running"
+
+
+def test_csv_says_whom_a_grant_was_for(acme):
+    rows = list(csv.DictReader(io.StringIO(acme.coffer("log", "--op", "grant", "--format", "csv").out)))
+    assert json.loads(rows[0]["detail"])["subject"] == acme.alice.name
+    acme.mount(acme.alice).write("f", "x")
+    rows = list(csv.DictReader(io.StringIO(acme.coffer("log", "--path", "f", "--format", "csv").out)))
+    assert rows and all(None not in r for r in rows)  # as many fields as columns
+
+
+def test_an_erasure_of_what_is_all_held_asks_nothing(share):
+    v = share.vault
+    share.sh("echo x > cv")
+    share.coffer("subject", "label", "cv", "P-1") if hasattr(share, "coffer") else v.coffer(
+        "subject", "label", share.path("cv"), "P-1", user=share.user)
+    v.coffer("hold", "place", "acme", "--matter", "m", "--reason", "r")
+    r = v.coffer("subject", "shred", "acme", "P-1", "--reason", "r", check=REFUSED)
+    assert "stays" in r.err and "Type yes" not in r.err, r
+
+
+def test_who_cannot_read_the_ciphertext_is_told_who_hands_it_over(make_vault):
+    v = make_vault(up=False)
+    v.up_with_groups()
+    v.join(v.bob, "coffer-custodian")
+    v.add()
+    v.coffer("suspend", "acme", "--reason", "handed over")
+    out = v.bob.home + "/out"
+    r = v.coffer("transfer", "acme", "--to", "5" * 64, "--out", out, user=v.bob, check=REFUSED)
+    assert "owner" in r.err and not os.path.exists(out), r
