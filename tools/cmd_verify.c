@@ -145,17 +145,18 @@ static int anchors_read(const char *file, struct anchors *a)
 	return a->n ? EXIT_OK : fail(EXIT_USAGE, "%s: no line has a head (coffer-ledger-head ...)", file);
 }
 
-static int say_anchored(int64_t until, int64_t at, int64_t batches, int64_t ignored)
+/* A record that was made anew with another key leads to no head of before: that none counts is no good end. */
+static int report_anchors(struct tool *t, int64_t until, int64_t at, int64_t batches, int64_t ignored)
 {
 	char when[DATE_TEXT_MAX];
-	int r;
+	int r = EXIT_OK;
 
-	if (until)
+	if (!until)
+		return fail(EXIT_DAMAGED, "no head in the file is signed by the key of this record: the file is another record's, or somebody exchanged the key");
+	if (!t->json)
 		r = say("anchored until batch %lld, %s; unanchored since: %lld batches", (long long)until,
 			date_format(at, when), (long long)(batches - until));
-	else
-		r = say("not anchored: no head in the file is signed by this key");
-	if (ignored)
+	if (!t->json && ignored)
 		r = say("%lld heads in the file are not signed by this key and count for nothing",
 			(long long)ignored);
 	return r;
@@ -210,7 +211,7 @@ static int verify_file(struct tool *t, const char *db, const struct public_key *
 		json_object_set_new(answer, "anchors_ignored", json_integer(v.anchors_ignored));
 	}
 	r = report(t, answer, key ? "" : "; signatures were not checked: that needs --pubkey");
-	return r == EXIT_OK && anchors && !t->json ? say_anchored(v.anchored_until, v.anchored_at, v.batches, v.anchors_ignored) : r;
+	return r == EXIT_OK && anchors ? report_anchors(t, v.anchored_until, v.anchored_at, v.batches, v.anchors_ignored) : r;
 }
 
 static int verify_copy(struct tool *t, const char *db, const char *key_file, const char *anchors_file)
@@ -336,10 +337,10 @@ static int report_anchored(struct tool *t, const json_t *answer, bool anchors)
 	json_int_t batches = json_integer_value(json_object_get(answer, "batches"));
 	int r = report(t, answer, "");
 
-	if (r != EXIT_OK || t->json)
+	if (r != EXIT_OK)
 		return r;
 	if (anchors)
-		r = say_anchored(json_integer_value(json_object_get(answer, "anchored_until")),
+		r = report_anchors(t, json_integer_value(json_object_get(answer, "anchored_until")),
 			json_integer_value(json_object_get(answer, "anchored_at")), batches,
 			json_integer_value(json_object_get(answer, "anchors_ignored")));
 	else

@@ -82,7 +82,12 @@ def test_file_is_appended_to_and_shows_what_was_rewritten(make_vault):
     assert r.rc == DAMAGED, r
     forged = v.base + "/forged"
     with open(file) as f, open(forged, "w") as g:
-        g.write(f.readlines()[-1].replace("coffer-ledger-head ", "coffer-ledger-head 9", 1))
+        line = f.readlines()[-1]
+        g.write(line.replace("coffer-ledger-head ", "coffer-ledger-head 9", 1))
+    for more in ([], ["--json"], ["--db", v.dir + "/ledger/ledger.db", "--pubkey", key]):  # as if the key had been exchanged, too
+        assert "no head in the file" in v.coffer("log", "verify", "--anchors", forged, *more, check=DAMAGED).err
+    with open(forged, "a") as g:
+        g.write(line)
     assert "count for nothing" in v.coffer("log", "verify", "--anchors", forged).out
 
 
