@@ -335,7 +335,7 @@ static int open_once(struct store_dir *d, const char *entry, struct file **ret)
 
 int file_open_entry(struct store_dir *d, const char *entry, struct file **ret)
 {
-	struct file *f;
+	struct file *f = NULL;
 	int r;
 
 	do
