@@ -273,6 +273,14 @@ int facts_erase_asked(struct facts *f, int64_t client, const char *target, int64
 	return 0;
 }
 
+int facts_erase_waiting(struct facts *f, const char *client, int64_t since, json_t **ret)
+{
+	return facts_rows(f, ret,
+		"SELECT c.client, e.reason, e.asked_by, e.asked_at FROM erase_ask e JOIN client c ON c.id = e.client"
+		" WHERE e.confirmed_at IS NULL AND e.asked_at > ?2 AND c.client = ifnull(?1, c.client) ORDER BY e.id",
+		"ti", client, since);
+}
+
 int facts_erase_confirm(struct facts *f, int64_t ask, struct actor by, int64_t now)
 {
 	return facts_execute(f, NULL, "UPDATE erase_ask SET confirmed_at = ?, confirmed_by = ?, confirmed_uid = ? WHERE id = ?", "itii",

@@ -56,6 +56,8 @@ struct fact_erase_ask {
 int facts_erase_ask(struct facts *f, int64_t client, const char *target, const char *reason, struct actor by, int64_t now);
 /* The last, not confirmed, asked after `since`.  -ENOENT. */
 int facts_erase_asked(struct facts *f, int64_t client, const char *target, int64_t since, struct fact_erase_ask *ret);
+/* Rows {client, reason, asked_by, asked_at} of all that are not confirmed, asked after `since`; client: NULL: of all. */
+int facts_erase_waiting(struct facts *f, const char *client, int64_t since, json_t **ret);
 int facts_erase_confirm(struct facts *f, int64_t ask, struct actor by, int64_t now);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "common/date.h"
 #include "common/scope.h"
+#include "keyd/erase_two.h"
 #include "keyd/expiry.h"
 #include "keyd/facts_life.h"
 #include "keyd/forecast.h"
@@ -200,7 +201,7 @@ int keyd_expiry_run(struct varlink_call *call, json_t *params, void *userdata)
 int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata)
 {
 	struct keyd *k = userdata;
-	json_t *rows = NULL, *notices = NULL;
+	json_t *rows = NULL, *notices = NULL, *erasures = NULL;
 	const char *client = NULL;
 	struct fact_client c;
 	int r;
@@ -211,12 +212,15 @@ int keyd_expiry_list(struct varlink_call *call, json_t *params, void *userdata)
 	r = expiry_forecast(k, client, &rows);
 	if (r == 0)
 		r = facts_notices(k->facts, client, &notices);
+	if (r == 0)
+		r = facts_erase_waiting(k->facts, client, keyd_now() - ERASE_ASK_SECONDS, &erasures);
 	if (r < 0) {
 		json_decref(rows);
+		json_decref(notices);
 		return reply_failure(k, call, r, "the destructions cannot be read");
 	}
 	expiry_name_classes(k->policy, notices);
-	return varlink_reply(call, json_pack("{s:o, s:o}", "expiry", rows, "notices", notices));
+	return varlink_reply(call, json_pack("{s:o, s:o, s:o}", "expiry", rows, "notices", notices, "erasures", erasures));
 }
 
 /* ---- named events ---- */

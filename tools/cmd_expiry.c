@@ -31,6 +31,22 @@ static json_t *class_text(const json_t *row)
 	return of && strcmp(of, "class") == 0 ? json_incref(json_object_get(row, "class")) : json_string("(all)");
 }
 
+/* Who is to confirm learns of it here, not by word of mouth alone. */
+static int say_erasures(const json_t *rows)
+{
+	static const struct column columns[] = {
+		{"client", "CLIENT", CELL_TEXT},
+		{"asked_by", "ERASURE ASKED BY", CELL_TEXT},
+		{"asked_at", "AT", CELL_TIME},
+		{"reason", "REASON", CELL_WRAP},
+	};
+
+	if (json_array_size(rows) == 0)
+		return EXIT_OK;
+	puts("\nErasures that wait for another custodian, by the same command with --confirm, within seven days:");
+	return table_print(rows, columns, ARRAY_SIZE(columns), NULL);
+}
+
 int cmd_expiry_list(struct tool *t, int argc, char **argv)
 {
 	static const struct field fields[] = {{"client", NULL, "CLIENT", FIELD_TEXT, false, NULL}, {0}};
@@ -63,7 +79,8 @@ int cmd_expiry_list(struct tool *t, int argc, char **argv)
 		json_object_set_new(row, "asked_text", asked_text(row));
 		json_object_set_new(row, "of_class", class_text(row));
 	}
-	return table_print(json_object_get(answer, "expiry"), columns, ARRAY_SIZE(columns), "no clients");
+	r = table_print(json_object_get(answer, "expiry"), columns, ARRAY_SIZE(columns), "no clients");
+	return r == EXIT_OK ? say_erasures(json_object_get(answer, "erasures")) : r;
 }
 
 static int decide(struct tool *t, int argc, char **argv, const struct request *rq, const char *method,

@@ -105,7 +105,12 @@ def test_two_custodians_erase_a_file(apart):
     reason = ["--reason", "request 12", "--yes"]
     doe, confirm = ["shred", "acme", "d/doe.pdf", *reason], ["--confirm"]
     v.coffer(*doe, *confirm, user=v.carol, check=NOT_FOUND)
+    assert v.json("expiry", "list", user=v.carol)["erasures"] == []
     assert "nothing is destroyed yet" in v.coffer(*doe, user=v.bob).out
+    waits, = v.json("expiry", "list", user=v.carol)["erasures"]  # who is to confirm need not be told by word of mouth
+    assert (waits["client"], waits["asked_by"], waits["reason"]) == ("acme", v.bob.name, "request 12") and "doe" not in str(waits)
+    assert "request 12" in v.coffer("expiry", "list", "acme", user=v.carol).out
+    v.coffer("expiry", "list", user=v.alice, check=REFUSED)
     assert m.read("d/doe.pdf") == b"x\n"  # nor did a session end
     assert "two different custodians" in v.coffer(*doe, *confirm, user=v.bob, check=REFUSED).err
     v.coffer(*doe, *confirm, user=v.alice, check=REFUSED)
@@ -116,6 +121,7 @@ def test_two_custodians_erase_a_file(apart):
     with open(os.path.join(v.dir, path)) as f:
         decided = json.load(f)["certificate"]["decided"]
     assert (decided["asked_by"], decided["confirmed_by"]) == (v.bob.name, v.carol.name), decided
+    assert v.json("expiry", "list", user=v.carol)["erasures"] == []
     acts = {r["op"]: r for r in v.log()}
     assert (acts["erase-ask"]["user"], acts["erase-confirm"]["user"]) == (v.bob.name, v.carol.name)
     assert "doe" not in str([acts["erase-ask"], acts["erase-confirm"]])
