@@ -80,6 +80,41 @@ int cmd_policy_versions(struct tool *t, int argc, char **argv)
 	return request_list(t, argc, argv, &rq, "PolicyList", "versions", columns, ARRAY_SIZE(columns), "none");
 }
 
+/* Grants that would change alike are one row: a policy for 300 clients changes 300 grants in one way. */
+static json_t *alike(const json_t *grants)
+{
+	json_t *rows = json_array(), *first, *g;
+	json_auto_t *seen = json_object();
+	size_t i;
+
+	json_array_foreach((json_t *)grants, i, g)
+	{
+		json_auto_t *same = json_pack("[O, O, O, O, O]", json_object_get(g, "subject"), json_object_get(g, "group"),
+			json_object_get(g, "purpose"), json_object_get(g, "was"), json_object_get(g, "will"));
+		scoped(freep) char *key = json_dumps(same, JSON_COMPACT);
+
+		first = key ? json_object_get(seen, key) : NULL;
+		if (first) {
+			json_object_set_new(first, "more", json_integer(json_integer_value(json_object_get(first, "more")) + 1));
+			continue;
+		}
+		first = json_copy(g);
+		json_array_append_new(rows, first);
+		if (key)
+			json_object_set(seen, key, first);
+	}
+	json_array_foreach(rows, i, g)
+	{
+		json_int_t more = json_integer_value(json_object_get(g, "more"));
+
+		json_object_set_new(g, "count", json_integer(more + 1));
+		if (more)
+			json_object_set_new(g, "client",
+				json_sprintf("%s and %lld more", json_string_value(json_object_get(g, "client")), (long long)more));
+	}
+	return rows;
+}
+
 static int print_diff(const json_t *answer)
 {
 	static const struct column rules[] = {
@@ -90,8 +125,8 @@ static int print_diff(const json_t *answer)
 		{"will", "WOULD BE", CELL_WRAP},
 	};
 	static const struct column grants[] = {
-		{"grant", "GRANT", CELL_NUMBER},
-		{"client", "CLIENT", CELL_TEXT},
+		{"count", "GRANTS", CELL_NUMBER},
+		{"client", "OF", CELL_TEXT},
 		{"subject", "WHO", CELL_TEXT},
 		{"group", "GROUP", CELL_FLAG},
 		{"purpose", "PURPOSE", CELL_TEXT},
@@ -105,12 +140,13 @@ static int print_diff(const json_t *answer)
 		{"purpose", "PURPOSE", CELL_TEXT},
 		{"why", "WOULD END", CELL_WRAP},
 	};
+	json_auto_t *rows = alike(json_object_get(answer, "grants"));
 	json_int_t left_out = json_integer_value(json_object_get(answer, "left_out"));
 	int r = table_print(json_object_get(answer, "rules"), rules, ARRAY_SIZE(rules), "no rule changes");
 
 	putchar('\n');
 	if (r == EXIT_OK)
-		r = table_print(json_object_get(answer, "grants"), grants, ARRAY_SIZE(grants), "no grant gives more or less");
+		r = table_print(rows, grants, ARRAY_SIZE(grants), "no grant gives more or less");
 	putchar('\n');
 	if (r == EXIT_OK)
 		r = table_print(json_object_get(answer, "sessions"), sessions, ARRAY_SIZE(sessions), "no session ends");

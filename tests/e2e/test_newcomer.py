@@ -241,3 +241,19 @@ def test_who_cannot_read_the_ciphertext_is_told_who_hands_it_over(make_vault):
     out = v.bob.home + "/out"
     r = v.coffer("transfer", "acme", "--to", "5" * 64, "--out", out, user=v.bob, check=REFUSED)
     assert "owner" in r.err and not os.path.exists(out), r
+
+
+def test_a_policy_that_changes_all_grants_alike_says_so_once(acme):
+    for i in range(4):
+        acme.add(f"c{i}", f"Customer {i}", f"dpo@c{i}.example")
+        acme.grant(f"c{i}", acme.alice)
+    acme.grant("c3", acme.bob)
+    with open(os.path.join(os.path.dirname(__file__), "../../policy/inemsoft.yaml")) as f:
+        text = f.read()
+    at = text.index("rights: rw", text.rindex("- id: " + PURPOSE))  # a service line is called so, too
+    path = acme.base + "/stricter.yaml"
+    with open(path, "w") as f:
+        f.write(text[:at] + "rights: r" + text[at + len("rights: rw"):])
+    assert len(acme.json("policy", "diff", path)["grants"]) == 6
+    rows = [line.split() for line in acme.coffer("policy", "diff", path).out.splitlines() if PURPOSE in line and "ct_" in line]
+    assert sorted((r[0], r[1]) for r in rows) == [("1", "c3"), ("5", "acme")], rows
