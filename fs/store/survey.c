@@ -259,7 +259,7 @@ static int find(
 static int find_kept(struct survey *v)
 {
 	char entry[NAME_MAX_BYTES + 1];
-	struct store_dir *d;
+	struct store_dir *d = NULL;
 	struct stat st;
 	int r;
 
