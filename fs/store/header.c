@@ -21,6 +21,7 @@ static const uint8_t magic[8] = {'C', 'O', 'F', 'F', 'E', 'R', '\r', '\n'};
 #define RECORD_MAC_BYTES 32
 #define KNOWN_FLAGS ((uint32_t)(HEADER_HOLES | HEADER_LINKED))
 static_assert(FIXED_BYTES == 144, "table in header.h");
+static_assert(BOUND_BYTES == HEADER_PEEK_BYTES, "all that is not sealed");
 
 static const uint8_t personal_wrap[crypto_generichash_blake2b_PERSONALBYTES] = "coffer-file-wrap";
 static const uint8_t personal_record[crypto_generichash_blake2b_PERSONALBYTES] = "coffer-file-recs";
@@ -147,7 +148,7 @@ void header_seal(const struct header *h, const struct key32 *wrap, const struct 
 	header_seal_record(h, content, out + header_record_offset(&h->rec));
 }
 
-int header_peek(const uint8_t in[HEADER_BYTES], struct header *ret)
+int header_peek(const uint8_t in[HEADER_PEEK_BYTES], struct header *ret)
 {
 	struct header h = {0};
 	struct bytes_reader r;
@@ -155,7 +156,7 @@ int header_peek(const uint8_t in[HEADER_BYTES], struct header *ret)
 	uint8_t format, layout, kind;
 	bool zeros;
 
-	bytes_reader_init(&r, in, HEADER_BYTES);
+	bytes_reader_init(&r, in, HEADER_PEEK_BYTES);
 	m = bytes_get_ref(&r, sizeof(magic));
 	format = bytes_get_u8(&r);
 	h.suite = bytes_get_u8(&r);

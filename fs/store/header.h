@@ -33,6 +33,7 @@
 
 #define HEADER_BYTES 4096
 #define HEADER_RECORD_BYTES 512
+#define HEADER_PEEK_BYTES 40	/* what header_peek looks at */
 #define HEADER_USED_BYTES 1536	/* fixed part and both records */
 
 enum { HEADER_FORMAT = 1, HEADER_LAYOUT = 1, HEADER_KIND_FILE = 1 };
@@ -66,7 +67,7 @@ uint64_t header_line(const struct header *h);
 void header_seal(const struct header *h, const struct key32 *wrap, const struct key32 *content,
 	uint8_t out[HEADER_BYTES]);
 /* The fixed fields, NOT authenticated: to learn which leaf opens it.  ret->rec is zero.  -EBADMSG. */
-int header_peek(const uint8_t in[HEADER_BYTES], struct header *ret);
+int header_peek(const uint8_t in[HEADER_PEEK_BYTES], struct header *ret);
 /* -EBADMSG: not what was sealed under `wrap`, or no valid record. */
 int header_open(const uint8_t in[HEADER_BYTES], const struct key32 *wrap, struct header *ret,
 	struct key32 *ret_content);

@@ -94,25 +94,31 @@ int store_iter_read(struct store_iter *i, uint64_t cookie, int (*fill)(const str
 /* Names.  `st` is translated: st_size of a file is the plaintext's, of a symlink its target's; st_blocks
  * counts the backing.  store_lookup opens nothing, unless the size hint is missing (after a crash). */
 int store_lookup(struct store_dir *d, const char *name, struct stat *ret);
+/* What is about to lose this name, for the calls that take it: a name is sealed once for all of them, and holds as long as
+ * the namespace lock is held. */
+struct store_victim {
+	char entry[STORE_NAME_MAX + 1];
+	struct stat st;	/* as of store_lookup */
+	int fd;		/* of the file, or -1: the caller closes it, unless store_unlink_victim has taken it */
+};
+int store_victim_find(struct store_dir *d, const char *name, struct store_victim *ret);
 int store_mkdir(struct store_dir *d, const char *name, mode_t mode, struct stat *ret);
 int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, struct stat *ret);
 int store_symlink(struct store_dir *d, const char *name, const char *target, struct stat *ret);
 int store_readlink(struct store_dir *d, const char *name, char *buf, size_t cap);	/* NUL-terminated */
 int store_unlink(struct store_dir *d, const char *name);
-/* st: store_lookup's, just now; fd: of the file, as store_gone_word gave it, taken, or -1. */
-int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st, int fd);
+int store_unlink_victim(struct store_dir *d, struct store_victim *v);	/* no directory; takes v->fd, also on failure */
 int store_rmdir(struct store_dir *d, const char *name);
+int store_rmdir_victim(struct store_dir *d, const struct store_victim *v);
 /* flags: 0, RENAME_NOREPLACE, RENAME_EXCHANGE.  Rewrites the places; a replaced file's class and origin day
  * pass to the file that takes its name. */
 int store_rename(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name, unsigned flags);
 int store_link(struct store_dir *d, const char *name, struct store_dir *to, const char *new_name);
-/* For the record of what is about to lose a name (st: store_lookup's, just now), so that an erasure finds its key later, when
- * only backups have it: "k" and the leaf in hex; "k-": no key goes with it; "k?": it cannot be told.  Not authenticated: who
- * uses it looks whether something that is there is under that leaf.  ret_fd: a descriptor of the file, for
- * store_unlink_known or to be closed, or -1; NULL: not wanted. */
+/* For the record of what is about to lose a name, so that an erasure finds its key later, when only backups have it: "k" and
+ * the leaf in hex; "k-": no key goes with it; "k?": it cannot be told.  Not authenticated: who uses it looks whether something
+ * that is there is under that leaf.  v->fd becomes a descriptor of the file that was read. */
 #define STORE_GONE_WORD 20
-void store_gone_word(
-	struct store_dir *d, const char *name, const struct stat *st, char ret[STORE_GONE_WORD], int *ret_fd);
+void store_gone_word(struct store_dir *d, struct store_victim *v, char ret[STORE_GONE_WORD]);
 
 /* Attributes of anything by name (files that are open: file.h). */
 int store_chmod(struct store_dir *d, const char *name, mode_t mode);

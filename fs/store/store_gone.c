@@ -11,24 +11,29 @@
 #include "fs/store/header.h"
 #include "fs/store/store_impl.h"
 
-static int leaf_of_file(struct store_dir *d, const char *entry, struct leaf_index *ret, int *ret_fd)
+/* Not a reading that the file's access time tells: ext4 would write the inode for that, before it goes. */
+static int open_quietly(struct store_dir *d, const char *entry)
 {
-	scoped(close_fdp) int fd = backing_open(d->fd, entry, O_RDONLY);
+	int fd = backing_open(d->fd, entry, O_RDONLY | O_NOATIME);
+
+	return fd == -EPERM ? backing_open(d->fd, entry, O_RDONLY) : fd; /* another's, and we are not allowed to all */
+}
+
+/* Its leaf stands in the first bytes: of a file that has content the rest of the header is not read. */
+static int leaf_of_file(int fd, struct leaf_index *ret)
+{
 	uint8_t head[HEADER_BYTES];
 	struct header h;
 	size_t n;
-	int r;
+	int r = backing_read(fd, head, HEADER_PEEK_BYTES, 0, &n);
 
-	if (fd < 0)
-		return fd;
-	r = backing_read(fd, head, sizeof(head), 0, &n);
-	if (ret_fd)
-		*ret_fd = take_fd(&fd);
+	if (r == 0 && n == HEADER_PEEK_BYTES && sodium_is_zero(head, HEADER_PEEK_BYTES))
+		r = backing_read(fd, head, sizeof(head), 0, &n);
 	if (r < 0)
 		return r;
 	if (n == 0 || (n == sizeof(head) && sodium_is_zero(head, sizeof(head))))
 		return -ENODATA; /* it never had content: no ciphertext of it is anywhere */
-	r = n == sizeof(head) ? header_peek(head, &h) : -EBADMSG;
+	r = n >= HEADER_PEEK_BYTES ? header_peek(head, &h) : -EBADMSG;
 	if (r == 0)
 		*ret = h.leaf;
 	return r;
@@ -54,23 +59,23 @@ static int leaf_of_dir(struct store_dir *d, const char *entry, struct leaf_index
 	return r;
 }
 
-void store_gone_word(
-	struct store_dir *d, const char *name, const struct stat *st, char ret[STORE_GONE_WORD], int *ret_fd)
+void store_gone_word(struct store_dir *d, struct store_victim *v, char ret[STORE_GONE_WORD])
 {
+	mode_t mode = v->st.st_mode;
 	struct leaf_index leaf;
-	struct name_entry e;
-	int r = name_seal(&d->keys->name, name, &e);
+	int r;
 
-	if (ret_fd)
-		*ret_fd = -1;
-	if (r == 0 && S_ISDIR(st->st_mode))
-		r = leaf_of_dir(d, e.entry, &leaf);
-	else if (r == 0 && st->st_nlink > 1)
+	if (S_ISDIR(mode)) {
+		r = leaf_of_dir(d, v->entry, &leaf);
+	} else if (v->st.st_nlink > 1) {
 		r = -ENODATA; /* it lives on under its other names */
-	else if (r == 0 && S_ISREG(st->st_mode))
-		r = leaf_of_file(d, e.entry, &leaf, ret_fd);
-	else if (r == 0)
-		r = S_ISLNK(st->st_mode) ? link_leaf(d, e.entry, &leaf) : -ENODATA;
+	} else if (S_ISREG(mode)) {
+		v->fd = open_quietly(d, v->entry);
+		r = v->fd < 0 ? v->fd : leaf_of_file(v->fd, &leaf);
+		v->fd = v->fd < 0 ? -1 : v->fd;
+	} else {
+		r = S_ISLNK(mode) ? link_leaf(d, v->entry, &leaf) : -ENODATA;
+	}
 	if (r == 0)
 		snprintf(ret, STORE_GONE_WORD, "k%016" PRIx64, leaf_index_u64(leaf));
 	else

@@ -86,55 +86,74 @@ int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, s
 	return entry_stat(d, n.entry, ret);
 }
 
-int store_unlink(struct store_dir *d, const char *name)
+int store_victim_find(struct store_dir *d, const char *name, struct store_victim *ret)
 {
-	struct stat st;
-	int r = store_lookup(d, name, &st);
-
-	return r < 0 ? r : store_unlink_known(d, name, &st, -1);
-}
-
-int store_unlink_known(struct store_dir *d, const char *name, const struct stat *st, int fd)
-{
-	scoped(close_fdp) int keeps = fd;
-	struct link_side side = {.name = ""};
 	struct name_entry n;
-	int r;
+	int r = name_seal(&d->keys->name, name, &n);
 
-	r = name_seal(&d->keys->name, name, &n);
-	if (r == 0 && S_ISLNK(st->st_mode))
-		r = link_side_of(d, n.entry, &side);
+	ret->fd = -1;
+	if (r == 0)
+		r = entry_stat(d, n.entry, &ret->st);
 	if (r < 0)
 		return r;
-	if (keeps < 0 && S_ISREG(st->st_mode) && st->st_nlink == 1 && st->st_blocks > 0)
-		keeps = openat(d->fd, n.entry, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (unlinkat(d->fd, n.entry, 0) < 0)
+	memcpy(ret->entry, n.entry, sizeof(ret->entry));
+	return store_translate(d, n.entry, &ret->st);
+}
+
+int store_unlink(struct store_dir *d, const char *name)
+{
+	struct store_victim v;
+	int r = store_victim_find(d, name, &v);
+
+	return r < 0 ? r : store_unlink_victim(d, &v);
+}
+
+int store_unlink_victim(struct store_dir *d, struct store_victim *v)
+{
+	scoped(close_fdp) int keeps = take_fd(&v->fd);
+	struct link_side side = {.name = ""};
+	int r = S_ISLNK(v->st.st_mode) ? link_side_of(d, v->entry, &side) : 0;
+
+	if (r < 0)
+		return r;
+	if (keeps < 0 && S_ISREG(v->st.st_mode) && v->st.st_nlink == 1 && v->st.st_blocks > 0)
+		keeps = openat(d->fd, v->entry, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (unlinkat(d->fd, v->entry, 0) < 0)
 		return -errno;
 	reaper_close(d->store->reaper, take_fd(&keeps));
 	link_side_drop(&side, d);
-	dir_drop_side(d, n.entry);
+	dir_drop_side(d, v->entry);
 	return 0;
 }
 
-int store_rmdir(struct store_dir *d, const char *name)
+static int remove_dir(struct store_dir *d, const char *entry)
 {
 	struct dir_removal m = {.fd = -1};
-	struct name_entry n;
-	int r;
+	int r = dir_prepare_removal(d, entry, &m);
 
-	r = name_seal(&d->keys->name, name, &n);
-	if (r == 0)
-		r = dir_prepare_removal(d, n.entry, &m);
 	if (r < 0)
 		return r;
-	if (unlinkat(d->fd, n.entry, AT_REMOVEDIR) < 0) {
+	if (unlinkat(d->fd, entry, AT_REMOVEDIR) < 0) {
 		r = -errno;
 		dir_undo_removal(&m);
 		return r;
 	}
 	dir_removal_done(&m);
-	dir_drop_side(d, n.entry);
+	dir_drop_side(d, entry);
 	return 0;
+}
+
+int store_rmdir(struct store_dir *d, const char *name)
+{
+	struct name_entry n;
+	int r = name_seal(&d->keys->name, name, &n);
+
+	return r < 0 ? r : remove_dir(d, n.entry);
+}
+
+int store_rmdir_victim(struct store_dir *d, const struct store_victim *v)
+{
+	return remove_dir(d, v->entry);
 }
 
 /* What must be true before a second name may appear. */

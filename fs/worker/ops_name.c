@@ -14,12 +14,12 @@ DEFINE_SCOPED(struct store_dir *, store_dir_unref)
 
 /* What a name means now, and whether some session knows that inode (with a reference; else NULL). */
 static int victim_find(
-	const struct op *o, struct store_dir *d, const char *name, struct stat *st, struct inode **ret)
+	const struct op *o, struct store_dir *d, const char *name, struct store_victim *v, struct inode **ret)
 {
-	int r = store_lookup(d, name, st);
+	int r = store_victim_find(d, name, v);
 
 	if (r == 0)
-		*ret = inode_find(o->w->inodes, st);
+		*ret = inode_find(o->w->inodes, &v->st);
 	return r;
 }
 
@@ -50,28 +50,27 @@ static int remove_name(const struct op *o, struct inode *dir, const char *name, 
 	scoped(store_dir_unrefp) struct store_dir *d = NULL;
 	struct record_access a = {.path = recorder_path(o->w->recorder, o->w->inodes, dir, name)};
 	char gone[STORE_GONE_WORD] = "";
+	struct store_victim v = {.fd = -1};
 	struct inode *i = NULL;
-	struct stat st;
-	int fd = -1;
 	int r = op_may_change_in(o, dir);
 
 	if (r == 0)
 		r = resolve_dir(o->w->resolver, dir, &d);
 	if (r == 0)
-		r = victim_find(o, d, name, &st, &i);
-	if (r == 0 && S_ISDIR(st.st_mode) != is_dir)
+		r = victim_find(o, d, name, &v, &i);
+	if (r == 0 && S_ISDIR(v.st.st_mode) != is_dir)
 		r = is_dir ? -ENOTDIR : -EISDIR;
 	if (r == 0) {
 		/* A directory's open descriptor and keys go first: it loses its id. */
 		if (i && is_dir)
 			resolve_dir_drop(o->w->resolver, i);
-		store_gone_word(d, name, &st, gone, &fd);
-		r = is_dir ? store_rmdir(d, name) : store_unlink_known(d, name, &st, fd);
+		store_gone_word(d, &v, gone);
+		r = is_dir ? store_rmdir_victim(d, &v) : store_unlink_victim(d, &v);
 	}
 	if (r == 0) {
-		a.size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+		a.size = S_ISREG(v.st.st_mode) ? (uint64_t)v.st.st_size : 0;
 		snprintf(a.detail, sizeof(a.detail), "%s", gone);
-		victim_gone(o, dir, name, i, &st);
+		victim_gone(o, dir, name, i, &v.st);
 	}
 	inode_unref(o->w->inodes, i);
 	r = op_outcome(o, dir, r);
@@ -110,7 +109,7 @@ struct side {
 	const char *name;
 	struct store_dir *d;
 	struct inode *inode; /* what the name means, if known */
-	struct stat st;
+	struct store_victim v;
 	bool there;
 };
 
@@ -119,7 +118,7 @@ static int side_find(const struct op *o, struct side *s)
 	int r = resolve_dir(o->w->resolver, s->dir, &s->d);
 
 	if (r == 0)
-		r = victim_find(o, s->d, s->name, &s->st, &s->inode);
+		r = victim_find(o, s->d, s->name, &s->v, &s->inode);
 	s->there = r == 0;
 	return r;
 }
@@ -127,7 +126,7 @@ static int side_find(const struct op *o, struct side *s)
 /* As a local disk does: no directory into itself; and moving one rewrites its "..". */
 static int rename_allowed(const struct op *o, const struct side *from, const struct side *to, unsigned flags)
 {
-	bool dir = S_ISDIR(from->st.st_mode), to_dir = to->there && S_ISDIR(to->st.st_mode);
+	bool dir = S_ISDIR(from->v.st.st_mode), to_dir = to->there && S_ISDIR(to->v.st.st_mode);
 
 	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
 		flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
@@ -152,9 +151,9 @@ static int rename_allowed(const struct op *o, const struct side *from, const str
 
 static void forget_dirs(const struct op *o, const struct side *from, const struct side *to)
 {
-	if (from->inode && S_ISDIR(from->st.st_mode))
+	if (from->inode && S_ISDIR(from->v.st.st_mode))
 		resolve_dir_drop(o->w->resolver, from->inode);
-	if (to->inode && S_ISDIR(to->st.st_mode))
+	if (to->inode && S_ISDIR(to->v.st.st_mode))
 		resolve_dir_drop(o->w->resolver, to->inode);
 }
 
@@ -171,7 +170,7 @@ static void renamed(const struct op *o, struct side *from, struct side *to, unsi
 	bool exchange = flags & RENAME_EXCHANGE;
 
 	if (to->there && !exchange)
-		victim_gone(o, to->dir, to->name, to->inode, &to->st);
+		victim_gone(o, to->dir, to->name, to->inode, &to->v.st);
 	if (from->inode) {
 		inode_name_add(o->w->inodes, from->inode, to->dir, to->name);
 		inode_name_remove(o->w->inodes, from->inode, from->dir, from->name, false);
@@ -182,7 +181,7 @@ static void renamed(const struct op *o, struct side *from, struct side *to, unsi
 		inode_name_remove(o->w->inodes, to->inode, to->dir, to->name, false);
 		notify_attributes(o->s, to->inode);
 	}
-	if (S_ISDIR(from->st.st_mode) || (exchange && S_ISDIR(to->st.st_mode)))
+	if (S_ISDIR(from->v.st.st_mode) || (exchange && S_ISDIR(to->v.st.st_mode)))
 		labels_moved(o, from, to);
 	recorder_paths_changed(o->w->recorder);
 	notify_entry(o->s, from->dir, from->name);
@@ -190,16 +189,18 @@ static void renamed(const struct op *o, struct side *from, struct side *to, unsi
 }
 
 /* What an erasure must know of it later: which key went with what stood there, or what else it was. */
-static void tell_replaced(const struct side *from, const struct side *to, unsigned flags, char word[STORE_GONE_WORD])
+static void tell_replaced(const struct side *from, struct side *to, unsigned flags, char word[STORE_GONE_WORD])
 {
-	if (flags & RENAME_EXCHANGE)
+	if (flags & RENAME_EXCHANGE) {
 		snprintf(word, STORE_GONE_WORD, "x");
-	else if (S_ISDIR(from->st.st_mode))
+	} else if (S_ISDIR(from->v.st.st_mode)) {
 		snprintf(word, STORE_GONE_WORD, "d");
-	else if (to->there)
-		store_gone_word(to->d, to->name, &to->st, word, NULL);
-	else
+	} else if (to->there) {
+		store_gone_word(to->d, &to->v, word);
+		close_fdp(&to->v.fd);
+	} else {
 		snprintf(word, STORE_GONE_WORD, "k-");
+	}
 }
 
 static int do_rename(const struct op *o, struct side *from, struct side *to, unsigned flags)
@@ -222,7 +223,7 @@ static int do_rename(const struct op *o, struct side *from, struct side *to, uns
 	if (r == 0)
 		r = rename_allowed(o, from, to, flags);
 	if (r == 0) {
-		bool same = to->there && from->st.st_ino == to->st.st_ino && from->st.st_dev == to->st.st_dev;
+		bool same = to->there && from->v.st.st_ino == to->v.st.st_ino && from->v.st.st_dev == to->v.st.st_dev;
 
 		forget_dirs(o, from, to);
 		if (!same) { /* two links of one file: rename(2) does nothing */
@@ -242,8 +243,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t t
 	const char *new_name, unsigned flags)
 {
 	struct op o = op_begin(req);
-	struct side from = {.dir = op_inode(&o, parent), .name = name};
-	struct side to = {.dir = op_inode(&o, to_parent), .name = new_name};
+	struct side from = {.dir = op_inode(&o, parent), .name = name, .v.fd = -1};
+	struct side to = {.dir = op_inode(&o, to_parent), .name = new_name, .v.fd = -1};
 	int r = -ESTALE;
 
 	if (from.dir && to.dir) {

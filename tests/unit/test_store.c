@@ -457,6 +457,96 @@ static void test_shredded(void **state)
 	expect(x->root, "a", "over it");
 }
 
+static void write_raw(struct fixture *x, const char *entry, const void *bytes, size_t n)
+{
+	int fd = openat(x->fd, entry, O_WRONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, bytes, n, 0), n);
+	close(fd);
+}
+
+static void cut_raw(struct fixture *x, const char *entry, off_t n)
+{
+	int fd = openat(x->fd, entry, O_WRONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, n), 0);
+	close(fd);
+}
+
+static void expect_gone(struct fixture *x, const char *name, const char *word)
+{
+	char got[STORE_GONE_WORD];
+	struct store_victim v;
+
+	assert_int_equal(store_victim_find(x->root, name, &v), 0);
+	store_gone_word(x->root, &v, got);
+	assert_string_equal(got, word);
+	assert_int_equal(v.fd >= 0, S_ISREG(v.st.st_mode) && v.st.st_nlink == 1);
+	assert_int_equal(S_ISDIR(v.st.st_mode) ? store_rmdir_victim(x->root, &v) : store_unlink_victim(x->root, &v), 0);
+	assert_int_equal(v.fd, -1);
+	expect_none(x->root, name);
+}
+
+/* Which key goes with a name, of whatever it names, in whatever state; and the file is not touched by the question. */
+static void test_what_goes(void **state)
+{
+	struct fixture *x = *state;
+	char entry[256], word[STORE_GONE_WORD], got[STORE_GONE_WORD], long_name[201];
+	uint8_t h[HEADER_BYTES], zeros[HEADER_BYTES] = {0};
+	struct store_victim v;
+	struct stat st, before;
+	struct header peek;
+	struct file *f;
+
+	memset(long_name, 'n', 200);
+	long_name[200] = 0;
+	put(x->root, long_name, "text");
+	header_of(x, long_name, h);
+	assert_int_equal(header_peek(h, &peek), 0);
+	snprintf(word, sizeof(word), "k%016llx", (unsigned long long)leaf_index_u64(peek.leaf));
+	entry_of(x, long_name, entry);
+	assert_int_equal(fstatat(x->fd, entry, &before, 0), 0);
+	assert_int_equal(store_victim_find(x->root, long_name, &v), 0);
+	assert_int_equal(v.st.st_size, 4);
+	store_gone_word(x->root, &v, got);
+	assert_string_equal(got, word);
+	close(v.fd);
+	entry_of(x, long_name, entry);
+	assert_int_equal(fstatat(x->fd, entry, &st, 0), 0);
+	assert_true(st.st_atim.tv_sec == before.st_atim.tv_sec && st.st_atim.tv_nsec == before.st_atim.tv_nsec);
+	expect_gone(x, long_name, word);
+
+	assert_int_equal(file_create(x->root, "empty", 0644, &f, &st), 0);
+	file_close(f);
+	expect_gone(x, "empty", "k-");
+	put(x->root, "zeros", "text");
+	entry_of(x, "zeros", entry);
+	write_raw(x, entry, zeros, sizeof(zeros));
+	expect_gone(x, "zeros", "k-");
+	put(x->root, "begins with zeros", "text"); /* a header whose beginning was overwritten: whose key it was is not known */
+	entry_of(x, "begins with zeros", entry);
+	write_raw(x, entry, zeros, HEADER_PEEK_BYTES);
+	expect_gone(x, "begins with zeros", "k?");
+	put(x->root, "cut", "text");
+	entry_of(x, "cut", entry);
+	cut_raw(x, entry, HEADER_PEEK_BYTES - 1);
+	expect_gone(x, "cut", "k?");
+	put(x->root, "two", "text");
+	assert_int_equal(store_link(x->root, "two", x->root, "names"), 0);
+	expect_gone(x, "two", "k-");
+	assert_int_equal(store_mknod(x->root, "pipe", S_IFIFO | 0600, 0, &st), 0);
+	expect_gone(x, "pipe", "k-");
+	store_dir_unref(make_sub(x, "d"));
+	assert_int_equal(store_victim_find(x->root, "d", &v), 0);
+	store_gone_word(x->root, &v, word);
+	assert_true(word[0] == 'k' && strlen(word) == 17);
+	expect_gone(x, "d", word);
+	assert_int_equal(store_victim_find(x->root, "nothing", &v), -ENOENT);
+	assert_int_equal(v.fd, -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -476,6 +566,7 @@ int main(void)
 		TEST(test_inherit),
 		TEST(test_mknod),
 		TEST(test_shredded),
+		TEST(test_what_goes),
 	};
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
