@@ -56,6 +56,15 @@ static inline int sql_exec(sqlite3 *db, const char *sql)
 	return sql_errno(sqlite3_exec(db, sql, NULL, NULL, NULL));
 }
 
+/* The file may be of somebody who means harm: then what is a table to us is one, and nothing happens by itself. */
+static inline int sql_distrust(sqlite3 *db)
+{
+	sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+	return sql_exec(db, "PRAGMA trusted_schema=OFF");
+}
+
 /* Runs a statement that answers no row, and makes it ready for the next time. */
 static inline int sql_run(sqlite3_stmt *st)
 {

@@ -165,7 +165,9 @@ int archive_db_open(const char *path, sqlite3 **ret)
 		return -EIO;
 	r = sql_errno(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, VFS_NAME));
 	if (r == 0)
-		r = sql_exec(db, "PRAGMA trusted_schema=OFF; PRAGMA temp_store=MEMORY; SELECT 1 FROM ledger");
+		r = sql_distrust(db);
+	if (r == 0)
+		r = sql_exec(db, "PRAGMA temp_store=MEMORY; SELECT 1 FROM ledger");
 	if (r == 0)
 		*ret = take_ptr(&db);
 	return r;

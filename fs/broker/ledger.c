@@ -102,10 +102,10 @@ static int open_db(struct ledger *l, const char *path)
 		return r;
 	sqlite3_extended_result_codes(l->db, 1);
 	sqlite3_busy_timeout(l->db, 2000);
-	sqlite3_db_config(l->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	r = sql_distrust(l->db);
 	/* auto_vacuum: of a file that is made now; the room of archived months is given back (ledger_archive.c). */
-	r = sql_exec(l->db, "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA trusted_schema=OFF;"
-			    "PRAGMA journal_size_limit=16777216");
+	if (r == 0)
+		r = sql_exec(l->db, "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA journal_size_limit=16777216");
 	if (r == 0)
 		r = ledger_migrate(l->db);
 	if (r == 0)

@@ -3,11 +3,19 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/scope.h"
 #include "common/sql.h"
 #include "fs/broker/chain.h"
+
+static int look_at(sqlite3 *db)
+{
+	int r = sql_distrust(db);
+
+	return r == 0 ? sql_exec(db, "SELECT 1 FROM ledger") : r;
+}
 
 /* A copy may lie where nothing can be written: then SQLite needs to be told that nobody else writes either.
  * Not with a write-ahead log beside it, whose rows would be left out. */
@@ -15,13 +23,16 @@ int ledger_file_open(const char *path, sqlite3 **ret)
 {
 	scoped(sql_closep) sqlite3 *db = NULL;
 	char uri[4200], wal[4200];
+	struct stat st;
 	int r;
 
-	if (access(path, R_OK) < 0)
+	if (access(path, R_OK) < 0 || stat(path, &st) < 0)
 		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EUCLEAN; /* a pipe would be waited for */
 	r = sql_errno(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL));
 	if (r == 0)
-		r = sql_exec(db, "SELECT 1 FROM ledger");
+		r = look_at(db);
 	if (r == -ENOENT || r == -EROFS || r == -EIO) {
 		snprintf(wal, sizeof(wal), "%s-wal", path);
 		if (access(wal, F_OK) == 0 || strpbrk(path, "?#%"))
@@ -30,7 +41,7 @@ int ledger_file_open(const char *path, sqlite3 **ret)
 		snprintf(uri, sizeof(uri), "file:%s?immutable=1", path);
 		r = sql_errno(sqlite3_open_v2(uri, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL));
 		if (r == 0)
-			r = sql_exec(db, "SELECT 1 FROM ledger");
+			r = look_at(db);
 	}
 	if (r < 0)
 		return r;

@@ -12,6 +12,7 @@
 
 #include "common/scope.h"
 #include "common/sql.h"
+#include "common/utf8.h"
 #include "fs/broker/ledger_file.h"
 #include "fs/broker/parts.h"
 #include "fs/broker/posting.h"
@@ -51,6 +52,7 @@ static void found_bad(struct ledger_verdict *v, int64_t batch, const char *fmt, 
 	va_start(ap, fmt);
 	vsnprintf(v->reason, sizeof(v->reason), fmt, ap);
 	va_end(ap);
+	utf8_mend(v->reason); /* SQLite says names that stand in the file */
 }
 
 /* Walks the chain and computes every batch again, as far as it is as it was. */
@@ -329,6 +331,21 @@ static int check_database(struct check *c)
 	return 0;
 }
 
+/* Views, triggers, virtual tables and computed columns could show each reader something else, or change what is written later. */
+static int check_schema(struct check *c)
+{
+	static const char foreign[] = "SELECT 1 FROM sqlite_schema WHERE coalesce(rootpage,0)=0 UNION ALL "
+				      "SELECT 1 FROM sqlite_schema AS s, pragma_table_xinfo(s.name) AS x WHERE s.type='table' AND x.hidden<>0";
+	scoped(sql_finalizep) sqlite3_stmt *st = NULL;
+	int r = sql_prepare(c->db, foreign, &st);
+
+	if (r == 0)
+		r = sql_step(st);
+	if (r == 1)
+		found_bad(&c->v, c->batches + 1, "the database has views, triggers or computed columns");
+	return r < 0 ? r : 0;
+}
+
 /* ---- archives ---- */
 
 #define STEPS_BETWEEN_LOOKS 10000 /* of SQLite's machine: well below a millisecond */
@@ -534,6 +551,8 @@ static void *beside_main(void *arg)
 		c->result = check_postings(c, &s, c->records);
 	if (c->result == 0)
 		c->result = check_database(c);
+	if (c->result == 0)
+		c->result = check_schema(c);
 	return NULL;
 }
 

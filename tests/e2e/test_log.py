@@ -513,6 +513,49 @@ def test_verify_of_a_copy_without_daemons(book):
     assert book.coffer("log", "verify", "--db", copy, check=None).rc == DAMAGED
 
 
+FOREIGN = {
+    "a view for the head": "ALTER TABLE head RENAME TO x; CREATE VIEW head AS SELECT * FROM x",
+    "one without end": "ALTER TABLE head RENAME TO x; CREATE VIEW head AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) "
+                       "SELECT n AS batch, zeroblob(9999999) AS hash, zeroblob(64) AS signature, 0 AS time FROM c",
+    "a view for sessions": "ALTER TABLE session RENAME TO x; CREATE VIEW session AS SELECT * FROM x",
+    "a view beside": "CREATE VIEW more AS SELECT 1",
+    "a trigger": "CREATE TRIGGER later AFTER INSERT ON act BEGIN DELETE FROM session; END",
+    "a computed column": "ALTER TABLE journal ADD COLUMN more TEXT AS (lower('A'))",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_database_that_is_more_than_tables_is_not_sound(book, name):
+    """It could show the auditor's tools something else than it shows us, or lose what is written into it later."""
+    book.coffer("log", "verify")
+    book.down()
+    copy = book.base + "/copy.db"
+    shutil.copy(book.dir + "/ledger/ledger.db", copy)
+    db = sqlite3.connect(copy)
+    db.executescript(FOREIGN[name])
+    db.close()
+    err = book.coffer("log", "verify", "--db", copy, check=DAMAGED).err
+    assert any(words in err for words in ("views, triggers or computed columns", "not a ledger", "the database is damaged")), err
+
+
+def test_a_trigger_in_the_ledger_does_nothing_and_is_found(book):
+    """Whoever could write into D once wants that what he does later is not recorded."""
+    book.down()
+    db = sqlite3.connect(book.dir + "/ledger/ledger.db")
+    db.executescript("CREATE TRIGGER later AFTER INSERT ON act BEGIN DELETE FROM act WHERE id=new.id; END")
+    db.close()
+    book.up()
+    book.grant("acme", book.bob, OTHER_PURPOSE)
+    assert [r["op"] for r in book.log("--op", "grant")][-1:] == ["grant"]
+    assert OTHER_PURPOSE in str(book.log("--op", "grant")[-1])
+    assert "triggers" in book.coffer("log", "verify", check=DAMAGED).err
+
+
+def test_a_pipe_is_no_ledger(book):
+    os.mkfifo(book.base + "/pipe")
+    assert "not a ledger" in book.coffer("log", "verify", "--db", book.base + "/pipe", check=DAMAGED).err
+
+
 def test_verify_of_a_copy_wants_the_right_key(book):
     book.coffer("log", "verify")
     book.down()
