@@ -24,6 +24,7 @@ struct drill {
 	struct public_key key;
 	json_t *wrong;	 /* [text] */
 	json_t *clients; /* [{client, files, bytes, damaged}] */
+	bool destroyed;	 /* something was erased, with its key */
 };
 
 static void drill_done(struct drill *d)
@@ -111,6 +112,7 @@ static void take_findings(struct drill *d, const char *client, const json_t *pie
 			continue;
 		json_unpack((json_t *)f, "{s:s, s:s, s?s}", "what", &what, "store", &store, "path", &path);
 		wrong(d, "%s: %s: %s", client, path ? path : store, what);
+		d->destroyed |= strcmp(what, "destroyed") == 0;
 	}
 }
 
@@ -230,6 +232,9 @@ static int say_drill(struct drill *d, double seconds)
 		{
 			say("%s", json_string_value(row));
 		}
+		if (d->destroyed)
+			say("what is \"destroyed\" was erased for good since this backup, or so shortly before that what is left of it was "
+			    "still there: it is no damage, and a backup that is made when it is gone passes");
 	}
 	if (n > 0)
 		return fail(EXIT_DAMAGED, "%s would not bring everything back: %zu things are wrong", d->backup, n);

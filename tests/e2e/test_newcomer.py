@@ -11,7 +11,7 @@ import struct
 import termios
 
 import harness
-from harness import NOT_FOUND, OTHER_PURPOSE, PURPOSE, REFUSED, USAGE, wait_for
+from harness import DAMAGED, NOT_FOUND, OTHER_PURPOSE, PURPOSE, REFUSED, USAGE, wait_for
 from test_command import Terminal
 
 
@@ -257,3 +257,14 @@ def test_a_policy_that_changes_all_grants_alike_says_so_once(acme):
     assert len(acme.json("policy", "diff", path)["grants"]) == 6
     rows = [line.split() for line in acme.coffer("policy", "diff", path).out.splitlines() if PURPOSE in line and "ct_" in line]
     assert sorted((r[0], r[1]) for r in rows) == [("1", "c3"), ("5", "acme")], rows
+
+
+def test_a_drill_says_what_was_erased_since_is_no_damage(share):
+    v = share.vault
+    share.sh("echo x > doe; echo y > kept")
+    to = v.base + "/backup"
+    v.coffer("backup", to)
+    assert "erased for good" not in v.coffer("drill", to, "--scratch", v.base, timeout=60).out
+    v.coffer("shred", "acme", "/doe", "--reason", "request 12", "--yes")
+    r = v.coffer("drill", to, "--scratch", v.base, timeout=60, check=DAMAGED)
+    assert "acme: doe: destroyed" in r.out and "erased for good" in r.out and "kept" not in r.out, r
