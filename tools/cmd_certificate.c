@@ -226,6 +226,9 @@ static int say_genuine(const json_t *file)
 			text_of(file, "rule", "text"));
 	else
 		say("genuine: %s was destroyed at %s", client, at);
+	if (json_is_object(json_object_get(c, "transferred_to")))
+		say("but that is about the keys here: it was handed over before, and the installation with the transfer key %s can have all of it",
+			text_of(file, "transferred_to", "key"));
 	json_array_foreach(json_object_get(c, "slots"), i, slot)
 	{
 		const char *name = json_string_value(json_object_get(slot, "name"));

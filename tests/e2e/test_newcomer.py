@@ -1,4 +1,5 @@
 """What somebody types who has read the help and no more: answers that must not be taken for what they are not."""
+import contextlib
 import csv
 import fcntl
 import grp
@@ -7,6 +8,7 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import struct
 import termios
 
@@ -268,3 +270,28 @@ def test_a_drill_says_what_was_erased_since_is_no_damage(share):
     v.coffer("shred", "acme", "/doe", "--reason", "request 12", "--yes")
     r = v.coffer("drill", to, "--scratch", v.base, timeout=60, check=DAMAGED)
     assert "acme: doe: destroyed" in r.out and "erased for good" in r.out and "kept" not in r.out, r
+
+
+def test_the_certificate_of_a_transfer_says_that_another_has_it(share):
+    v = share.vault
+    share.sh("echo x > f")
+    v.coffer("suspend", "acme", "--reason", "handed over")
+    v.coffer("transfer", "acme", "--to", "5" * 64, "--out", v.base + "/out")
+    v.coffer("transfer", "acme", "--finish", timeout=60)
+    file = v.base + "/acme.json"
+    with open(file, "w") as f:
+        f.write(v.coffer("certificate", "acme", "--json").out)
+    r = v.coffer("certificate", "verify", file)
+    assert "acme was destroyed" in r.out and "5" * 64 in r.out and "handed over" in r.out, r
+
+
+def test_a_receipt_can_be_compared_as_the_manual_says(share):
+    v = share.vault
+    share.sh("echo x > f")
+    r = v.coffer("unmount", share.point, user=share.user)
+    batch, begins = re.search(r"receipt: the record up to batch (\d+), ([0-9a-f]{16})", r.out).groups()
+    v.coffer("log", "verify")
+    v.down()
+    with contextlib.closing(sqlite3.connect(v.dir + "/ledger/ledger.db")) as db:
+        (found,), = db.execute("SELECT lower(hex(hash)) FROM chain WHERE id = ?", (int(batch),))
+    assert found.startswith(begins)
