@@ -307,6 +307,7 @@ struct query {
 	json_t *params;
 	const char *path; /* or NULL */
 	json_int_t limit; /* rows to show; 0: all */
+	json_int_t last;  /* of the table; 0: all */
 	bool sealed;      /* names stay closed because the keys are */
 	bool follow;
 	bool own; /* the caller sees only what he did himself */
@@ -316,6 +317,17 @@ struct query {
 	size_t count;
 	struct json_rows json;
 };
+
+static void keep_last(json_t *rows, size_t n)
+{
+	json_auto_t *kept = json_array();
+	size_t size = json_array_size(rows);
+
+	for (size_t i = size > n ? size - n : 0; i < size; i++)
+		json_array_append(kept, json_array_get(rows, i));
+	json_array_clear(rows);
+	json_array_extend(rows, kept);
+}
 
 /* Names, the filter for paths (names are ciphertext to coffer-fsd), the limit. */
 static int take_page(struct tool *t, struct query *q, json_t *rows)
@@ -348,6 +360,8 @@ static int take_page(struct tool *t, struct query *q, json_t *rows)
 	}
 	if (t->json)
 		return print_json_rows(&q->json, rows);
+	if (q->last && json_array_size(q->rows) > 2 * (size_t)q->last + PAGE_ROWS) /* rows come nearly in their order */
+		keep_last(q->rows, (size_t)q->last + PAGE_ROWS);
 	return json_array_extend(q->rows, rows) < 0 ? fail(EXIT_FAILED, "out of memory") : EXIT_OK;
 }
 
@@ -563,6 +577,7 @@ int cmd_log(struct tool *t, int argc, char **argv)
 		{"since", "since", "DATE", FIELD_DATE, false, "from then on"},
 		{"until", "until", "DATE", FIELD_DATE, false, "before then"},
 		{"limit", "limit", "N", FIELD_NUMBER, false, "only the first N rows"},
+		{"last", "last", "N", FIELD_NUMBER, false, "only the last N rows (of the table)"},
 		{"follow", "follow", NULL, FIELD_FLAG, false, "go on with what comes in; ends by Ctrl-C"},
 		{"format", "format", "FORMAT", FIELD_TEXT, false, "csv, cef or ocsf (one event a line)"},
 		{"pseudonyms", "pseudonyms", "KEYFILE", FIELD_TEXT, false,
@@ -581,6 +596,10 @@ int cmd_log(struct tool *t, int argc, char **argv)
 	if (json_object_get(q.params, "path"))
 		path = path_wanted(json_string_value(json_object_get(q.params, "path")));
 	r = take_format(t, &q);
+	if (r == EXIT_OK && json_object_get(q.params, "last") &&
+		(q.format || q.follow || t->json || json_object_get(q.params, "limit") ||
+			json_integer_value(json_object_get(q.params, "last")) <= 0))
+		r = fail(EXIT_USAGE, "--last N (1 or more) is for the table, without --limit and --follow");
 	if (r == EXIT_OK && json_object_get(q.params, "since") && json_object_get(q.params, "until") &&
 		json_integer_value(json_object_get(q.params, "since")) >= json_integer_value(json_object_get(q.params, "until")))
 		r = fail(EXIT_USAGE, "--until is not after --since: nothing can lie between; --until is the first moment that is left out");
@@ -590,6 +609,8 @@ int cmd_log(struct tool *t, int argc, char **argv)
 		return r;
 	}
 	q.path = path;
+	q.last = json_integer_value(json_object_get(q.params, "last"));
+	json_object_del(q.params, "last");
 	q.limit = json_integer_value(json_object_get(q.params, "limit"));
 	json_object_del(q.params, "path");
 	r = ask_whether_sealed(t, &q.sealed);
@@ -606,6 +627,8 @@ int cmd_log(struct tool *t, int argc, char **argv)
 	else if (r == EXIT_OK && !q.format && !t->json) {
 		json_t *rows = sorted(q.rows);
 
+		if (q.last)
+			keep_last(rows, (size_t)q.last);
 		r = print_rows(rows, none_text(&q));
 		json_decref(rows);
 	}

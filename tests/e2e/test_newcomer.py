@@ -295,3 +295,14 @@ def test_a_receipt_can_be_compared_as_the_manual_says(share):
     with contextlib.closing(sqlite3.connect(v.dir + "/ledger/ledger.db")) as db:
         (found,), = db.execute("SELECT lower(hex(hash)) FROM chain WHERE id = ?", (int(batch),))
     assert found.startswith(begins)
+
+
+def test_the_last_rows_of_the_record(share):
+    v = share.vault
+    share.sh("for i in $(seq 30); do echo x > f$i; done")
+    lines = v.coffer("log", "--op", "create", "--last", "3").out.splitlines()
+    assert [line.split()[-1] for line in lines[1:]] == ["f28", "f29", "f30"], lines
+    assert len(v.coffer("log", "--op", "create", "--last", "99").out.splitlines()) == 31
+    for args in (["--json"], ["--format", "csv"], ["--limit", "3"], ["--follow"]):
+        v.coffer("log", "--last", "3", *args, check=USAGE)
+    v.coffer("log", "--last", "0", check=USAGE)
