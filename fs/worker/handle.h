@@ -32,6 +32,7 @@ struct handle {
 	atomic_bool read_back;	/* opened for writing only, and the kernel reads what it does not overwrite: recorded */
 	atomic_uint_fast64_t bytes_read, bytes_written;
 	uint32_t process;	/* the record's, of who opened it */
+	uint32_t uid;		/* whose share it is of (shares.h) */
 	uint64_t session;	/* the record's: of a shared mount, the member's who opened it */
 	_Atomic uint64_t passed_to;	/* the last other member who used it: the descriptor was passed on */
 	uint64_t due;		/* `durability: sync`: answers that give something of it wait for this (stable.h) */

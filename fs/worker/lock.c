@@ -193,7 +193,7 @@ static void cut_out(struct lock_table *t, const struct lock_claim *c, struct hel
 			h->c.end = c->start - 1;
 			upper->next = h->next;
 			h->next = upper;
-			count_held(t, c->uid);
+			count_held(t, upper->c.uid);
 			return; /* nothing else of this owner can overlap */
 		}
 		if (h->c.start < c->start) {

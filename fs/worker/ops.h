@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "common/record.h"
+#include "fs/worker/handle.h"
 #include "fs/worker/inode.h"
 #include "fs/worker/session.h"
 #include "fs/store/store.h"
@@ -34,6 +35,9 @@ struct op {			/* one request */
 	bool read_only;
 	const struct class_set *classes;
 };
+
+/* A handle of the caller's, as handle_new; -EMFILE also: he has his share (shares.h). */
+int ops_handle_new(const struct op *o, enum handle_kind kind, uint64_t node, struct handle **ret, uint64_t *ret_fh);
 
 struct op op_begin(fuse_req_t req);
 

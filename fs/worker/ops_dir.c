@@ -275,7 +275,7 @@ static int open_dir(const struct op *o, struct inode *i, uint64_t *ret_fh)
 	if (r == 0)
 		r = resolve_dir(o->w->resolver, i, &d);
 	if (r == 0 || r == -ESTALE) /* removed since it was looked up: it is empty, as on a local disk */
-		r = handle_new(o->s->handles, HANDLE_DIR, inode_node(i), &h, ret_fh);
+		r = ops_handle_new(o, HANDLE_DIR, inode_node(i), &h, ret_fh);
 	if (r == 0) {
 		h->inode = inode_ref(o->w->inodes, i);
 		h->session = o->number;

@@ -12,6 +12,7 @@
 #include "fs/worker/ops.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/shares.h"
 #include "fs/worker/stable.h"
 #include "fs/worker/worker.h"
 
@@ -77,7 +78,23 @@ void ops_handle_put(struct session *s, struct handle *h)
 	}
 	store_iter_free(h->iter);
 	inode_unref(w->inodes, h->inode);
+	shares_give_back(w->shares, h->uid);
 	handle_free(s->handles, h);
+}
+
+int ops_handle_new(const struct op *o, enum handle_kind kind, uint64_t node, struct handle **ret, uint64_t *ret_fh)
+{
+	uint32_t uid = (uint32_t)o->uid;
+	int r = shares_take(o->w->shares, uid);
+
+	if (r < 0)
+		return r;
+	r = handle_new(o->s->handles, kind, node, ret, ret_fh);
+	if (r < 0)
+		shares_give_back(o->w->shares, uid);
+	else
+		(*ret)->uid = uid;
+	return r;
 }
 
 static void handle_undo(const struct op *o, uint64_t fh, uint64_t node)
@@ -110,7 +127,7 @@ static int handle_make(const struct op *o, struct inode *i, struct file *file, u
 {
 	struct handle *h;
 	bool conflict, uncached;
-	int r = handle_new(o->s->handles, HANDLE_FILE, inode_node(i), &h, &fi->fh);
+	int r = ops_handle_new(o, HANDLE_FILE, inode_node(i), &h, &fi->fh);
 
 	if (r < 0) {
 		resolve_file_put(o->w->resolver, i);

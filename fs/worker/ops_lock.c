@@ -15,7 +15,7 @@ static struct lock_claim claim(
 		.owner = fi->lock_owner,
 		.node = node,
 		.fh = fi->fh,
-		.uid = (uint32_t)o->s->uid,
+		.uid = (uint32_t)o->uid,
 		.kind = LOCK_POSIX,
 		.type = l->l_type,
 		.start = (uint64_t)l->l_start,
@@ -86,7 +86,7 @@ void op_flock(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi, int wh
 		.owner = fi->lock_owner,
 		.node = node,
 		.fh = fi->fh,
-		.uid = (uint32_t)o.s->uid,
+		.uid = (uint32_t)o.uid,
 		.kind = LOCK_FLOCK,
 		.end = UINT64_MAX};
 

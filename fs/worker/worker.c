@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "fs/worker/classes.h"
@@ -11,7 +12,17 @@
 #include "fs/worker/lock.h"
 #include "fs/worker/recorder.h"
 #include "fs/worker/resolve.h"
+#include "fs/worker/shares.h"
 #include "fs/worker/stable.h"
+
+/* A quarter of the descriptors is for connections, cached directories and walks. */
+static uint64_t room_for_handles(void)
+{
+	struct rlimit l = {.rlim_cur = 1024};
+
+	(void)getrlimit(RLIMIT_NOFILE, &l);
+	return l.rlim_cur / 4 * 3;
+}
 
 int worker_init(struct worker *w)
 {
@@ -31,6 +42,8 @@ int worker_init(struct worker *w)
 	pthread_rwlockattr_destroy(&attr);
 	if (r == 0)
 		r = lock_table_new(&w->locks);
+	if (r == 0)
+		r = shares_new(room_for_handles(), &w->shares);
 	return r;
 }
 
@@ -63,6 +76,7 @@ void worker_done(struct worker *w)
 	resolve_free(w->resolver);
 	inode_table_free(w->inodes);
 	lock_table_free(w->locks);
+	shares_free(w->shares);
 	store_close(w->store);
 	waits_done(&w->waits);
 	pthread_rwlock_destroy(&w->names);

@@ -12,6 +12,7 @@
 
 struct inode_table;
 struct lock_table;
+struct shares;
 struct recorder;
 struct session;
 struct resolver;
@@ -37,6 +38,7 @@ struct worker {
 	struct resolver *resolver;
 	struct inode_table *inodes;
 	struct lock_table *locks;
+	struct shares *shares;		/* of open files and directories, which cost descriptors; NULL: not counted */
 	struct recorder *recorder;
 	pthread_rwlock_t names;
 	struct session *_Atomic sessions;	/* changed under inode_table's lock */

@@ -1,7 +1,9 @@
 """One user asks for more than his share of what all users of a client have together; the others go on."""
 import errno
 
-from harness import USAGE, wait_for
+import pytest
+
+from harness import USAGE, run, wait_for
 from test_shared import Shared
 
 
@@ -76,3 +78,41 @@ def test_sessions_of_one_user_are_bounded(make_vault):
     v.mount(v.alice)
     shared = Shared(v)  # root's, and alice's part in it does not count
     shared.sh(v.alice, "echo x > f")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_open_files_of_one_user_leave_room_for_the_others(make_vault, shared):
+    """The worker is everybody's, and so are its descriptors."""
+    v = make_vault(up=False)
+    run(["prlimit", "--nofile=1024:1024", v.programs + "/tools/coffer", "--dir", v.dir, "up"], check=True, timeout=60)
+    v.add()
+    v.grant("acme", v.alice)
+    v.grant("acme", v.bob)
+    if shared:
+        point = Shared(v).point
+        mine = theirs = point
+        v.alice.sh(f"mkdir {point}/d; chmod 777 {point}/d")
+    else:
+        mine, theirs = v.mount(v.alice).point, v.mount(v.bob).point
+        v.alice.sh(f"mkdir {mine}/d; chmod 777 {mine}/d")
+    a, b = v.actor(v.alice), v.actor(v.bob)
+    a.do(f"""
+def until_refused(step, most):
+    kept = []
+    for n in range(most):
+        try: kept.append(step())
+        except OSError as e: return kept, e.errno
+    return kept, None
+resource = __import__('resource')
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+files, why = until_refused(lambda: os.open('{mine}/d', os.O_TMPFILE | os.O_RDWR), 2000)
+dirs, why_dirs = until_refused(lambda: os.open('{mine}/d', os.O_RDONLY), 2000)
+""")
+    assert a.get("(why, why_dirs)") == (errno.EMFILE, errno.EMFILE) and 100 < a.get("len(files)") < 700
+    b.do(f"""
+kept = []
+for n in range(50): kept.append(os.open('{theirs}/d/b%d' % n, os.O_RDWR | os.O_CREAT))
+assert len(os.listdir('{theirs}/d')) >= 50 and os.write(kept[0], b'x') == 1
+""")
+    a.do("for fd in files + dirs: os.close(fd)")
+    wait_for(lambda: a.errno(f"os.close(os.open('{mine}/d', os.O_RDONLY))") == 0, "what was given back")
