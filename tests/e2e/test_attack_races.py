@@ -1,9 +1,11 @@
 """What is under way while a session is ended: as soon as the end is reported, no byte comes out or goes in any more."""
+import shutil
+import subprocess
 import time
 
 import pytest
 
-from harness import PURPOSE, wait_for
+from harness import PURPOSE, REFUSED, wait_for
 from test_durability import policy, vault_with
 
 SOURCE = r"""
@@ -79,4 +81,42 @@ def test_nothing_comes_or_goes_after_the_end_is_reported(make_vault, how, more, 
     if how == "seal":
         return
     assert v.coffer("fsck", "acme").out.startswith("acme: clean")
+    v.coffer("log", "verify")
+
+
+def test_a_disk_that_hangs_does_not_hold_up_a_revocation(make_vault):
+    """Whoever waits for his records to reach it gets an error, not the data; the others, and keyd, go on."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    v = vault_with(make_vault, policy(PURPOSE))
+    v.grant("acme", v.bob, "support")
+    m, other = v.mount(v.alice), v.mount(v.bob, "acme", "support")
+    m.write("f", "secret")
+    a = v.actor(v.alice, m.point)
+    a.do("""
+import threading, time
+log = []
+def read():
+    while True:
+        try: log.append((time.monotonic(), bool(open('f').read())))
+        except OSError: log.append((time.monotonic(), False)); time.sleep(0.01)
+""")
+    trace = subprocess.Popen(["strace", "-f", "-o", v.base + "/trace", "-p", str(m.worker()), "-e", "trace=fdatasync",
+                              "-e", "inject=fdatasync:delay_enter=20000000"], stderr=subprocess.PIPE)
+    try:
+        assert b"attached" in trace.stderr.readline()
+        a.do("for _ in range(4): threading.Thread(target=read, daemon=True).start()")
+        wait_for(lambda: "fdatasync" in open(v.base + "/trace").read(), "the first record that waits")
+        v.revoke("acme", v.alice)
+        done = time.monotonic()
+        v.mount(v.alice, check=REFUSED)
+        assert other.read("f") == b"secret"
+        wait_for(lambda: a.get(f"sum(1 for t, _ in log if t > {done}) >= 4"), "an answer to each that waited", limit=15)
+        assert not a.get(f"[t for t, good in log if good and t > {done}]")
+    finally:
+        trace.terminate()
+        trace.wait(10)
+    wait_for(lambda: not m.mounted(), "the mount's end")
+    a.stop()
+    other.unmount()
     v.coffer("log", "verify")
