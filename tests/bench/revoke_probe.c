@@ -3,9 +3,9 @@
  *
  *	revoke_probe LOAD FOLDER EVERY_MS MOUNT...
  *
- * LOAD: idle, write4k, write1m, map, walk.  FOLDER: where in each mount its files are (16 MiB "big", "tree").  It says "ready"
+ * LOAD: idle, write4k, write1m, map, walk.  FOLDER: where in each mount its files are (16 MiB "big"; "tree" beside it).  It says "ready"
  * when all is open, mapped and cached and the load runs, and at the end one line for each thing that was tried in each mount:
- * what, and when (monotonic, ns) the last one came back that succeeded; 0: none did. */
+ * what, and when (monotonic, ns) the last one that succeeded had begun and came back; 0: none did. */
 #include <dirent.h>
 #include <err.h>
 #include <errno.h>
@@ -41,7 +41,7 @@ struct mount {
 	int big_fd, own_fd;
 	const volatile char *map;
 	char *buffer;
-	uint64_t last[WHATS];
+	uint64_t last[WHATS], begun[WHATS];
 	unsigned turn;
 	pthread_t prober, loader;
 };
@@ -121,8 +121,11 @@ static bool try(struct mount *m, enum what w)
 /* With the time after it, so what is told is never too early. */
 static bool tried(struct mount *m, enum what w)
 {
+	uint64_t begun = now();
+
 	if (!try(m, w))
 		return false;
+	m->begun[w] = begun;
 	m->last[w] = now();
 	return true;
 }
@@ -148,7 +151,7 @@ static int on_entry(const char *path, const struct stat *st, int type, struct FT
 	(void)path, (void)st, (void)where;
 	if (type == FTW_NS || type == FTW_DNR)
 		return 1;
-	walked->last[LOAD] = now();
+	walked->begun[LOAD] = walked->last[LOAD] = now(); /* when it begins is nftw's business */
 	return now() > give_up;
 }
 
@@ -170,7 +173,12 @@ static void *load(void *arg)
 {
 	struct mount *m = arg;
 
-	for (unsigned turns = 0; now() < give_up && one_turn(m); turns++) {
+	for (unsigned turns = 0; now() < give_up; turns++) {
+		uint64_t begun = now();
+
+		if (!one_turn(m))
+			break;
+		m->begun[LOAD] = begun;
 		m->last[LOAD] = now();
 		if (turns == 0)
 			atomic_fetch_add(&busy, 1);
@@ -190,7 +198,7 @@ static int open_checked(const char *path, int flags)
 static void prepare(struct mount *m)
 {
 	snprintf(m->big, sizeof(m->big), "%s/%s/big", m->point, m->folder);
-	snprintf(m->tree, sizeof(m->tree), "%s/%s/tree", m->point, m->folder);
+	snprintf(m->tree, sizeof(m->tree), "%s/%s/../tree", m->point, m->folder);
 	snprintf(m->own, sizeof(m->own), "%s/%s/own-%d-%p", m->point, m->folder, (int)getpid(), (void *)m);
 	m->big_fd = open_checked(m->big, O_RDONLY);
 	m->own_fd = open_checked(m->own, O_RDWR | O_CREAT);
@@ -240,7 +248,8 @@ int main(int argc, char **argv)
 			pthread_join(mounts[i].loader, NULL);
 		for (enum what w = 0; w < WHATS; w++)
 			if (w != LOAD || loaded)
-				printf("%s %llu\n", w == LOAD ? argv[1] : names[w], (unsigned long long)mounts[i].last[w]);
+				printf("%s %llu %llu\n", w == LOAD ? argv[1] : names[w], (unsigned long long)mounts[i].begun[w],
+					(unsigned long long)mounts[i].last[w]);
 	}
 	return 0;
 }
