@@ -208,7 +208,9 @@ bool guard_is_serial(const void *buf)
 {
 	const struct fuse_in_header *in = buf;
 
-	return in->opcode == FUSE_WRITE && !(((const struct fuse_write_in *)(in + 1))->write_flags & FUSE_WRITE_CACHE);
+	if (in->opcode == FUSE_WRITE)
+		return !(((const struct fuse_write_in *)(in + 1))->write_flags & FUSE_WRITE_CACHE);
+	return in->opcode == FUSE_FSYNC || in->opcode == FUSE_FSYNCDIR;
 }
 
 bool guard_is_long(const void *buf, size_t n)
