@@ -109,7 +109,7 @@ static void withdraw(struct crew *c, struct job *j)
 void crew_run(struct crew *c, void (*work)(void *arg, size_t i), void *arg, size_t count)
 {
 	struct job j = {.work = work, .arg = arg, .count = count};
-	bool shared = count > 1 && offer(c, &j);
+	bool shared = c && count > 1 && offer(c, &j);
 
 	do_work(&j);
 	if (shared)

@@ -11,7 +11,7 @@ struct crew;
 int crew_new(struct crew **ret);
 void crew_free(struct crew *c);	/* NULL is fine */
 /* Calls work(arg, i) once for each i below count, from several threads, and returns when all have returned.  While the
- * helpers serve somebody else the caller does it alone. */
+ * helpers serve somebody else, and without a crew (NULL), the caller does it alone. */
 void crew_run(struct crew *c, void (*work)(void *arg, size_t i), void *arg, size_t count);
 
 #endif

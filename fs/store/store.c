@@ -379,17 +379,22 @@ int store_translate(struct store_dir *d, const char *entry, struct stat *st)
 	return 0;
 }
 
+int store_find(struct store_dir *d, const char *name, struct name_entry *n, struct stat *ret)
+{
+	int r = name_seal(&d->keys->name, name, n);
+
+	if (r < 0)
+		return r;
+	if (fstatat(d->fd, n->entry, ret, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	return store_translate(d, n->entry, ret);
+}
+
 int store_lookup(struct store_dir *d, const char *name, struct stat *ret)
 {
 	struct name_entry n;
-	int r;
 
-	r = name_seal(&d->keys->name, name, &n);
-	if (r < 0)
-		return r;
-	if (fstatat(d->fd, n.entry, ret, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	return store_translate(d, n.entry, ret);
+	return store_find(d, name, &n, ret);
 }
 
 int store_chmod(struct store_dir *d, const char *name, mode_t mode)

@@ -175,5 +175,7 @@ void link_side_drop(const struct link_side *l, struct store_dir *d);
 
 /* Translates what the backing said. */
 int store_translate(struct store_dir *d, const char *entry, struct stat *st);
+/* store_lookup, and what the name is sealed to. */
+int store_find(struct store_dir *d, const char *name, struct name_entry *n, struct stat *ret);
 
 #endif

@@ -89,15 +89,12 @@ int store_mknod(struct store_dir *d, const char *name, mode_t mode, dev_t dev, s
 int store_victim_find(struct store_dir *d, const char *name, struct store_victim *ret)
 {
 	struct name_entry n;
-	int r = name_seal(&d->keys->name, name, &n);
+	int r = store_find(d, name, &n, &ret->st);
 
 	ret->fd = -1;
 	if (r == 0)
-		r = entry_stat(d, n.entry, &ret->st);
-	if (r < 0)
-		return r;
-	memcpy(ret->entry, n.entry, sizeof(ret->entry));
-	return store_translate(d, n.entry, &ret->st);
+		memcpy(ret->entry, n.entry, sizeof(ret->entry));
+	return r;
 }
 
 int store_unlink(struct store_dir *d, const char *name)
